@@ -1,0 +1,1 @@
+//! The bundle file: frames, tar, digests, reading untrusted bytes.

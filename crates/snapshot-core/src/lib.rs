@@ -1,0 +1,53 @@
+//! What a snapshot of an AI agent's memory *is*: ids, manifest, requests, reports, error kinds and
+//! the ports through which the layers meet.
+//!
+//! This crate knows no file format, no database, no runtime and no terminal. Wire types keep the
+//! JSON names of `docs/wire.md`; every string that becomes a path or a subject is a parsed newtype.
+//!
+//! ```
+//! use snapshot_core::{AgentId, BundlePath, Manifest};
+//! let agent: AgentId = "ana".parse()?;
+//! assert!("../ana".parse::<AgentId>().is_err());
+//! assert!(BundlePath::parse("memory_files/../../etc/passwd").is_err());
+//! assert_eq!(agent.as_str(), "ana");
+//! # Ok::<(), snapshot_core::ParseError>(())
+//! ```
+
+mod control;
+mod digest;
+mod error;
+mod id;
+mod layout;
+mod manifest;
+mod meta;
+mod path;
+mod plan;
+mod ports;
+mod report;
+mod request;
+
+pub use control::{Control, Interrupted, Progress, Step};
+pub use digest::{Sha256Digest, root_digest};
+pub use error::{ErrorKind, ParseError};
+pub use id::{AgentId, CLASSIC_STORES, CreatedBy, GitOid, SnapshotId, StoreName, Tenant};
+pub use layout::{MemoryLayout, StateLayout, StateSource};
+pub use manifest::{
+    Artifact, ArtifactKind, BUNDLE_FORMAT, BUNDLE_FORMAT_V1, EncryptionInfo, GitInfo, GitRef,
+    GitStash, MANIFEST_VERSION, MAX_ARTIFACTS, MAX_MANIFEST_BYTES, Manifest, ManifestCapture,
+    NotCarried, RedactionReport, SqliteInfo, UnstableFile, path_in_bundle,
+};
+pub use meta::{CaptureInfo, SchemaVersions, Sidecar, SnapshotMeta, StoreCapture};
+pub use path::{BundlePath, MAX_PATH_BYTES};
+pub use plan::{FilePlan, GitPlan, RestorePlan, SpaceNeed, StoreAction, StorePlan};
+pub use ports::{
+    ArtifactSink, ArtifactSource, Clock, FileSpec, IdSource, PathResolver, PortError, Quiesce,
+    RandomIds, StateKind, StateProvider, SystemClock,
+};
+pub use report::{
+    Damage, GitSummary, Inside, RestoreReport, RetentionTickReport, RowCounts, SnapshotDiff,
+    SqliteSummary, StateSummary, VerifyReport,
+};
+pub use request::{
+    DiffRequest, DiffSide, ExportRequest, RestoreRequest, RestoreTarget, SnapshotRef,
+    SnapshotRequest,
+};

@@ -1,0 +1,245 @@
+//! What is known about a snapshot without opening its bundle.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Sha256Digest;
+use crate::error::ParseError;
+use crate::id::{AgentId, CreatedBy, GitOid, SnapshotId, StoreName, Tenant};
+use crate::manifest::{
+    BUNDLE_FORMAT, EncryptionInfo, MANIFEST_VERSION, Manifest, NotCarried, UnstableFile,
+};
+
+/// Schema versions: of the four classic stores, and of the manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SchemaVersions {
+    /// Of `long_term`.
+    pub long_term: u32,
+    /// Of `vector`.
+    pub vector: u32,
+    /// Of `concepts`.
+    pub concepts: u32,
+    /// Of `compactions`.
+    pub compactions: u32,
+    /// Of the manifest.
+    pub manifest: u32,
+}
+
+/// A snapshot as lists, reports and events show it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SnapshotMeta {
+    /// Its id.
+    pub id: SnapshotId,
+    /// Whose memory.
+    pub agent_id: AgentId,
+    /// The agent's tenant.
+    pub tenant: Tenant,
+    /// A name given by people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// The instant of the cut, milliseconds since the epoch, UTC.
+    pub created_at_ms: i64,
+    /// The bundle's file.
+    pub bundle_path: PathBuf,
+    /// Its size.
+    pub bundle_size_bytes: u64,
+    /// SHA-256 of the bundle file as it lies on disk.
+    pub bundle_sha256: Sha256Digest,
+    /// HEAD's commit; absent where there is none or the bundle is encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub git_oid: Option<GitOid>,
+    /// Schema versions.
+    pub schema_versions: SchemaVersions,
+    /// Whether the bundle is encrypted.
+    pub encrypted: bool,
+    /// Whether redaction ran.
+    pub redactions_applied: bool,
+    /// How the capture went; present right after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capture: Option<CaptureInfo>,
+}
+
+/// How a capture went.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaptureInfo {
+    /// The instant, milliseconds since the epoch, UTC.
+    pub instant_ms: i64,
+    /// How long writers of the stores were held, in microseconds.
+    pub writers_held_us: u64,
+    /// The stores captured.
+    #[serde(default)]
+    pub stores: Vec<StoreCapture>,
+    /// What the bundle does not hold.
+    #[serde(default)]
+    pub not_carried: Vec<NotCarried>,
+    /// Memory files that changed around the cut.
+    #[serde(default)]
+    pub unstable: Vec<UnstableFile>,
+}
+
+/// One store of a capture.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreCapture {
+    /// Its name.
+    pub store: StoreName,
+    /// Its size in bytes.
+    pub size_bytes: u64,
+    /// Its journal mode.
+    pub journal_mode: String,
+    /// Whether its writers were held through the whole copy (rollback-journal stores).
+    pub held_through_copy: bool,
+    /// `ok`, or the first findings of `integrity_check`.
+    pub integrity: String,
+}
+
+/// The summary beside every bundle, `<id>.manifest.json`; its rename is the commit point of a
+/// publish. At most [`Sidecar::MAX_BYTES`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sidecar {
+    /// [`MANIFEST_VERSION`] of the bundle.
+    pub manifest_version: u32,
+    /// [`BUNDLE_FORMAT`] of the bundle.
+    pub bundle_format: String,
+    /// The snapshot.
+    pub snapshot_id: SnapshotId,
+    /// Whose memory.
+    pub agent_id: AgentId,
+    /// The agent's tenant.
+    pub tenant: Tenant,
+    /// The instant of the cut, milliseconds since the epoch, UTC.
+    pub created_at_ms: i64,
+    /// What asked for it.
+    pub created_by: CreatedBy,
+    /// Schema versions.
+    pub schema_versions: SchemaVersions,
+    /// Present where the bundle is encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<EncryptionInfo>,
+    /// Whether redaction ran.
+    pub redacted: bool,
+    /// Whether nothing was left out and nothing was unstable.
+    pub whole: bool,
+    /// Size of the bundle file in bytes.
+    pub bundle_size_bytes: u64,
+    /// SHA-256 of the bundle file.
+    pub bundle_sha256: Sha256Digest,
+    /// Plain bundles only: the label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// Plain bundles only: HEAD's commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub git_oid: Option<GitOid>,
+    /// Plain bundles only: the root digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_digest: Option<Sha256Digest>,
+}
+
+impl SchemaVersions {
+    /// What this program writes.
+    pub const CURRENT: Self =
+        Self { long_term: 1, vector: 1, concepts: 1, compactions: 1, manifest: MANIFEST_VERSION };
+
+    /// Whether every field is at most the runtime's.
+    #[must_use]
+    pub const fn is_supported_by(&self, runtime: &Self) -> bool {
+        self.long_term <= runtime.long_term
+            && self.vector <= runtime.vector
+            && self.concepts <= runtime.concepts
+            && self.compactions <= runtime.compactions
+            && self.manifest <= runtime.manifest
+    }
+}
+
+impl Sidecar {
+    /// Largest sidecar read or written.
+    pub const MAX_BYTES: usize = 4096;
+
+    /// The summary of a plain bundle.
+    #[must_use]
+    pub fn of_plain(
+        manifest: &Manifest,
+        root: Sha256Digest,
+        size_bytes: u64,
+        sha256: Sha256Digest,
+    ) -> Self {
+        Self {
+            manifest_version: manifest.manifest_version,
+            bundle_format: manifest.bundle_format.clone(),
+            snapshot_id: manifest.snapshot_id,
+            agent_id: manifest.agent_id.clone(),
+            tenant: manifest.tenant.clone(),
+            created_at_ms: manifest.created_at_ms,
+            created_by: manifest.created_by.clone(),
+            schema_versions: manifest.schema_versions,
+            encryption: manifest.encryption.clone(),
+            redacted: manifest.redactions.is_some(),
+            whole: manifest.capture.not_carried.is_empty() && manifest.capture.unstable.is_empty(),
+            bundle_size_bytes: size_bytes,
+            bundle_sha256: sha256,
+            label: manifest.label.clone(),
+            git_oid: manifest.git.as_ref().and_then(|g| g.head_oid.clone()),
+            root_digest: Some(root),
+        }
+    }
+
+    /// Parses and checks a sidecar.
+    ///
+    /// # Errors
+    /// [`ParseError::TooNew`] for a newer major, [`ParseError::Manifest`] for every other fault.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
+        let bad = |why: String| ParseError::Manifest(format!("sidecar {why}"));
+        if bytes.len() > Self::MAX_BYTES {
+            return Err(bad(format!("is larger than {} bytes", Self::MAX_BYTES)));
+        }
+        let sidecar: Self =
+            serde_json::from_slice(bytes).map_err(|e| bad(format!("is not as documented: {e}")))?;
+        if sidecar.manifest_version > MANIFEST_VERSION {
+            return Err(ParseError::TooNew {
+                found: format!("manifest version {}", sidecar.manifest_version),
+                supported: format!("manifest version {MANIFEST_VERSION}"),
+            });
+        }
+        if sidecar.bundle_format != BUNDLE_FORMAT {
+            return Err(bad("names another format".into()));
+        }
+        Ok(sidecar)
+    }
+
+    /// The bytes of the sidecar file.
+    ///
+    /// # Errors
+    /// [`ParseError::Manifest`] where they would exceed [`Sidecar::MAX_BYTES`].
+    pub fn to_bytes(&self) -> Result<Vec<u8>, ParseError> {
+        let bad = |why: String| ParseError::Manifest(format!("sidecar {why}"));
+        let mut bytes = serde_json::to_vec_pretty(self).map_err(|e| bad(e.to_string()))?;
+        bytes.push(b'\n');
+        if bytes.len() > Self::MAX_BYTES {
+            return Err(bad(format!(
+                "would be larger than {} bytes; use a shorter label",
+                Self::MAX_BYTES
+            )));
+        }
+        Ok(bytes)
+    }
+
+    /// The meta of this snapshot, whose bundle lies at `bundle_path`.
+    #[must_use]
+    pub fn to_meta(&self, bundle_path: PathBuf) -> SnapshotMeta {
+        SnapshotMeta {
+            id: self.snapshot_id,
+            agent_id: self.agent_id.clone(),
+            tenant: self.tenant.clone(),
+            label: self.label.clone(),
+            created_at_ms: self.created_at_ms,
+            bundle_path,
+            bundle_size_bytes: self.bundle_size_bytes,
+            bundle_sha256: self.bundle_sha256,
+            git_oid: self.git_oid.clone(),
+            schema_versions: self.schema_versions,
+            encrypted: self.encryption.is_some(),
+            redactions_applied: self.redacted,
+            capture: None,
+        }
+    }
+}

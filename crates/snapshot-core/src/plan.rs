@@ -1,0 +1,180 @@
+//! What a restore will do, before it does it: `--dry-run` prints this same value.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::id::{AgentId, GitOid, SnapshotId, StoreName, Tenant};
+
+/// Lists longer than this are shortened for people (never in JSON).
+const SHOWN: usize = 8;
+
+/// The plan of a restore.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RestorePlan {
+    /// The agent that is restored.
+    pub agent_id: AgentId,
+    /// The agent's tenant.
+    pub tenant: Tenant,
+    /// The snapshot.
+    pub from: SnapshotId,
+    /// Its instant, milliseconds since the epoch, UTC.
+    pub created_at_ms: i64,
+    /// Its label.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// Whether the present state is kept as a snapshot first.
+    pub auto_pre_snapshot: bool,
+    /// What happens to each store.
+    pub stores: Vec<StorePlan>,
+    /// What happens to the memory files.
+    pub files: FilePlan,
+    /// What happens to the repository.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub git: Option<GitPlan>,
+    /// Pieces of runtime state that are put back (or removed).
+    pub state: Vec<String>,
+    /// Free space needed, per file system.
+    pub space: Vec<SpaceNeed>,
+    /// What is worth knowing before.
+    pub notes: Vec<String>,
+}
+
+/// What happens to one store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StorePlan {
+    /// Its name.
+    pub store: StoreName,
+    /// The live file.
+    pub target: PathBuf,
+    /// What happens to it.
+    pub action: StoreAction,
+    /// Bytes that it will have.
+    pub size_bytes: u64,
+}
+
+/// What happens to a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StoreAction {
+    /// The live database takes the snapshot's content.
+    Replace,
+    /// There is none now; it is created.
+    Create,
+    /// The snapshot has none; the live one is emptied, never unlinked.
+    Empty,
+}
+
+/// What happens to the memory files, by path in the memdir.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct FilePlan {
+    /// Written: new, or with other content.
+    pub write: Vec<String>,
+    /// Same content; mode or time set.
+    pub touch: Vec<String>,
+    /// Live files that the snapshot lacks.
+    pub remove: Vec<String>,
+    /// Same already.
+    pub unchanged: u64,
+}
+
+/// What happens to the repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GitPlan {
+    /// HEAD's commit now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head_now: Option<GitOid>,
+    /// HEAD's commit in the snapshot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head_then: Option<GitOid>,
+    /// Refs that are set.
+    pub refs_set: Vec<String>,
+    /// Refs that are deleted.
+    pub refs_deleted: Vec<String>,
+}
+
+/// Free space needed on one file system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SpaceNeed {
+    /// A folder on it.
+    pub at: PathBuf,
+    /// Bytes needed at most.
+    pub needed_bytes: u64,
+    /// Bytes free now.
+    pub free_bytes: u64,
+}
+
+impl fmt::Display for RestorePlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} <- {}", self.agent_id, self.from.short())?;
+        if let Some(label) = &self.label {
+            write!(f, " ({})", label.escape_debug())?;
+        }
+        writeln!(f)?;
+        for store in &self.stores {
+            let action = match store.action {
+                StoreAction::Replace => "replace",
+                StoreAction::Create => "create",
+                StoreAction::Empty => "empty (the snapshot has no such store)",
+            };
+            writeln!(
+                f,
+                "  store {:<12} {action}, {} bytes, {}",
+                store.store,
+                store.size_bytes,
+                store.target.display()
+            )?;
+        }
+        let FilePlan { write, touch, remove, unchanged } = &self.files;
+        writeln!(
+            f,
+            "  memory files: {} to write, {} to touch, {} to remove, {unchanged} unchanged",
+            write.len(),
+            touch.len(),
+            remove.len()
+        )?;
+        list(f, "write", write)?;
+        list(f, "remove", remove)?;
+        if let Some(git) = &self.git {
+            let name = |oid: &Option<GitOid>| {
+                oid.as_ref().map_or("none".to_owned(), |o| o.as_str().chars().take(8).collect())
+            };
+            writeln!(
+                f,
+                "  git HEAD {} -> {}, {} refs set, {} deleted",
+                name(&git.head_now),
+                name(&git.head_then),
+                git.refs_set.len(),
+                git.refs_deleted.len()
+            )?;
+            list(f, "delete", &git.refs_deleted)?;
+        }
+        if !self.state.is_empty() {
+            writeln!(f, "  state: {}", self.state.join(", "))?;
+        }
+        for need in &self.space {
+            writeln!(
+                f,
+                "  space at {}: {} bytes needed at most, {} free",
+                need.at.display(),
+                need.needed_bytes,
+                need.free_bytes
+            )?;
+        }
+        if !self.auto_pre_snapshot {
+            writeln!(f, "  the present state is NOT kept as a snapshot")?;
+        }
+        self.notes.iter().try_for_each(|note| writeln!(f, "  note: {note}"))
+    }
+}
+
+fn list(f: &mut fmt::Formatter<'_>, verb: &str, names: &[String]) -> fmt::Result {
+    for name in names.iter().take(SHOWN) {
+        writeln!(f, "    {verb} {}", name.escape_debug())?;
+    }
+    if names.len() > SHOWN {
+        writeln!(f, "    ... and {} more", names.len() - SHOWN)?;
+    }
+    Ok(())
+}

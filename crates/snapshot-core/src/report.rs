@@ -1,0 +1,221 @@
+//! What operations report; JSON names are fixed by `docs/wire.md`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{AgentId, GitOid, SnapshotId, StoreName, Tenant};
+use crate::meta::SchemaVersions;
+
+/// What a restore did, or would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreReport {
+    /// Whose memory.
+    pub agent_id: AgentId,
+    /// The agent's tenant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<Tenant>,
+    /// The snapshot restored.
+    pub from: SnapshotId,
+    /// The snapshot of what was there before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pre_snapshot: Option<SnapshotId>,
+    /// The commit that HEAD names now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub git_reset_oid: Option<GitOid>,
+    /// Stores written, by name.
+    pub sqlite_restored_dbs: Vec<String>,
+    /// Pieces of runtime state written.
+    pub state_files_restored: Vec<String>,
+    /// Whether a quiesced agent was resumed.
+    pub workers_restarted: bool,
+    /// Whether nothing was changed because a plan was asked for.
+    pub dry_run: bool,
+    /// How long writers of the stores were held, in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writers_held_us: Option<u64>,
+    /// How long readers were held (rollback-journal stores only), in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readers_held_us: Option<u64>,
+    /// Memory files written and removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_files: Option<RowCounts>,
+    /// What is worth knowing: a store that a writer changed before it could be read back, ...
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// What a retention run did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetentionTickReport {
+    /// Bundles deleted.
+    pub bundles_deleted: u64,
+    /// Dead staging folders removed.
+    pub orphan_staging_dirs_removed: u64,
+    /// Agents visited.
+    pub agents_visited: u64,
+    /// What failed, one line each.
+    pub errors: Vec<String>,
+}
+
+/// How a bundle stands up to a full reading.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifyReport {
+    /// The bundle's file.
+    pub bundle: PathBuf,
+    /// The manifest is well-formed, of a version we read, and agrees with the sidecar.
+    pub manifest_ok: bool,
+    /// The file's SHA-256 is the one recorded beside it.
+    pub bundle_sha256_ok: bool,
+    /// Every artifact was read and has the manifest's digest.
+    pub per_artifact_ok: bool,
+    /// Schema versions, where the manifest could be read.
+    pub schema_versions: Option<SchemaVersions>,
+    /// Whether the bundle is encrypted.
+    pub age_protected: bool,
+    /// What is known of the contents.
+    pub inside: Inside,
+    /// What is wrong.
+    #[serde(default)]
+    pub damage: Vec<Damage>,
+}
+
+/// What is known of a bundle's contents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Inside {
+    /// Read and right.
+    Good,
+    /// Read and wrong.
+    Bad,
+    /// Not read.
+    NotChecked,
+}
+
+/// One thing that is wrong with a bundle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Damage {
+    /// The artifact (its path), or `bundle`, `manifest.json`, `sidecar`, ...
+    pub artifact: String,
+    /// Number of the damaged zstd frame, from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frame: Option<u64>,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+/// What changed between two snapshots, or one and the live memory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotDiff {
+    /// The older side; the nil id for the live memory.
+    pub a: SnapshotId,
+    /// The newer side; the nil id for the live memory.
+    pub b: SnapshotId,
+    /// Whether a side is the live memory.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub live: bool,
+    /// Git, counted.
+    pub git_summary: GitSummary,
+    /// The classic stores, counted; an updated row counts once added and once removed.
+    pub sqlite_summary: SqliteSummary,
+    /// Runtime state.
+    pub state_summary: StateSummary,
+    /// Every store's rows.
+    #[serde(default)]
+    pub stores: BTreeMap<StoreName, RowCounts>,
+    /// Memory files.
+    #[serde(default)]
+    pub memory_files: RowCounts,
+    /// What could not be compared, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// Git, counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GitSummary {
+    /// Commits on one side and not on the other.
+    pub commits_between: u64,
+    /// Files changed between the two HEADs.
+    pub files_changed: u64,
+    /// Lines added.
+    pub insertions: u64,
+    /// Lines removed.
+    pub deletions: u64,
+}
+
+/// The classic stores, counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SqliteSummary {
+    /// Rows added to `long_term`.
+    pub long_term_rows_added: u64,
+    /// Rows removed from `long_term`.
+    pub long_term_rows_removed: u64,
+    /// Rows added to `vector`.
+    pub vector_rows_added: u64,
+    /// Rows removed from `vector`.
+    pub vector_rows_removed: u64,
+    /// Rows added to `concepts`.
+    pub concepts_rows_added: u64,
+    /// Rows removed from `concepts`.
+    pub concepts_rows_removed: u64,
+    /// Rows added to `compactions`.
+    pub compactions_added: u64,
+}
+
+/// Runtime state, compared.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateSummary {
+    /// Whether the extractor's cursor differs.
+    pub extract_cursor_changed: bool,
+    /// Whether the last dream run differs.
+    pub last_dream_run_changed: bool,
+}
+
+/// Rows, files or other things, counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowCounts {
+    /// Only on the newer side.
+    pub added: u64,
+    /// On both, differing.
+    pub changed: u64,
+    /// Only on the older side.
+    pub removed: u64,
+}
+
+impl VerifyReport {
+    /// Whether everything was read and is right.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.manifest_ok
+            && self.bundle_sha256_ok
+            && self.per_artifact_ok
+            && self.inside == Inside::Good
+            && self.damage.is_empty()
+    }
+}
+
+impl RowCounts {
+    /// Whether nothing changed.
+    #[must_use]
+    pub const fn is_zero(&self) -> bool {
+        self.added == 0 && self.changed == 0 && self.removed == 0
+    }
+}
+
+impl SqliteSummary {
+    /// Takes over the counts of a classic store; other names are ignored.
+    pub fn record(&mut self, store: &StoreName, counts: RowCounts) {
+        let (added, removed) = (counts.added + counts.changed, counts.removed + counts.changed);
+        match store.as_str() {
+            "long_term" => {
+                (self.long_term_rows_added, self.long_term_rows_removed) = (added, removed)
+            }
+            "vector" => (self.vector_rows_added, self.vector_rows_removed) = (added, removed),
+            "concepts" => (self.concepts_rows_added, self.concepts_rows_removed) = (added, removed),
+            "compactions" => self.compactions_added = added,
+            _ => {}
+        }
+    }
+}

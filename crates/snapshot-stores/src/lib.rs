@@ -1,0 +1,1 @@
+//! The agent's memory: the cut across SQLite, git, files and state, and applying it back.

@@ -1,0 +1,1 @@
+//! Seeding realistic agents, hermetic git, fixed clocks and ids, faults, torture writers.

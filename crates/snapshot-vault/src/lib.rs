@@ -1,0 +1,1 @@
+//! Where bundles live: layout, atomic publish, listing, cross-process locks.
