@@ -5,6 +5,7 @@
 //! This crate knows neither the bundle's bytes nor where bundles are kept.
 
 mod cut;
+mod diff;
 mod error;
 mod files;
 mod git;
@@ -15,6 +16,7 @@ mod sqlite;
 mod state;
 
 pub use cut::{CaptureOptions, cut};
+pub use diff::diff;
 pub use error::StoresError;
 pub use pinned::{Captured, Pinned};
 pub use restore::{

@@ -15,6 +15,7 @@ mod target;
 pub use commit::{Applied, restore};
 pub use plan::plan;
 pub use recover::{Decision, Recovered, recover};
+pub(crate) use stage::stage_git;
 pub use target::OtherAgent;
 
 use snapshot_core::{PortError, SnapshotId, Tenant};
