@@ -20,6 +20,12 @@ pub use diff::diff;
 pub use error::StoresError;
 pub use pinned::{Captured, Pinned};
 pub use restore::{
-    Applied, BeforeCommit, Decision, Keep, OtherAgent, Recovered, RestoreOptions, plan, recover,
-    restore,
+    Applied, BeforeCommit, Decision, Keep, OtherAgent, Recovered, RestoreOptions, pending, plan,
+    recover, restore,
 };
+
+/// Versions of the libraries that read and write an agent's memory, for the manifest.
+pub fn tool_versions() -> [(&'static str, String); 2] {
+    let (major, minor, patch) = git2::Version::get().libgit2_version();
+    [("sqlite", rusqlite::version().to_owned()), ("libgit2", format!("{major}.{minor}.{patch}"))]
+}

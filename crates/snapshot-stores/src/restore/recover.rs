@@ -150,6 +150,14 @@ pub fn recover(
     }
 }
 
+/// The snapshot whose restore was interrupted, by the journal in an agent's folder for restores.
+///
+/// # Errors
+/// If there is a journal and it is not one of ours.
+pub fn pending(work: &Dir) -> Result<Option<SnapshotId>, StoresError> {
+    Ok(Work::new(work).read()?.map(|journal| journal.from))
+}
+
 /// The layout that the interrupted restore wrote to, as far as its journal says.
 fn layout_of(journal: &Journal) -> MemoryLayout {
     MemoryLayout {
