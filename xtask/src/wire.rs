@@ -121,7 +121,6 @@ fn store(name: &'static str) -> Artifact {
             page_count: 7,
             journal_mode: "wal".to_owned(),
             integrity: "ok".to_owned(),
-            page_digest: Sha256Digest::of(b"pages"),
         }),
     }
 }

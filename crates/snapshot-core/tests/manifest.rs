@@ -62,16 +62,15 @@ fn store() -> impl Strategy<Value = SqliteInfo> {
         "[a-z0-9]{1,20}",
         "[a-z]{1,5}/[a-zé ]{1,8}".prop_map(|path| format!("auto:{path}")),
     ];
-    (name, 9..=16u32, any::<u32>(), ".{0,20}", any::<[u8; 32]>()).prop_map(
-        |(name, bits, page_count, integrity, digest)| SqliteInfo {
+    (name, 9..=16u32, any::<u32>(), ".{0,20}").prop_map(|(name, bits, page_count, integrity)| {
+        SqliteInfo {
             store: name.parse().unwrap(),
             page_size: 1 << bits,
             page_count,
             journal_mode: "wal".to_owned(),
             integrity,
-            page_digest: Sha256Digest::from_bytes(digest),
-        },
-    )
+        }
+    })
 }
 
 fn stores() -> impl Strategy<Value = Vec<Artifact>> {
