@@ -16,6 +16,9 @@ pub struct MemoryLayout {
     pub stores: BTreeMap<StoreName, PathBuf>,
     /// Where the runtime state comes from.
     pub state: StateLayout,
+    /// Whether a part that is missing goes unreported: the classic layout is a guess, one that was
+    /// spelled out is not.
+    pub parts_optional: bool,
 }
 
 /// Sources of the two pieces of runtime state.
@@ -59,7 +62,12 @@ impl MemoryLayout {
             .iter()
             .map(|&name| (StoreName::from_static(name), sqlite_dir.join(format!("{name}.sqlite"))))
             .collect();
-        Self { memdir: Some(memdir), stores, state: StateLayout::json_dir(state_dir) }
+        Self {
+            memdir: Some(memdir),
+            stores,
+            state: StateLayout::json_dir(state_dir),
+            parts_optional: true,
+        }
     }
 
     /// The classic layout below two roots, `<memdir_root>/<agent>` and `<sqlite_root>/<agent>`; the

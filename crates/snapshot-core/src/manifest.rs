@@ -143,10 +143,8 @@ pub struct SqliteInfo {
     pub page_count: u32,
     /// Journal mode of the live file: `wal`, `delete`, `truncate`, `persist`.
     pub journal_mode: String,
-    /// `ok`, or the first findings of `integrity_check` at the capture.
+    /// `ok`, `not_checked`, or the first findings of `integrity_check` at the capture.
     pub integrity: String,
-    /// Digest of the pages with the header bytes masked that a backup rewrites (`docs/format.md`).
-    pub page_digest: Sha256Digest,
 }
 
 /// The memdir's repository.

@@ -89,7 +89,7 @@ pub struct StoreCapture {
     pub journal_mode: String,
     /// Whether its writers were held through the whole copy (rollback-journal stores).
     pub held_through_copy: bool,
-    /// `ok`, or the first findings of `integrity_check`.
+    /// `ok`, `not_checked`, or the first findings of `integrity_check`.
     pub integrity: String,
 }
 
