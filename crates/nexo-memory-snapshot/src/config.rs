@@ -1,0 +1,317 @@
+//! The section `memory.snapshot` of a YAML configuration.
+//!
+//! Invariants: a key that is accepted acts; a key that this version cannot honour is read where it
+//! asks for nothing and is an error where it asks for something; a key that nobody knows is an
+//! error. Paths are absolute once read. Other sections of the file are not looked at.
+
+mod later;
+mod layouts;
+mod section;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use snapshot_core::{AgentId, ErrorKind, MemoryLayout, StateLayout, StateSource, StoreName};
+
+use self::section::Section;
+use crate::hooks::ShellHooks;
+
+pub use self::layouts::ConfiguredLayouts;
+
+/// Largest configuration file read, in bytes.
+pub const MAX_CONFIG_BYTES: u64 = 1 << 20;
+/// How long to wait for locks where nothing else is said.
+pub const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(60);
+/// Largest git object captured where nothing else is said, in bytes.
+pub const DEFAULT_MAX_GIT_OBJECT_BYTES: u64 = 256 << 20;
+
+/// Longest wait that may be configured, in seconds: a day.
+const MAX_WAIT_SECS: u64 = 86_400;
+/// How long a hook may take where nothing else is said, in seconds.
+const DEFAULT_HOOK_SECS: u64 = 30;
+/// Longest table or column name, in bytes.
+const MAX_SQL_NAME: usize = 128;
+
+/// The section as written; what is absent there is absent here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MemorySnapshotConfig {
+    /// The vault.
+    pub root: Option<PathBuf>,
+    /// The classic layout's memdirs, `<memdir_root>/<agent>`.
+    pub memdir_root: Option<PathBuf>,
+    /// The classic layout's databases, `<sqlite_root>/<agent>/<store>.sqlite`.
+    pub sqlite_root: Option<PathBuf>,
+    /// How long to wait for locks and busy databases.
+    pub lock_timeout: Option<Duration>,
+    /// Whether a restore keeps the present state as a snapshot first.
+    pub auto_pre_restore: Option<bool>,
+    /// Largest git object captured, in bytes.
+    pub max_git_object_bytes: Option<u64>,
+    /// Commands that pause and resume an agent around the cut.
+    pub hooks: Option<ShellHooks>,
+    /// Where each named agent keeps its memory.
+    pub agents: BTreeMap<AgentId, MemoryLayout>,
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is larger than [`MAX_CONFIG_BYTES`].
+    #[error("the configuration {} is larger than {MAX_CONFIG_BYTES} bytes", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is not one well-formed YAML document.
+    #[error("the configuration {} is not readable YAML", path.display())]
+    Yaml {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        #[source]
+        source: Box<serde_saphyr::Error>,
+    },
+    /// A key that nobody knows.
+    #[error("the configuration {} has an unknown key {key}", path.display())]
+    UnknownKey {
+        /// The file.
+        path: PathBuf,
+        /// The key, from the top of the file.
+        key: String,
+        /// The known key of that place that is nearest to it.
+        nearest: String,
+    },
+    /// A value that is not what its key takes.
+    #[error("{key} in the configuration {}: {why}", path.display())]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The key, from the top of the file.
+        key: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// `${VAR}` names a variable that is not set.
+    #[error("{key} in the configuration {}: ${{{variable}}} is not set", path.display())]
+    Variable {
+        /// The file.
+        path: PathBuf,
+        /// The key, from the top of the file.
+        key: String,
+        /// The variable.
+        variable: String,
+    },
+    /// A value that asks for what this version cannot do.
+    #[error("{key} in the configuration {} asks for {what}, which this version cannot do yet", path.display())]
+    NotYet {
+        /// The file.
+        path: PathBuf,
+        /// The key, from the top of the file.
+        key: String,
+        /// What it asks for.
+        what: &'static str,
+    },
+}
+
+/// The file, as far as it is ours.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Document {
+    memory: Option<MemorySection>,
+}
+
+/// The section `memory`, as far as it is ours.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct MemorySection {
+    snapshot: Option<Map<String, Value>>,
+}
+
+impl MemorySnapshotConfig {
+    /// Reads the file at `path`; `env` gives the variables that `${VAR}` and `~/` stand for.
+    /// Relative paths in it are taken from its folder. A file without the section is an empty
+    /// configuration.
+    ///
+    /// # Errors
+    /// [`ConfigError`], naming the file and the key.
+    pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let read = |source| ConfigError::Read { path: path.to_owned(), source };
+        let absolute = std::path::absolute(path).map_err(read)?;
+        let mut text = String::new();
+        File::open(path)
+            .and_then(|file| file.take(MAX_CONFIG_BYTES + 1).read_to_string(&mut text))
+            .map_err(read)?;
+        if text.len() as u64 > MAX_CONFIG_BYTES {
+            return Err(ConfigError::TooLarge { path: path.to_owned() });
+        }
+        Self::parse(&text, &absolute, env)
+    }
+
+    /// Reads `text`, the content of the file at the absolute `path`.
+    ///
+    /// # Errors
+    /// As [`MemorySnapshotConfig::load`].
+    pub fn parse(
+        text: &str,
+        path: &Path,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
+        // No source excerpts in errors: a configuration may hold secrets of other programs.
+        let options = serde_saphyr::options! { with_snippet: false };
+        let document: Option<Document> = serde_saphyr::from_str_with_options(text, options)
+            .map_err(|e| ConfigError::Yaml { path: path.to_owned(), source: Box::new(e) })?;
+        let snapshot = document.and_then(|d| d.memory).and_then(|m| m.snapshot);
+        snapshot.map_or_else(
+            || Ok(Self::default()),
+            |map| read_snapshot(Section::new("memory.snapshot", map, path, env)),
+        )
+    }
+}
+
+impl ConfigError {
+    /// What a caller can act on.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Read { source, .. } if source.kind() == io::ErrorKind::InvalidData => {
+                ErrorKind::Usage
+            }
+            Self::Read { .. } => ErrorKind::Io,
+            Self::TooLarge { .. }
+            | Self::Yaml { .. }
+            | Self::UnknownKey { .. }
+            | Self::Value { .. }
+            | Self::Variable { .. }
+            | Self::NotYet { .. } => ErrorKind::Usage,
+        }
+    }
+
+    /// What to try.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::UnknownKey { nearest, .. } => Some(format!("the nearest known key is {nearest}")),
+            Self::Variable { variable, .. } => {
+                Some(format!("set {variable}, or write the value itself"))
+            }
+            Self::NotYet { key, .. } => Some(format!("remove {key}, or give it its default")),
+            Self::Read { .. } | Self::TooLarge { .. } | Self::Yaml { .. } | Self::Value { .. } => {
+                None
+            }
+        }
+    }
+}
+
+fn read_snapshot(mut section: Section<'_>) -> Result<MemorySnapshotConfig, ConfigError> {
+    let config = MemorySnapshotConfig {
+        root: section.path("root")?,
+        memdir_root: section.path("memdir_root")?,
+        sqlite_root: section.path("sqlite_root")?,
+        lock_timeout: section
+            .number("lock_timeout_secs", 0..=MAX_WAIT_SECS)?
+            .map(Duration::from_secs),
+        auto_pre_restore: section.boolean("auto_pre_restore")?,
+        max_git_object_bytes: section.section("git")?.map(read_git).transpose()?.flatten(),
+        hooks: section.section("hooks")?.map(read_hooks).transpose()?.flatten(),
+        agents: section.section("agents")?.map(read_agents).transpose()?.unwrap_or_default(),
+    };
+    later::check(&mut section)?;
+    section.finish()?;
+    Ok(config)
+}
+
+fn read_git(mut git: Section<'_>) -> Result<Option<u64>, ConfigError> {
+    let max = git.number("max_object_bytes", 1..=u64::MAX)?;
+    git.finish()?;
+    Ok(max)
+}
+
+fn read_hooks(mut hooks: Section<'_>) -> Result<Option<ShellHooks>, ConfigError> {
+    let quiesce = hooks.command("quiesce")?;
+    let resume = hooks.command("resume")?;
+    let deadline = hooks.number("deadline_secs", 1..=MAX_WAIT_SECS)?.unwrap_or(DEFAULT_HOOK_SECS);
+    let read = match (quiesce, resume) {
+        (Some(quiesce), Some(resume)) => {
+            Some(ShellHooks { quiesce, resume, deadline: Duration::from_secs(deadline) })
+        }
+        (None, None) => None,
+        (Some(_), None) => return Err(hooks.bad("resume", "quiesce is set, so it must be too")),
+        (None, Some(_)) => return Err(hooks.bad("quiesce", "resume is set, so it must be too")),
+    };
+    hooks.finish()?;
+    Ok(read)
+}
+
+fn read_agents(agents: Section<'_>) -> Result<BTreeMap<AgentId, MemoryLayout>, ConfigError> {
+    let mut read = BTreeMap::new();
+    for (name, mut agent) in agents.into_sections()? {
+        let id = name.parse::<AgentId>().map_err(|e| agent.bad_here(e.to_string()))?;
+        let layout = MemoryLayout {
+            memdir: agent.path("memdir")?,
+            stores: agent.section("stores")?.map(read_stores).transpose()?.unwrap_or_default(),
+            state: agent.section("state")?.map(read_state).transpose()?.unwrap_or_default(),
+            parts_optional: false,
+        };
+        if layout.memdir.is_none() && layout.stores.is_empty() {
+            return Err(agent.bad_here("it names neither a memdir nor a store".to_owned()));
+        }
+        agent.finish()?;
+        read.insert(id, layout);
+    }
+    Ok(read)
+}
+
+fn read_stores(mut stores: Section<'_>) -> Result<BTreeMap<StoreName, PathBuf>, ConfigError> {
+    let mut read = BTreeMap::new();
+    for key in stores.keys() {
+        let name = key.parse::<StoreName>().map_err(|e| stores.bad(&key, e.to_string()))?;
+        if name.auto_path().is_some() {
+            return Err(stores.bad(&key, "auto: names are given by the program"));
+        }
+        let path = stores.path(&key)?.ok_or_else(|| stores.bad(&key, "a path is needed"))?;
+        read.insert(name, path);
+    }
+    Ok(read)
+}
+
+fn read_state(mut state: Section<'_>) -> Result<StateLayout, ConfigError> {
+    let read = StateLayout {
+        extract_cursor: state.section("extract_cursor")?.map(read_source).transpose()?,
+        dream_run: state.section("dream_run")?.map(read_source).transpose()?,
+    };
+    state.finish()?;
+    Ok(read)
+}
+
+fn read_source(mut source: Section<'_>) -> Result<StateSource, ConfigError> {
+    let (json, sqlite) = (source.path("json")?, source.path("sqlite")?);
+    let (table, order_by) = (source.sql_name("table")?, source.sql_name("order_by")?);
+    let read = match (json, sqlite, table, order_by) {
+        (Some(json), None, None, None) => StateSource::Json { json },
+        (None, Some(sqlite), Some(table), Some(order_by)) => {
+            StateSource::Sqlite { sqlite, table, order_by }
+        }
+        _ => {
+            let why = "it takes either json, or sqlite with table and order_by";
+            return Err(source.bad_here(why.to_owned()));
+        }
+    };
+    source.finish()?;
+    Ok(read)
+}

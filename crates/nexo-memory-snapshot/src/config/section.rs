@@ -1,0 +1,197 @@
+//! Reading one mapping key by key: every error names the key from the top of the file, and what
+//! nobody asked for is unknown.
+
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use super::{ConfigError, MAX_SQL_NAME};
+
+/// A mapping of which the keys not yet read remain.
+pub(super) struct Section<'a> {
+    key: String,
+    rest: Map<String, Value>,
+    known: Vec<String>,
+    file: &'a Path,
+    env: &'a dyn Fn(&str) -> Option<String>,
+}
+
+impl<'a> Section<'a> {
+    pub(super) fn new(
+        key: impl Into<String>,
+        rest: Map<String, Value>,
+        file: &'a Path,
+        env: &'a dyn Fn(&str) -> Option<String>,
+    ) -> Self {
+        Self { key: key.into(), rest, known: Vec::new(), file, env }
+    }
+
+    /// The keys not yet read.
+    pub(super) fn keys(&self) -> Vec<String> {
+        self.rest.keys().cloned().collect()
+    }
+
+    /// The value of `key`; `null` counts as absent.
+    pub(super) fn take(&mut self, key: &str) -> Option<Value> {
+        self.known.push(key.to_owned());
+        self.rest.remove(key).filter(|value| !value.is_null())
+    }
+
+    pub(super) fn boolean(&mut self, key: &str) -> Result<Option<bool>, ConfigError> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(Value::Bool(value)) => Ok(Some(value)),
+            Some(_) => Err(self.bad(key, "true or false is expected")),
+        }
+    }
+
+    pub(super) fn number(
+        &mut self,
+        key: &str,
+        range: RangeInclusive<u64>,
+    ) -> Result<Option<u64>, ConfigError> {
+        let Some(value) = self.take(key) else { return Ok(None) };
+        match value.as_u64() {
+            Some(n) if range.contains(&n) => Ok(Some(n)),
+            _ => {
+                let (from, to) = range.into_inner();
+                Err(self.bad(key, format!("a whole number from {from} to {to} is expected")))
+            }
+        }
+    }
+
+    /// A path, made absolute; the empty text counts as absent, as it did in 0.1.
+    pub(super) fn path(&mut self, key: &str) -> Result<Option<PathBuf>, ConfigError> {
+        let Some(text) = self.text(key)? else { return Ok(None) };
+        let text = self.expand(key, &text)?;
+        let text = match text.strip_prefix("~/") {
+            Some(rest) => format!("{}/{rest}", self.variable(key, "HOME")?),
+            None => text,
+        };
+        if text.contains('\0') {
+            return Err(self.bad(key, "it contains NUL"));
+        }
+        let base = self.file.parent().unwrap_or(Path::new("/"));
+        Ok(Some(base.join(text)))
+    }
+
+    /// A shell command. `${VAR}` in it is the shell's business: expanded here, a value could change
+    /// what the command means.
+    pub(super) fn command(&mut self, key: &str) -> Result<Option<String>, ConfigError> {
+        match self.text(key)? {
+            Some(text) if text.contains('\0') => Err(self.bad(key, "it contains NUL")),
+            text => Ok(text),
+        }
+    }
+
+    /// The name of a table or a column.
+    pub(super) fn sql_name(&mut self, key: &str) -> Result<Option<String>, ConfigError> {
+        match self.text(key)? {
+            Some(name) if name.len() > MAX_SQL_NAME || name.chars().any(char::is_control) => {
+                let why = format!("a name of at most {MAX_SQL_NAME} bytes is expected");
+                Err(self.bad(key, why))
+            }
+            name => Ok(name),
+        }
+    }
+
+    /// The mapping below `key`.
+    pub(super) fn section(&mut self, key: &str) -> Result<Option<Section<'a>>, ConfigError> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(Value::Object(map)) => {
+                Ok(Some(Section::new(self.full(key), map, self.file, self.env)))
+            }
+            Some(_) => Err(self.bad(key, "a mapping is expected")),
+        }
+    }
+
+    /// Every mapping below, with its key.
+    pub(super) fn into_sections(mut self) -> Result<Vec<(String, Section<'a>)>, ConfigError> {
+        let mut sections = Vec::new();
+        for key in self.keys() {
+            let section = self.section(&key)?.ok_or_else(|| self.bad(&key, "it is empty"))?;
+            sections.push((key, section));
+        }
+        Ok(sections)
+    }
+
+    /// All that is wanted was read: whatever remains is unknown.
+    pub(super) fn finish(self) -> Result<(), ConfigError> {
+        let Some(unknown) = self.rest.keys().next() else { return Ok(()) };
+        let distance = |known: &&String| strsim::damerau_levenshtein(known, unknown);
+        let nearest = self.known.iter().min_by_key(distance);
+        Err(ConfigError::UnknownKey {
+            path: self.file.to_owned(),
+            key: self.full(unknown),
+            nearest: nearest.map_or_else(|| self.key.clone(), |known| self.full(known)),
+        })
+    }
+
+    pub(super) fn bad(&self, key: &str, why: impl Into<String>) -> ConfigError {
+        ConfigError::Value { path: self.file.to_owned(), key: self.full(key), why: why.into() }
+    }
+
+    /// The mapping itself is wrong.
+    pub(super) fn bad_here(&self, why: String) -> ConfigError {
+        ConfigError::Value { path: self.file.to_owned(), key: self.key.clone(), why }
+    }
+
+    pub(super) fn not_yet(&self, key: &str, what: &'static str) -> ConfigError {
+        ConfigError::NotYet { path: self.file.to_owned(), key: self.full(key), what }
+    }
+
+    fn full(&self, key: &str) -> String {
+        format!("{}.{key}", self.key)
+    }
+
+    /// A text that is not empty.
+    fn text(&mut self, key: &str) -> Result<Option<String>, ConfigError> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text).filter(|text| !text.is_empty())),
+            Some(_) => Err(self.bad(key, "text is expected")),
+        }
+    }
+
+    /// `${VAR}` replaced by its value, `$${` by `${`.
+    fn expand(&self, key: &str, text: &str) -> Result<String, ConfigError> {
+        let mut out = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(at) = rest.find("${") {
+            let (before, from) = rest.split_at(at);
+            let after = &from[2..];
+            if let Some(literal) = before.strip_suffix('$') {
+                out.push_str(literal);
+                out.push_str("${");
+                rest = after;
+                continue;
+            }
+            let (name, tail) = after
+                .split_once('}')
+                .filter(|(name, _)| is_variable(name))
+                .ok_or_else(|| self.bad(key, "${ starts no ${VARIABLE}; write $${ for itself"))?;
+            out.push_str(before);
+            out.push_str(&self.variable(key, name)?);
+            rest = tail;
+        }
+        out.push_str(rest);
+        Ok(out)
+    }
+
+    /// A variable's value; an empty one would turn `${HOME}/x` into a path from the root.
+    fn variable(&self, key: &str, name: &str) -> Result<String, ConfigError> {
+        (self.env)(name).filter(|value| !value.is_empty()).ok_or_else(|| ConfigError::Variable {
+            path: self.file.to_owned(),
+            key: self.full(key),
+            variable: name.to_owned(),
+        })
+    }
+}
+
+fn is_variable(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}

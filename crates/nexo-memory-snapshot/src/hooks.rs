@@ -1,0 +1,166 @@
+//! Two shell commands that pause and resume an agent around the cut.
+//!
+//! Invariants: a command never outlives its deadline, nor do its children; only an [`AgentId`],
+//! whose grammar knows no shell syntax, is put into a command.
+
+use std::fmt;
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::process::{Pid, Signal, kill_process_group};
+use snapshot_core::{AgentId, ErrorKind, PortError, Quiesce};
+
+/// What is replaced by the agent's id.
+const AGENT: &str = "{agent}";
+/// How often a running command is looked at.
+const POLL: Duration = Duration::from_millis(5);
+/// How much of what a command says on stderr is kept for the error, in bytes.
+const STDERR_KEPT: usize = 2048;
+/// How many times stderr is read before the clock is looked at again.
+const READS: usize = 64;
+
+/// The commands, as configured. `{agent}` in them stands for the agent's id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShellHooks {
+    /// Pauses the agent; ends once it is paused.
+    pub quiesce: String,
+    /// Lets it go on.
+    pub resume: String,
+    /// How long each may take.
+    pub deadline: Duration,
+}
+
+/// [`Quiesce`] by [`ShellHooks`], run by `sh -c`.
+#[derive(Debug)]
+pub struct ShellQuiesce {
+    hooks: ShellHooks,
+    resume_failures: Mutex<Vec<PortError>>,
+}
+
+/// Why a hook failed; the source of the [`PortError`].
+#[derive(Debug)]
+struct Failed(String);
+
+impl ShellQuiesce {
+    /// From its commands.
+    #[must_use]
+    pub fn new(hooks: ShellHooks) -> Self {
+        Self { hooks, resume_failures: Mutex::default() }
+    }
+
+    /// How long each command may take.
+    #[must_use]
+    pub const fn deadline(&self) -> Duration {
+        self.hooks.deadline
+    }
+
+    /// Takes the failures of [`Quiesce::resume`], which cannot return them: the agent may still be
+    /// paused, and someone must be told.
+    #[must_use]
+    pub fn take_resume_failures(&self) -> Vec<PortError> {
+        std::mem::take(&mut *self.resume_failures.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Quiesce for ShellQuiesce {
+    fn pause(&self, agent: &AgentId, deadline: Duration) -> Result<(), PortError> {
+        run("quiesce", &self.hooks.quiesce, agent, deadline.min(self.hooks.deadline))
+    }
+
+    fn resume(&self, agent: &AgentId) {
+        if let Err(e) = run("resume", &self.hooks.resume, agent, self.hooks.deadline) {
+            self.resume_failures.lock().unwrap_or_else(PoisonError::into_inner).push(e);
+        }
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Failed {}
+
+fn run(hook: &str, command: &str, agent: &AgentId, deadline: Duration) -> Result<(), PortError> {
+    let command = command.replace(AGENT, agent.as_str());
+    let what = format!("cannot {hook} agent {agent} by `{command}`");
+    let late = Instant::now() + deadline;
+    let mut child = Command::new("sh")
+        .arg("-c")
+        .arg(&command)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        // A group of its own, so that the deadline ends its children too.
+        .process_group(0)
+        .spawn()
+        .map_err(|e| PortError::new(ErrorKind::Io, what.clone(), e))?;
+    let mut said = Vec::new();
+    let ended = wait(&mut child, late, &mut said).map_err(|e| {
+        kill(&mut child);
+        PortError::new(ErrorKind::Io, what.clone(), e)
+    })?;
+    let (kind, why) = match ended {
+        Some(status) if status.success() => return Ok(()),
+        Some(status) => (ErrorKind::Refused, status.to_string()),
+        None => (ErrorKind::DeadlineExceeded, format!("killed after {} s", deadline.as_secs_f32())),
+    };
+    let said = String::from_utf8_lossy(&said);
+    let why = if said.trim().is_empty() { why } else { format!("{why}: {}", said.trim()) };
+    Err(PortError::new(kind, what, Failed(why)))
+}
+
+/// Waits for the end, or until `late`; then the group is killed and the answer is none.
+fn wait(
+    child: &mut Child,
+    late: Instant,
+    said: &mut Vec<u8>,
+) -> std::io::Result<Option<ExitStatus>> {
+    let mut stderr = child.stderr.take();
+    if let Some(stderr) = &stderr {
+        fcntl_setfl(stderr, OFlags::NONBLOCK)?;
+    }
+    loop {
+        let status = child.try_wait()?;
+        drain(&mut stderr, said);
+        if status.is_some() {
+            return Ok(status);
+        }
+        if Instant::now() >= late {
+            kill(child);
+            return Ok(None);
+        }
+        thread::sleep(POLL);
+    }
+}
+
+/// Ends a child that was not reaped yet (so its id is still its own) and its group. That this fails
+/// is possible only for children that changed their user; they are not ours to end.
+fn kill(child: &mut Child) {
+    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    let _ = child.wait();
+}
+
+/// Takes what is there now; a background child that keeps the pipe open is not waited for.
+fn drain(stderr: &mut Option<ChildStderr>, said: &mut Vec<u8>) {
+    let Some(pipe) = stderr else { return };
+    let mut buffer = [0; 4096];
+    // Bounded, or a command that talks faster than we read would never see its deadline.
+    for _ in 0..READS {
+        let Ok(n) = pipe.read(&mut buffer) else { return };
+        if n == 0 {
+            *stderr = None;
+            return;
+        }
+        let room = STDERR_KEPT.saturating_sub(said.len());
+        said.extend_from_slice(&buffer[..n.min(room)]);
+    }
+}
