@@ -1,5 +1,7 @@
 //! The configuration: what is accepted acts, what cannot be honoured is refused, nothing panics.
 
+#![expect(clippy::disallowed_methods, reason = "the files that tests read are written plainly")]
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -31,7 +33,7 @@ fn section(lines: &str) -> Result<MemorySnapshotConfig, ConfigError> {
 
 /// The error's text, with its source.
 fn refused(lines: &str) -> String {
-    let error = section(lines).expect_err(lines);
+    let Err(error) = section(lines) else { panic!("accepted: {lines}") };
     assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
     let source = std::error::Error::source(&error).map_or(String::new(), |s| format!(": {s}"));
     format!("{error}{source}")
