@@ -132,6 +132,14 @@ impl AgentVault {
         }
     }
 
+    /// The folder of this agent's restore journal, where there is one.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub fn existing_restore_dir(&self) -> Result<Option<Dir>, VaultError> {
+        self.existing_dir(&[layout::RESTORE, self.agent.as_str()])
+    }
+
     /// Reads a sidecar and checks that it is of this place.
     pub(crate) fn read_sidecar(&self, dir: &Dir, id: SnapshotId) -> Result<Sidecar, VaultError> {
         let name = layout::sidecar_name(id);
