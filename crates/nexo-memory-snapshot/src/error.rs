@@ -93,6 +93,8 @@ pub enum SnapshotError {
     Unusable {
         /// The file at fault.
         path: PathBuf,
+        /// The snapshot, where the file's place tells it.
+        id: Option<SnapshotId>,
         /// What is wrong with it.
         why: String,
     },
