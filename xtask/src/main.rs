@@ -1,2 +1,43 @@
-//! xtask
-fn main() {}
+//! `cargo xtask`: the one gate (`ci`), fixtures and goldens, benchmarks, soak runs.
+//!
+//! Invariant: every failure says what was being done and what to do about it, and exits non-zero.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this program speaks to people")]
+
+mod ci;
+mod edges;
+mod fixtures;
+mod tidy;
+mod tools;
+mod wire;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "usage: cargo xtask <task>
+
+  ci [STEP]...          the one gate: every step, or the named ones
+  fixtures [--check]    regenerate fixtures/ (or say what would change)";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match args.as_slice() {
+        ["ci", steps @ ..] => ci::run(steps),
+        ["fixtures"] => fixtures::write(),
+        ["fixtures", "--check"] => fixtures::check(),
+        ["--help" | "-h" | "help"] => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("error: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}

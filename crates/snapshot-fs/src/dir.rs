@@ -174,15 +174,19 @@ impl Dir {
     ///
     /// # Errors
     /// If a step fails; the temporary file is removed then.
-    pub fn write_atomic(
-        &self,
-        name: impl AsRef<OsStr>,
-        bytes: &[u8],
-        mode: u32,
-    ) -> Result<(), FsError> {
-        let (temp, mut file) = self.create_temp(mode)?;
+    pub fn write_atomic(&self, name: impl AsRef<OsStr>, bytes: &[u8], mode: u32) -> Result<(), FsError> {
+        self.replace(name, bytes, Meta { mode: Some(mode), ..Meta::default() })
+    }
+
+    /// As [`Dir::write_atomic`], with owner, mode (0600 where none is given) and time.
+    ///
+    /// # Errors
+    /// As [`Dir::write_atomic`].
+    pub fn replace(&self, name: impl AsRef<OsStr>, bytes: &[u8], meta: Meta) -> Result<(), FsError> {
+        let (temp, mut file) = self.create_temp(0o600)?;
         let written = std::io::Write::write_all(&mut file, bytes)
             .map_err(FsError::io("write", file.path()))
+            .and_then(|()| file.set_meta(meta))
             .and_then(|()| file.sync())
             .and_then(|()| self.rename(&temp, self, name.as_ref()));
         if let Err(e) = written {

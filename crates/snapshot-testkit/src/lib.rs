@@ -1,1 +1,43 @@
-//! Seeding realistic agents, hermetic git, fixed clocks and ids, faults, torture writers.
+//! What tests, the demo and the benchmarks share: realistic agents, writers that never rest, an
+//! oracle that says whether a snapshot is torn, faults in the file-system layer, and comparisons
+//! that use no code of the product.
+//!
+//! Invariants: everything made here is a function of its seed; nothing sleeps to order events;
+//! nothing reads the user's git configuration. This crate plays the *agent*, so it writes files
+//! directly and not through `snapshot-fs`.
+//!
+//! ```
+//! use snapshot_core::AgentId;
+//! use snapshot_testkit::{Agent, Seed, Torture, oracle};
+//!
+//! let tmp = tempfile::tempdir()?;
+//! let agent = Agent::create(tmp.path(), AgentId::from_static("ana"), &Seed::tiny(1))?;
+//! let writers = Torture::start(&agent, 2)?;
+//! writers.wait_for_steps(5)?;
+//! writers.stop()?;
+//! let values = oracle::Values::of_agent(&agent)?;
+//! assert_eq!(values.torn(), None);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+#![expect(
+    clippy::disallowed_methods,
+    reason = "it plays the agent, whose files are not ours to make durable"
+)]
+
+pub mod compare;
+mod error;
+mod fault;
+mod fixed;
+mod git;
+pub mod oracle;
+mod random;
+mod seed;
+mod torture;
+
+pub use error::KitError;
+pub use fault::{FaultHook, Recorded, Recorder};
+pub use fixed::{FixedClock, SeqIds};
+pub use git::Git;
+pub use random::Random;
+pub use seed::{Agent, Journal, Scale, Seed};
+pub use torture::Torture;

@@ -1,1 +1,55 @@
-//! Where bundles live: layout, atomic publish, listing, cross-process locks.
+//! Where bundles live: layout, atomic publish, listing, locks between processes.
+//!
+//! ```text
+//! <root>/locks/target-<sha256>.lock                         what is written, by identity
+//! <root>/tenants/<tenant>/locks/<agent>.{agent,vault}.lock
+//! <root>/tenants/<tenant>/snapshots/<agent>/<id>.tar.zst, .tar.zst.sha256, .manifest.json
+//! <root>/tenants/<tenant>/staging/<agent>/<unique>/         work in progress
+//! <root>/tenants/<tenant>/restore/<agent>/                  the journal of a restore
+//! ```
+//!
+//! Invariants: a snapshot exists from the rename of its sidecar (`<id>.manifest.json`) to the rename
+//! of it to `<id>.deleting`, and between the two every one of its bytes is durable; only the holder
+//! of an [`AgentLock`] changes an agent's folders; no link below the root is followed; folders are
+//! 0700 and files 0600 whatever the umask. What is inside a bundle is not known here.
+//!
+//! ```
+//! use std::io::Write;
+//! use std::time::Instant;
+//! use snapshot_core::{AgentId, Control, Tenant};
+//! use snapshot_fs::DurableFs;
+//! use snapshot_vault::Vault;
+//!
+//! let tmp = tempfile::tempdir()?;
+//! let vault = Vault::open(DurableFs::default(), tmp.path())?;
+//! let agent = vault.agent(&Tenant::default(), &AgentId::from_static("ana"));
+//! let lock = agent.lock(Instant::now(), &Control::default())?;
+//! // One process at a time works on an agent.
+//! assert!(agent.lock(Instant::now(), &Control::default()).is_err());
+//! let staging = lock.staging()?;
+//! staging.create_bundle()?.write_all(b"...")?;
+//! drop(staging);
+//! // What was not published never was.
+//! assert!(agent.list()?.snapshots.is_empty());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod agent;
+mod error;
+mod guard;
+mod layout;
+mod listing;
+mod publish;
+mod remove;
+mod staging;
+mod targets;
+mod vault;
+
+pub use agent::{AgentVault, OpenBundle};
+pub use error::VaultError;
+pub use guard::AgentLock;
+pub use listing::{ListProblem, Listing, ProblemKind};
+pub use remove::Swept;
+pub use staging::Staging;
+pub use targets::TargetLocks;
+pub use vault::Vault;

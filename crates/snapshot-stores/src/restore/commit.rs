@@ -1,0 +1,359 @@
+//! The restore itself: stage, hold, keep, journal, commit, finish.
+
+use std::path::Path;
+
+use snapshot_core::{
+    ArtifactSource, Control, GitOid, MemoryLayout, RowCounts, SnapshotId, StateKind, Step,
+};
+use snapshot_fs::{Dir, DurableFs, Meta};
+
+use crate::cut::{CaptureOptions, open_reader, pin_one, read_instant};
+use crate::error::StoresError;
+use crate::files::{self, FilesPlan};
+use crate::git;
+use crate::pinned::{PinConn, Pinned, PinnedStore};
+use crate::restore::hold::{Attempt, Held, ReadBack, create, hold_once};
+use crate::restore::journal::{Journal, StateTarget, Work};
+use crate::restore::plan::{choose_stores, discover, plan_files, wanted_git};
+use crate::restore::stage::{read_state, stage_git, stage_store, staged_git};
+use crate::restore::target::{Action, StoreTarget};
+use crate::restore::{BeforeCommit, Keep, RestoreOptions};
+use crate::sources::Sources;
+use crate::sqlite::{Backoff, Gates};
+use crate::state::{self, StatePiece};
+
+/// What a restore did.
+#[derive(Debug, Clone, Default)]
+pub struct Applied {
+    /// The snapshot of what was there before.
+    pub pre_snapshot: Option<SnapshotId>,
+    /// Stores written.
+    pub stores: Vec<String>,
+    /// Pieces of runtime state written or removed.
+    pub state: Vec<String>,
+    /// HEAD's commit now.
+    pub head: Option<GitOid>,
+    /// Memory files written, changed, removed.
+    pub files: RowCounts,
+    /// How long writers of the stores were held, in microseconds.
+    pub writers_held_us: u64,
+    /// How long readers of rollback-journal stores were held, in microseconds.
+    pub readers_held_us: u64,
+    /// What is worth knowing.
+    pub notes: Vec<String>,
+}
+
+/// Everything laid ready beside the live memory.
+struct Staged {
+    stores: Vec<StoreTarget>,
+    staging: Dir,
+    files: FilesPlan,
+    state: Vec<StatePiece>,
+    notes: Vec<String>,
+}
+
+/// Puts the content of `source` over what `layout` names. `keep` is called while every writer is
+/// held, to keep the present state; `before_commit` right before the first live byte changes.
+///
+/// # Errors
+/// Where it is not [`StoresError::Unfinished`], nothing live has changed.
+pub fn restore(
+    source: &dyn ArtifactSource,
+    layout: &MemoryLayout,
+    opts: &RestoreOptions<'_>,
+    keep: Keep<'_>,
+    before_commit: BeforeCommit<'_>,
+) -> Result<Applied, StoresError> {
+    let work = Work::new(opts.work);
+    if let Some(journal) = work.read()? {
+        let why = "recover it first".to_owned();
+        return Err(StoresError::RecoveryPending { from: journal.from.to_string(), why });
+    }
+    let done = stage(source, layout, opts, &work)
+        .and_then(|mut staged| run(source, layout, opts, &mut staged, keep, before_commit));
+    if done.is_err() && work.read()?.is_none() {
+        work.clear_staging()?;
+        sweep_memdir(opts.capture.fs, layout.memdir.as_deref())?;
+    }
+    done
+}
+
+fn stage(
+    source: &dyn ArtifactSource,
+    layout: &MemoryLayout,
+    opts: &RestoreOptions<'_>,
+    work: &Work<'_>,
+) -> Result<Staged, StoresError> {
+    let CaptureOptions { fs, control, max_git_object_bytes, .. } = opts.capture;
+    let manifest = source.manifest();
+    let live = discover(layout, opts)?;
+    let (choices, notes) = choose_stores(manifest, layout, live.as_ref(), opts)?;
+    let staging = work.fresh_staging()?;
+    let mut stores = Vec::new();
+    for (number, choice) in choices.iter().enumerate() {
+        control.check().map_err(StoresError::stopped("staging the stores"))?;
+        stores.push(stage_store(number, choice, source, &staging, control)?);
+    }
+    let memdir = live.as_ref().and_then(|s| s.memdir.as_ref());
+    let now = memdir.and_then(|m| m.repo.as_ref()).map(git::GitRepo::pin).transpose()?;
+    if let Some(info) = wanted_git(manifest, now.as_ref()) {
+        stage_git(source, &info, &staging, max_git_object_bytes, control)?;
+    }
+    let files = plan_files(manifest, memdir, opts)?;
+    if let Some(memdir) = memdir_for(fs, layout, &files, manifest.git.is_some())? {
+        files::stage(&memdir, source, &files.targets, opts.restore_id, control)?;
+    }
+    Ok(Staged { stores, staging, files, state: read_state(source)?, notes })
+}
+
+/// Tries to hold everything until the timeout, and restores under the hold.
+fn run(
+    source: &dyn ArtifactSource,
+    layout: &MemoryLayout,
+    opts: &RestoreOptions<'_>,
+    staged: &mut Staged,
+    keep: Keep<'_>,
+    before_commit: BeforeCommit<'_>,
+) -> Result<Applied, StoresError> {
+    let capture = opts.capture;
+    let work = Work::new(opts.work);
+    let mut backoff = Backoff::new(capture.timeout, capture.control);
+    let (journal, seen, held_us) = loop {
+        let targets = staged.stores.clone();
+        let started = std::time::Instant::now();
+        let staging = staged.staging.clone();
+        let mut body = |held: &mut Held<'_>| {
+            capture.control.advance(Step::Keep, 0, 0);
+            let mut journal = look(source, layout, opts, staged, held, keep)?;
+            journal.stores.clone_from(&staged.stores);
+            let wanted: Vec<usize> = existing(&targets);
+            let journal_after = journal.clone();
+            let mut ready = || {
+                capture.control.check().map_err(StoresError::stopped("about to commit"))?;
+                before_commit()?;
+                capture.control.advance(Step::Commit, 0, 0);
+                opts.work.sync_fs()?;
+                work.write(&journal_after)?;
+                create_missing(capture.fs, &targets, &staged.staging).map_err(unfinished)
+            };
+            let committed = held.commit(capture.fs, &targets, &wanted, &mut ready);
+            let committed = committed.map_err(|e| after_journal(&work, e))?;
+            Ok((journal, committed))
+        };
+        match hold_once(&targets, &staging, &mut body) {
+            Ok((journal, seen)) => break (journal, seen, started.elapsed()),
+            Err(Attempt::Busy(e)) => backoff.pause_after(e)?,
+            Err(Attempt::Failed(e)) => return Err(after_journal(&work, e)),
+        }
+    };
+    let mut applied = finish(&journal, &staged.staging, opts).map_err(unfinished)?;
+    applied.notes.splice(0..0, staged.notes.clone());
+    applied.notes.extend(overtaken(&journal, &seen));
+    applied.writers_held_us = u64::try_from(held_us.as_micros()).unwrap_or(u64::MAX);
+    Ok(applied)
+}
+
+/// Looks at the present state while it is held: keeps it, and writes down what it is.
+fn look(
+    source: &dyn ArtifactSource,
+    layout: &MemoryLayout,
+    opts: &RestoreOptions<'_>,
+    staged: &mut Staged,
+    held: &Held<'_>,
+    keep: Keep<'_>,
+) -> Result<Journal, StoresError> {
+    let manifest = source.manifest();
+    let CaptureOptions { agent, fs, control, .. } = opts.capture;
+    let mut journal =
+        Journal::new(opts.restore_id, agent.clone(), opts.tenant.clone(), manifest.snapshot_id);
+    journal.state_layout = layout.state.clone();
+    let mut before = Vec::new();
+    let mut now_git = None;
+    if let Some(live) = discover(layout, opts)? {
+        let mut pinned = pin_held(held, &staged.stores, live, opts.capture)?;
+        journal.pre_snapshot = keep(&mut pinned)?;
+        for (path, digest) in pinned.page_digests()? {
+            for target in staged.stores.iter_mut().filter(|t| t.path == path) {
+                target.before = Some(digest);
+            }
+        }
+        before = pinned.collect_state()?;
+        now_git = pinned.git().cloned();
+        let files = plan_files(manifest, pinned.sources().memdir.as_ref(), opts)?;
+        if files.targets != staged.files.targets {
+            restage(source, layout, opts, &files)?;
+            staged.files = files;
+        }
+    }
+    journal.git =
+        wanted_git(manifest, now_git.as_ref()).map(|info| git::plan(now_git.as_ref(), &info).1);
+    journal.memdir = memdir_for(fs, layout, &staged.files, journal.git.is_some())?
+        .map(|dir| dir.path().to_owned());
+    journal.files.clone_from(&staged.files.targets);
+    control.check().map_err(StoresError::stopped("holding the stores"))?;
+    for kind in StateKind::ALL {
+        let of = |pieces: &[StatePiece]| {
+            pieces.iter().find(|p| p.kind == kind).and_then(|p| p.json.clone())
+        };
+        if opts.capture.state.is_some() || state::source(&layout.state, kind).is_some() {
+            journal.state.push(StateTarget::new(
+                kind,
+                of(&before).as_deref(),
+                of(&staged.state).as_deref(),
+            ));
+        }
+    }
+    Ok(journal)
+}
+
+/// Pins what is held: through the exclusive connections, or readers of our own.
+pub(crate) fn pin_held<'p>(
+    held: &'p Held<'_>,
+    targets: &[StoreTarget],
+    sources: Sources,
+    opts: CaptureOptions<'p>,
+) -> Result<Pinned<'p>, StoresError> {
+    let started = std::time::Instant::now();
+    // A database that holds runtime state alone is no target, and nobody holds its writers yet.
+    let free = sources.databases.iter().filter(|d| !held.holds(d.live.path(), targets));
+    let gates = Gates::open(&free.map(|d| d.live.clone()).collect::<Vec<_>>())?;
+    gates.shut()?;
+    let mut stores = Vec::new();
+    for database in &sources.databases {
+        let exclusive = held.exclusive().find(|(path, _)| *path == database.live.path());
+        let conn = match exclusive {
+            Some((_, conn)) => PinConn::Borrowed(conn),
+            None => PinConn::Owned(open_reader(&database.live)?),
+        };
+        pin_one(&database.live, &conn)?;
+        stores.push(PinnedStore::with_conn(database, conn)?);
+    }
+    let instant = read_instant(&sources, &opts)?;
+    Pinned::new(opts, sources, stores, Some(gates), instant, started, started.elapsed())
+}
+
+/// After the stores: files, repository, state; then the journal goes. May be repeated.
+pub(crate) fn finish(
+    journal: &Journal,
+    staging: &Dir,
+    opts: &RestoreOptions<'_>,
+) -> Result<Applied, StoresError> {
+    let CaptureOptions { fs, control, state: provider, .. } = opts.capture;
+    // Nothing stops here any more: what was begun is finished, whatever the caller wants now.
+    let steady = Control::default();
+    let mut applied = Applied {
+        pre_snapshot: journal.pre_snapshot,
+        stores: journal.stores.iter().map(|t| t.store.to_string()).collect(),
+        ..Applied::default()
+    };
+    if let Some(memdir) = &journal.memdir {
+        let memdir = fs.open_dir(memdir)?;
+        if let Some(targets) = &journal.git {
+            git::apply(&memdir, &staged_git(staging)?, targets, journal.restore_id, &steady)?;
+            applied.head.clone_from(&targets.after.head_oid);
+        }
+        let files = files::apply(&memdir, &journal.files, journal.restore_id)?;
+        applied.files = files.counts;
+        applied.notes.extend(files.notes);
+        files::sweep(&memdir)?;
+    }
+    for target in &journal.state {
+        state::restore(fs, &journal.state_layout, provider, &target.piece())?;
+        applied.state.push(target.kind().as_str().to_owned());
+    }
+    Work::new(opts.work).finish(journal)?;
+    control.advance(Step::Commit, 1, 1);
+    Ok(applied)
+}
+
+/// Creates the stores that are not there.
+pub(crate) fn create_missing(
+    fs: &DurableFs,
+    targets: &[StoreTarget],
+    staging: &Dir,
+) -> Result<(), StoresError> {
+    targets.iter().filter(|t| t.action == Action::Create).try_for_each(|t| create(fs, t, staging))
+}
+
+/// Wraps an error that came after the first live change.
+pub(crate) fn unfinished(error: StoresError) -> StoresError {
+    match error {
+        StoresError::Unfinished { .. } => error,
+        source => StoresError::Unfinished { source: Box::new(source) },
+    }
+}
+
+/// What a reader of the report should know of stores that a writer changed at once.
+pub(crate) fn overtaken(journal: &Journal, seen: &[(usize, ReadBack)]) -> Vec<String> {
+    let names = seen
+        .iter()
+        .filter(|(_, read)| *read == ReadBack::Overtaken)
+        .map(|(i, _)| &journal.stores[*i].store);
+    names
+        .map(|name| {
+            format!("store {name} was restored; a writer went on before it could be read back")
+        })
+        .collect()
+}
+
+/// Indexes of the targets that exist.
+pub(crate) fn existing(targets: &[StoreTarget]) -> Vec<usize> {
+    let exists = |(i, t): (usize, &StoreTarget)| (t.action != Action::Create).then_some(i);
+    targets.iter().enumerate().filter_map(exists).collect()
+}
+
+/// An error is [`StoresError::Unfinished`] once the journal exists.
+fn after_journal(work: &Work<'_>, error: StoresError) -> StoresError {
+    match work.read() {
+        Ok(None) => error,
+        _ => unfinished(error),
+    }
+}
+
+/// The memdir, made where it is missing and the snapshot needs one; none where none is needed.
+fn memdir_for(
+    fs: &DurableFs,
+    layout: &MemoryLayout,
+    files: &FilesPlan,
+    git: bool,
+) -> Result<Option<Dir>, StoresError> {
+    let Some(path) = &layout.memdir else { return Ok(None) };
+    match fs.open_dir(path) {
+        Ok(dir) => Ok(Some(dir)),
+        Err(e) if !e.is_not_found() => Err(e.into()),
+        Err(_) if files.targets.is_empty() && !git => Ok(None),
+        Err(_) => {
+            let above = path.ancestors().skip(1).find(|p| p.is_dir()).unwrap_or(Path::new("/"));
+            let owner = fs.open_dir(above)?.stat_self()?;
+            let dir = fs.ensure_dir(path, 0o700)?;
+            if let (Some(parent), Some(name)) = (path.parent(), path.file_name()) {
+                let meta = Meta { owner: Some((owner.uid, owner.gid)), ..Meta::default() };
+                fs.open_dir(parent)?.set_meta(name, meta)?;
+            }
+            Ok(Some(dir))
+        }
+    }
+}
+
+fn restage(
+    source: &dyn ArtifactSource,
+    layout: &MemoryLayout,
+    opts: &RestoreOptions<'_>,
+    files: &FilesPlan,
+) -> Result<(), StoresError> {
+    let CaptureOptions { fs, control, .. } = opts.capture;
+    if let Some(memdir) = memdir_for(fs, layout, files, false)? {
+        files::sweep(&memdir)?;
+        files::stage(&memdir, source, &files.targets, opts.restore_id, control)?;
+    }
+    Ok(())
+}
+
+fn sweep_memdir(fs: &DurableFs, memdir: Option<&Path>) -> Result<(), StoresError> {
+    let Some(memdir) = memdir else { return Ok(()) };
+    match fs.open_dir(memdir) {
+        Ok(dir) => files::sweep(&dir).map(|_| ()),
+        Err(e) if e.is_not_found() => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}

@@ -1,0 +1,303 @@
+//! The one continuous hold: the write locks of every store, from the look at the present state to
+//! the commit.
+//!
+//! WAL: a backup into the live database whose `step(0)` takes its write lock; readers go on.
+//! Rollback journal: an exclusive lock on the target connection; readers wait too.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+use rusqlite::backup::{Backup, StepResult};
+use snapshot_core::Sha256Digest;
+use snapshot_fs::{Dir, DurableFs};
+
+use crate::error::StoresError;
+use crate::restore::target::{Action, StoreTarget, new_file_meta};
+use crate::sqlite::{Live, open_private, page_digest};
+
+/// Every existing target, locked against writers.
+pub(crate) struct Held<'h> {
+    wal: Vec<HeldWal<'h>>,
+    rollback: &'h mut Vec<Target>,
+}
+
+/// A locked target in WAL mode: a backup whose first step took the write lock.
+struct HeldWal<'h> {
+    index: usize,
+    backup: Backup<'h, 'h>,
+}
+
+/// Connections to one target.
+struct Target {
+    index: usize,
+    live: Live,
+    conn: Connection,
+    staged: Connection,
+    data_version: i64,
+}
+
+/// Why a hold did not come about, or what came of it.
+pub(crate) enum Attempt {
+    /// Somebody else holds a store; nothing happened.
+    Busy(StoresError),
+    /// Everything else.
+    Failed(StoresError),
+}
+
+/// What was found when a committed store was read back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReadBack {
+    /// The snapshot's content.
+    Same,
+    /// A writer came first; what it wrote stands on the snapshot's content.
+    Overtaken,
+}
+
+/// Takes the write locks of all `targets` that exist, or none, and runs `body` under them; then
+/// reads back what `body` says it committed (indexes into `targets`).
+pub(crate) fn hold_once<T>(
+    targets: &[StoreTarget],
+    staging: &Dir,
+    body: &mut dyn FnMut(&mut Held<'_>) -> Result<(T, Vec<usize>), StoresError>,
+) -> Result<(T, Vec<(usize, ReadBack)>), Attempt> {
+    let (mut wal, mut rollback) = open_targets(targets, staging).map_err(attempt)?;
+    for target in &rollback {
+        lock_rollback(target).map_err(attempt)?;
+    }
+    let mut held_wal = Vec::new();
+    for Target { index, live, conn, staged, .. } in &mut wal {
+        let backup = Backup::new(staged, conn)
+            .map_err(StoresError::sqlite("begin writing to", live.path()))
+            .map_err(attempt)?;
+        match backup
+            .step(0)
+            .map_err(StoresError::sqlite("hold the writers of", live.path()))
+            .map_err(attempt)?
+        {
+            StepResult::More => held_wal.push(HeldWal { index: *index, backup }),
+            // `Done` cannot be: a staged copy has at least one page.
+            _ => {
+                return Err(Attempt::Busy(StoresError::Busy {
+                    path: live.path().to_owned(),
+                    waited_ms: 0,
+                }));
+            }
+        }
+    }
+    let mut held = Held { wal: held_wal, rollback: &mut rollback };
+    let (value, committed) = body(&mut held).map_err(Attempt::Failed)?;
+    drop(held);
+    let mut seen = Vec::new();
+    for target in wal.iter().chain(&rollback).filter(|t| committed.contains(&t.index)) {
+        let read =
+            read_back(target, targets[target.index].after, staging).map_err(Attempt::Failed)?;
+        seen.push((target.index, read));
+    }
+    Ok((value, seen))
+}
+
+impl Held<'_> {
+    /// The connections of rollback-journal targets, by path: nobody else can read those now.
+    pub(crate) fn exclusive(&self) -> impl Iterator<Item = (&Path, &Connection)> {
+        self.rollback.iter().map(|t| (t.live.path(), &t.conn))
+    }
+
+    /// The write lock of the target at `path` is ours.
+    pub(crate) fn holds(&self, path: &Path, targets: &[StoreTarget]) -> bool {
+        let wal = self.wal.iter().map(|h| h.index);
+        wal.chain(self.rollback.iter().map(|t| t.index)).any(|i| targets[i].path == path)
+    }
+
+    /// Writes the `wanted` targets, each to one page short of its end, then runs `ready`, then
+    /// commits them back to back. Until `ready` returns, the live content is the old one.
+    pub(crate) fn commit(
+        &mut self,
+        fs: &DurableFs,
+        targets: &[StoreTarget],
+        wanted: &[usize],
+        ready: &mut dyn FnMut() -> Result<(), StoresError>,
+    ) -> Result<Vec<usize>, StoresError> {
+        let mut backups: Vec<(usize, &Backup<'_, '_>)> = self
+            .wal
+            .iter()
+            .filter(|h| wanted.contains(&h.index))
+            .map(|h| (h.index, &h.backup))
+            .collect();
+        let mut exclusive = Vec::new();
+        for Target { index, live, conn, staged, .. } in self.rollback.iter_mut() {
+            if wanted.contains(index) {
+                let backup = Backup::new(staged, conn)
+                    .map_err(StoresError::sqlite("begin writing to", live.path()))?;
+                exclusive.push((*index, backup));
+            }
+        }
+        backups.extend(exclusive.iter().map(|(index, backup)| (*index, backup)));
+        for (index, backup) in &backups {
+            let target = &targets[*index];
+            let all_but_one = i32::try_from(target.pages).unwrap_or(i32::MAX) - 1;
+            fs.external("write the store", &target.path)?;
+            if all_but_one > 0 {
+                step(backup, all_but_one, &target.path)?;
+            }
+        }
+        ready()?;
+        sync_targets(fs, targets, wanted)?;
+        let mut committed = Vec::new();
+        for (index, backup) in &backups {
+            let target = &targets[*index];
+            fs.external("commit the store", &target.path)?;
+            if step(backup, -1, &target.path)? != StepResult::Done {
+                return Err(StoresError::integrity(
+                    target.path.display(),
+                    "its staged copy grew while it was written",
+                ));
+            }
+            committed.push(*index);
+        }
+        Ok(committed)
+    }
+}
+
+/// Creates the store at `target`, which does not exist, with the staged content.
+pub(crate) fn create(
+    fs: &DurableFs,
+    target: &StoreTarget,
+    staging: &Dir,
+) -> Result<(), StoresError> {
+    let path = &target.path;
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(StoresError::refused(path, "not the path of a file"));
+    };
+    ensure_parent(fs, parent)?;
+    let dir = fs.open_dir(parent)?;
+    if dir.stat(name)?.is_none() {
+        // Made by us first, so that SQLite gives its `-wal` and journal the right owner and mode.
+        dir.create_new(name, 0o600)?.set_meta(new_file_meta(fs, parent, target.mode)?)?;
+        dir.sync()?;
+    }
+    fs.external("create the store", path)?;
+    let staged = open_private(&staging.path().join(&target.staged))?;
+    let mut conn = Live::new(path).open()?;
+    let fail = |op| StoresError::sqlite(op, path);
+    {
+        let backup = Backup::new(&staged, &mut conn).map_err(fail("begin writing to"))?;
+        step(&backup, -1, path)?;
+    }
+    if target.journal_mode == "wal" {
+        fs.external("set the journal mode of the store", path)?;
+        conn.query_row("PRAGMA journal_mode=WAL", [], |_| Ok(()))
+            .map_err(fail("set the journal mode of"))?;
+    }
+    match page_digest(&conn, path, staging)? == target.after {
+        true => Ok(()),
+        false => Err(StoresError::integrity(
+            path.display(),
+            "reads back with another content than was written",
+        )),
+    }
+}
+
+/// The page digest of a live file; none where it is absent or has no page.
+pub(crate) fn digest_now(
+    fs: &DurableFs,
+    path: &Path,
+    staging: &Dir,
+) -> Result<Option<Sha256Digest>, StoresError> {
+    if crate::sources::stat_file(fs, path)?.is_none() {
+        return Ok(None);
+    }
+    let live = Live::new(path);
+    let conn = live.open()?;
+    match live.shape(&conn)?.page_count {
+        0 => Ok(None),
+        _ => page_digest(&conn, path, staging).map(Some),
+    }
+}
+
+type Targets = (Vec<Target>, Vec<Target>);
+
+fn open_targets(targets: &[StoreTarget], staging: &Dir) -> Result<Targets, StoresError> {
+    let (mut wal, mut rollback) = (Vec::new(), Vec::new());
+    for (index, target) in targets.iter().enumerate().filter(|(_, t)| t.action != Action::Create) {
+        let live = Live::new(&target.path);
+        let conn = live.open()?;
+        let is_wal = live.shape(&conn)?.is_wal();
+        let staged = open_private(&staging.path().join(&target.staged))?;
+        let data_version = data_version(&conn, live.path())?;
+        let list = if is_wal { &mut wal } else { &mut rollback };
+        list.push(Target { index, live, conn, staged, data_version });
+    }
+    Ok((wal, rollback))
+}
+
+fn lock_rollback(target: &Target) -> Result<(), StoresError> {
+    target
+        .conn
+        .execute_batch("PRAGMA locking_mode=EXCLUSIVE; BEGIN EXCLUSIVE; COMMIT")
+        .map_err(StoresError::sqlite("hold the users of", target.live.path()))
+}
+
+fn step(backup: &Backup<'_, '_>, pages: i32, path: &Path) -> Result<StepResult, StoresError> {
+    let result = backup.step(pages).map_err(StoresError::sqlite("write to", path))?;
+    match result {
+        StepResult::More | StepResult::Done => Ok(result),
+        _ => Err(StoresError::Busy { path: path.to_owned(), waited_ms: 0 }),
+    }
+}
+
+fn sync_targets(
+    fs: &DurableFs,
+    targets: &[StoreTarget],
+    wanted: &[usize],
+) -> Result<(), StoresError> {
+    let mut devices = std::collections::HashSet::new();
+    for parent in wanted.iter().filter_map(|&i| targets[i].path.parent()) {
+        let dir = fs.open_dir(parent)?;
+        if devices.insert(dir.stat_self()?.dev) {
+            dir.sync_fs()?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes the folder of a store that is created; it gets the owner of the folder above it.
+fn ensure_parent(fs: &DurableFs, parent: &Path) -> Result<(), StoresError> {
+    let missing: Vec<&Path> = parent.ancestors().take_while(|p| !p.exists()).collect();
+    for path in missing.into_iter().rev() {
+        let (Some(above), Some(name)) = (path.parent(), path.file_name()) else { continue };
+        let dir = fs.open_dir(if above.as_os_str().is_empty() { Path::new(".") } else { above })?;
+        let stat = dir.stat_self()?;
+        dir.create_dir(name, stat.mode)?;
+        let meta = snapshot_fs::Meta { owner: Some((stat.uid, stat.gid)), ..Default::default() };
+        dir.set_meta(name, meta)?;
+        dir.sync()?;
+    }
+    Ok(())
+}
+
+fn read_back(target: &Target, after: Sha256Digest, staging: &Dir) -> Result<ReadBack, StoresError> {
+    let path = target.live.path();
+    let fail = || StoresError::sqlite("read back", path);
+    target.conn.execute_batch("BEGIN").map_err(fail())?;
+    let digest = page_digest(&target.conn, path, staging)?;
+    target.conn.execute_batch("ROLLBACK").map_err(fail())?;
+    if digest == after {
+        return Ok(ReadBack::Same);
+    }
+    match data_version(&target.conn, path)? == target.data_version {
+        true => Err(StoresError::integrity(
+            path.display(),
+            "reads back with another content than was written",
+        )),
+        false => Ok(ReadBack::Overtaken),
+    }
+}
+
+fn data_version(conn: &Connection, path: &Path) -> Result<i64, StoresError> {
+    conn.pragma_query_value(None, "data_version", |r| r.get(0))
+        .map_err(StoresError::sqlite("look at", path))
+}
+
+fn attempt(error: StoresError) -> Attempt {
+    if error.is_busy() { Attempt::Busy(error) } else { Attempt::Failed(error) }
+}

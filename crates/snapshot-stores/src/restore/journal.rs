@@ -1,0 +1,167 @@
+//! The restore's intent journal: written and synced before the first live byte changes, removed
+//! after the last. Whoever finds it finishes the restore, or asks somebody.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use snapshot_core::{AgentId, Sha256Digest, SnapshotId, StateKind, StateLayout, Tenant};
+use snapshot_fs::Dir;
+
+use crate::error::StoresError;
+use crate::files::FileTarget;
+use crate::git::GitTargets;
+use crate::restore::target::StoreTarget;
+use crate::state::StatePiece;
+
+/// The journal's name in the work folder.
+const JOURNAL: &str = "journal.json";
+/// The staging folder's name in the work folder.
+const STAGED: &str = "staged";
+/// Names the last restore that finished, so that an agent can notice it.
+const EPOCH: &str = "epoch";
+/// Format of the journal; another one is never guessed at.
+const VERSION: u32 = 1;
+/// Largest journal, in bytes: some million memory files.
+const MAX_JOURNAL_BYTES: u64 = 1 << 30;
+
+/// What a restore is about to do, and how to tell what it has done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Journal {
+    version: u32,
+    pub(crate) restore_id: SnapshotId,
+    pub(crate) agent: AgentId,
+    pub(crate) tenant: Tenant,
+    pub(crate) from: SnapshotId,
+    pub(crate) pre_snapshot: Option<SnapshotId>,
+    /// The snapshot taken when a recovery found that somebody had worked since.
+    pub(crate) pre_recovery: Option<SnapshotId>,
+    pub(crate) stores: Vec<StoreTarget>,
+    pub(crate) memdir: Option<PathBuf>,
+    pub(crate) files: Vec<FileTarget>,
+    pub(crate) git: Option<GitTargets>,
+    pub(crate) state_layout: StateLayout,
+    pub(crate) state: Vec<StateTarget>,
+}
+
+/// One piece of runtime state, before and after.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StateTarget {
+    pub(crate) cursor: bool,
+    pub(crate) before: Option<Sha256Digest>,
+    /// The JSON text to put back, none to remove the piece.
+    pub(crate) after: Option<Vec<u8>>,
+}
+
+/// The folder of one agent's restores: journal, staging, epoch.
+#[derive(Debug, Clone)]
+pub(crate) struct Work<'a> {
+    dir: &'a Dir,
+}
+
+impl Journal {
+    pub(crate) fn new(
+        restore_id: SnapshotId,
+        agent: AgentId,
+        tenant: Tenant,
+        from: SnapshotId,
+    ) -> Self {
+        Self {
+            version: VERSION,
+            restore_id,
+            agent,
+            tenant,
+            from,
+            pre_snapshot: None,
+            pre_recovery: None,
+            stores: Vec::new(),
+            memdir: None,
+            files: Vec::new(),
+            git: None,
+            state_layout: StateLayout::default(),
+            state: Vec::new(),
+        }
+    }
+}
+
+impl StateTarget {
+    pub(crate) fn new(kind: StateKind, before: Option<&[u8]>, after: Option<&[u8]>) -> Self {
+        Self {
+            cursor: kind == StateKind::ExtractCursor,
+            before: before.map(Sha256Digest::of),
+            after: after.map(<[u8]>::to_vec),
+        }
+    }
+
+    pub(crate) fn kind(&self) -> StateKind {
+        if self.cursor { StateKind::ExtractCursor } else { StateKind::DreamRun }
+    }
+
+    pub(crate) fn piece(&self) -> StatePiece {
+        StatePiece { kind: self.kind(), json: self.after.clone() }
+    }
+
+    /// Whether `now` is the content before or after.
+    pub(crate) fn knows(&self, now: Option<&[u8]>) -> bool {
+        now.map(Sha256Digest::of) == self.before || now == self.after.as_deref()
+    }
+}
+
+impl<'a> Work<'a> {
+    pub(crate) fn new(dir: &'a Dir) -> Self {
+        Self { dir }
+    }
+
+    /// The staging folder, emptied.
+    pub(crate) fn fresh_staging(&self) -> Result<Dir, StoresError> {
+        self.dir.remove_tree(STAGED)?;
+        Ok(self.dir.ensure_sub(STAGED, 0o700)?)
+    }
+
+    /// The staging folder as an interrupted restore left it.
+    pub(crate) fn staging(&self) -> Result<Dir, StoresError> {
+        Ok(self.dir.sub(STAGED)?)
+    }
+
+    pub(crate) fn read(&self) -> Result<Option<Journal>, StoresError> {
+        let bytes = match self.dir.read(JOURNAL, MAX_JOURNAL_BYTES) {
+            Ok(bytes) => bytes,
+            Err(e) if e.is_not_found() => return Ok(None),
+            Err(e) => return Err(e.into()),
+        };
+        let bad = |why| StoresError::Journal { path: self.dir.path().join(JOURNAL), why };
+        let journal: Journal = serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))?;
+        match journal.version {
+            VERSION => Ok(Some(journal)),
+            other => Err(bad(format!("version {other}, and this program knows {VERSION}"))),
+        }
+    }
+
+    pub(crate) fn write(&self, journal: &Journal) -> Result<(), StoresError> {
+        let bad = |e: serde_json::Error| StoresError::Journal {
+            path: self.dir.path().join(JOURNAL),
+            why: e.to_string(),
+        };
+        let bytes = serde_json::to_vec(journal).map_err(bad)?;
+        Ok(self.dir.write_atomic(JOURNAL, &bytes, 0o600)?)
+    }
+
+    /// Everything is done: the epoch names it, then the journal and the staging go.
+    pub(crate) fn finish(&self, journal: &Journal) -> Result<(), StoresError> {
+        self.dir.write_atomic(EPOCH, format!("{}\n", journal.restore_id).as_bytes(), 0o600)?;
+        self.drop_journal()
+    }
+
+    /// The journal and the staging go; what is live stays.
+    pub(crate) fn drop_journal(&self) -> Result<(), StoresError> {
+        match self.dir.unlink(JOURNAL) {
+            Err(e) if !e.is_not_found() => return Err(e.into()),
+            _ => self.dir.sync()?,
+        }
+        self.clear_staging()
+    }
+
+    /// Removes staging that belongs to no journal.
+    pub(crate) fn clear_staging(&self) -> Result<(), StoresError> {
+        Ok(self.dir.remove_tree(STAGED)?)
+    }
+}

@@ -1,0 +1,154 @@
+//! The plan of a restore: what it would do, found out without changing anything.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use snapshot_core::{
+    GitInfo, Manifest, MemoryLayout, RestorePlan, SpaceNeed, StoreAction, StorePlan,
+};
+
+use crate::error::StoresError;
+use crate::files::{self, FilesPlan, FilesState};
+use crate::git::{self, PinnedGit};
+use crate::restore::RestoreOptions;
+use crate::restore::target::{Action, StoreChoice, choose, refuse_foreign_owner, refuse_shared};
+use crate::sources::{Memdir, Sources};
+use crate::state;
+
+/// The plan of restoring `manifest` over `layout`.
+///
+/// # Errors
+/// Every refusal that the restore itself would give before it starts.
+pub fn plan(
+    manifest: &Manifest,
+    layout: &MemoryLayout,
+    opts: &RestoreOptions<'_>,
+) -> Result<RestorePlan, StoresError> {
+    let capture = &opts.capture;
+    let live = discover(layout, opts)?;
+    let (choices, mut notes) = choose_stores(manifest, layout, live.as_ref(), opts)?;
+    let memdir = live.as_ref().and_then(|s| s.memdir.as_ref());
+    let files = plan_files(manifest, memdir, opts)?;
+    notes.extend(files.notes.clone());
+    let now = memdir.and_then(|m| m.repo.as_ref()).map(git::GitRepo::pin).transpose()?;
+    let git = wanted_git(manifest, now.as_ref()).map(|info| git::plan(now.as_ref(), &info).0);
+    let space = space(layout, &choices, &files, live.as_ref(), opts)?;
+    let stores = choices.iter().map(|c| StorePlan {
+        store: c.store.clone(),
+        target: c.path.clone(),
+        action: StoreAction::from(c.action),
+        size_bytes: c.size_bytes,
+    });
+    Ok(RestorePlan {
+        agent_id: capture.agent.clone(),
+        tenant: opts.tenant.clone(),
+        from: manifest.snapshot_id,
+        created_at_ms: manifest.created_at_ms,
+        label: manifest.label.clone(),
+        auto_pre_snapshot: true,
+        stores: stores.collect(),
+        files: files.plan,
+        git,
+        state: state::kinds(layout, capture.state.is_some()),
+        space,
+        notes,
+    })
+}
+
+/// What is live now; none where nothing is.
+pub(crate) fn discover(
+    layout: &MemoryLayout,
+    opts: &RestoreOptions<'_>,
+) -> Result<Option<Sources>, StoresError> {
+    let capture = &opts.capture;
+    match Sources::discover(capture.fs, capture.agent, layout, capture.control) {
+        Err(StoresError::UnknownAgent { .. }) => Ok(None),
+        found => found.map(Some),
+    }
+}
+
+/// Chooses the stores and makes every refusal; returns what is worth saying too.
+pub(crate) fn choose_stores(
+    manifest: &Manifest,
+    layout: &MemoryLayout,
+    live: Option<&Sources>,
+    opts: &RestoreOptions<'_>,
+) -> Result<(Vec<StoreChoice>, Vec<String>), StoresError> {
+    let capture = &opts.capture;
+    let choices = choose(capture.fs, manifest, layout, live)?;
+    let targets = choices.iter().map(|c| c.path.as_path()).chain(layout.memdir.as_deref());
+    refuse_foreign_owner(capture.fs, &targets.collect::<Vec<_>>())?;
+    let notes = refuse_shared(capture.fs, capture.agent, &choices, opts.others, opts.whole_store)?;
+    if layout.memdir.is_none()
+        && (manifest.git.is_some() || manifest.memory_entries().next().is_some())
+    {
+        let why = "the snapshot holds memory files and this agent's layout names no memdir";
+        return Err(StoresError::refused(Path::new("memdir"), why));
+    }
+    Ok((choices, notes))
+}
+
+/// What changes among the memory files.
+pub(crate) fn plan_files(
+    manifest: &Manifest,
+    memdir: Option<&Memdir>,
+    opts: &RestoreOptions<'_>,
+) -> Result<FilesPlan, StoresError> {
+    let live = match memdir {
+        Some(memdir) => files::live_state(&memdir.dir, &memdir.options, opts.capture.control)?,
+        None => FilesState::default(),
+    };
+    files::plan(&live, manifest)
+}
+
+/// The repository that the restore brings about; where the snapshot has none and the live memdir
+/// has one, an empty one, whose old HEAD is kept under `refs/nexo/pre-restore/`.
+pub(crate) fn wanted_git(manifest: &Manifest, now: Option<&PinnedGit>) -> Option<GitInfo> {
+    manifest.git.clone().or_else(|| {
+        let head_ref = now?.info.head_ref.clone().unwrap_or_else(|| "refs/heads/main".to_owned());
+        Some(GitInfo { head_ref: Some(head_ref), ..GitInfo::default() })
+    })
+}
+
+/// Free space that the restore needs at most, per file system; an error where one has less.
+fn space(
+    layout: &MemoryLayout,
+    choices: &[StoreChoice],
+    files: &FilesPlan,
+    live: Option<&Sources>,
+    opts: &RestoreOptions<'_>,
+) -> Result<Vec<SpaceNeed>, StoresError> {
+    let stores: u64 = choices.iter().map(|c| c.size_bytes).sum();
+    // The pre-restore bundle is smaller than what it holds.
+    let present: u64 = live.iter().flat_map(|s| &s.databases).map(|d| d.stat.size).sum();
+    let mut wanted = vec![(opts.work.path(), stores + present)];
+    // A store is written through its journal or WAL: once there, once in the file.
+    wanted.extend(
+        choices
+            .iter()
+            .filter(|c| c.action != Action::Empty)
+            .map(|c| (c.path.as_path(), c.size_bytes * 2)),
+    );
+    wanted.extend(layout.memdir.as_deref().map(|memdir| (memdir, files.needed_bytes)));
+    let mut needs: HashMap<u64, SpaceNeed> = HashMap::new();
+    for (path, bytes) in wanted {
+        let Some(folder) = path.ancestors().find(|p| p.is_dir()) else { continue };
+        let dir = opts.capture.fs.open_dir(folder)?;
+        let need = needs.entry(dir.stat_self()?.dev).or_insert(SpaceNeed {
+            at: folder.to_owned(),
+            needed_bytes: 0,
+            free_bytes: dir.free_bytes()?,
+        });
+        need.needed_bytes += bytes;
+    }
+    let mut needs: Vec<SpaceNeed> = needs.into_values().collect();
+    needs.sort_by(|a, b| a.at.cmp(&b.at));
+    match needs.iter().find(|n| n.needed_bytes > n.free_bytes) {
+        Some(SpaceNeed { at, needed_bytes, free_bytes }) => Err(StoresError::NoSpace {
+            at: at.clone(),
+            needed_bytes: *needed_bytes,
+            free_bytes: *free_bytes,
+        }),
+        None => Ok(needs),
+    }
+}

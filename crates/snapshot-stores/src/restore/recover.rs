@@ -1,0 +1,260 @@
+//! Recovery of a restore that was interrupted after its journal was written.
+//!
+//! Forward without asking only where every store, file, ref and piece of state is as the journal
+//! says it was before or will be after. Otherwise somebody has worked since: the present state is
+//! kept as a snapshot, nothing is changed, and a person decides.
+
+use snapshot_core::{MemoryLayout, SnapshotId};
+use snapshot_fs::Dir;
+
+use crate::cut::CaptureOptions;
+use crate::error::StoresError;
+use crate::files;
+use crate::git::{self, GitProgress};
+use crate::restore::commit::{Applied, create_missing, finish, overtaken, pin_held, unfinished};
+use crate::restore::hold::{Attempt, Held, digest_now, hold_once};
+use crate::restore::journal::{Journal, Work};
+use crate::restore::plan::discover;
+use crate::restore::target::{Action, StoreTarget};
+use crate::restore::{Keep, RestoreOptions};
+use crate::sources::{list_options, stat_file};
+use crate::sqlite::{Backoff, page_digest};
+use crate::state;
+
+/// What a person decided about a pending recovery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Finish the restore over what was done since.
+    Forward,
+    /// Leave everything as it is now and forget the restore.
+    Abandon,
+}
+
+/// What a recovery found and did.
+#[derive(Debug, Clone)]
+pub enum Recovered {
+    /// There was nothing to recover.
+    Nothing,
+    /// The restore of `from` was finished.
+    RolledForward {
+        /// The snapshot.
+        from: SnapshotId,
+        /// What the restore did in the end.
+        applied: Box<Applied>,
+    },
+    /// Somebody has worked since; a person must decide.
+    Pending {
+        /// The snapshot that was being restored.
+        from: SnapshotId,
+        /// The snapshot of the present state.
+        pre_recovery: Option<SnapshotId>,
+        /// What is neither old nor new.
+        why: String,
+    },
+    /// The restore was forgotten; the present state stays.
+    Abandoned {
+        /// The snapshot that was being restored.
+        from: SnapshotId,
+        /// The snapshot of the present state.
+        pre_recovery: Option<SnapshotId>,
+    },
+}
+
+/// What became of one store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Before,
+    After,
+    Other,
+}
+
+/// Finishes an interrupted restore, or says why it must be decided. The agent's lock is held.
+///
+/// # Errors
+/// If a part cannot be looked at or finished; the journal stays then.
+pub fn recover(
+    opts: &RestoreOptions<'_>,
+    decision: Option<Decision>,
+    keep: Keep<'_>,
+) -> Result<Recovered, StoresError> {
+    let work = Work::new(opts.work);
+    let Some(mut journal) = work.read()? else {
+        work.clear_staging()?;
+        return Ok(Recovered::Nothing);
+    };
+    let staging = work.staging()?;
+    // What the crash left of a store that was being created is there now, and is held like any other.
+    let mut targets = journal.stores.clone();
+    for target in &mut targets {
+        if target.action == Action::Create && stat_file(opts.capture.fs, &target.path)?.is_some() {
+            target.action = Action::Replace;
+        }
+    }
+    let capture = opts.capture;
+    let mut backoff = Backoff::new(capture.timeout, capture.control);
+    let (outcome, seen) = loop {
+        let mut body = |held: &mut Held<'_>| {
+            let progress = stores_progress(held, &targets, opts, &staging)?;
+            let others = others(&journal, &targets, &progress, opts)?;
+            let undecided = !others.is_empty() && decision != Some(Decision::Forward);
+            if !others.is_empty() || decision == Some(Decision::Abandon) {
+                keep_present(&mut journal, &targets, held, opts, &work, keep)?;
+            }
+            if decision == Some(Decision::Abandon) {
+                return Ok((
+                    Some(Recovered::Abandoned {
+                        from: journal.from,
+                        pre_recovery: journal.pre_recovery,
+                    }),
+                    Vec::new(),
+                ));
+            }
+            if undecided {
+                let why = format!("changed since: {}", others.join(", "));
+                return Ok((
+                    Some(Recovered::Pending {
+                        from: journal.from,
+                        pre_recovery: journal.pre_recovery,
+                        why,
+                    }),
+                    Vec::new(),
+                ));
+            }
+            let behind =
+                |i: &usize| progress[*i] != Progress::After && targets[*i].action != Action::Create;
+            let wanted: Vec<usize> = (0..targets.len()).filter(behind).collect();
+            let mut ready = || create_missing(capture.fs, &targets, &staging);
+            let committed = held.commit(capture.fs, &targets, &wanted, &mut ready)?;
+            Ok((None, committed))
+        };
+        match hold_once(&targets, &staging, &mut body) {
+            Ok((outcome, seen)) => break (outcome, seen),
+            Err(Attempt::Busy(e)) => backoff.pause_after(e)?,
+            Err(Attempt::Failed(e)) => return Err(unfinished(e)),
+        }
+    };
+    match outcome {
+        Some(Recovered::Abandoned { from, pre_recovery }) => {
+            if let Some(memdir) = &journal.memdir {
+                files::sweep(&capture.fs.open_dir(memdir)?)?;
+            }
+            work.drop_journal()?;
+            Ok(Recovered::Abandoned { from, pre_recovery })
+        }
+        Some(pending) => Ok(pending),
+        None => {
+            let mut applied = finish(&journal, &staging, opts).map_err(unfinished)?;
+            applied.notes.extend(overtaken(&journal, &seen));
+            Ok(Recovered::RolledForward { from: journal.from, applied: Box::new(applied) })
+        }
+    }
+}
+
+/// The snapshot whose restore was interrupted, by the journal in an agent's folder for restores.
+///
+/// # Errors
+/// If there is a journal and it is not one of ours.
+pub fn pending(work: &Dir) -> Result<Option<SnapshotId>, StoresError> {
+    Ok(Work::new(work).read()?.map(|journal| journal.from))
+}
+
+/// The layout that the interrupted restore wrote to, as far as its journal says.
+fn layout_of(journal: &Journal) -> MemoryLayout {
+    MemoryLayout {
+        memdir: journal.memdir.clone(),
+        stores: journal
+            .stores
+            .iter()
+            .filter(|t| t.store.auto_path().is_none())
+            .map(|t| (t.store.clone(), t.path.clone()))
+            .collect(),
+        state: journal.state_layout.clone(),
+        parts_optional: true,
+    }
+}
+
+fn stores_progress(
+    held: &Held<'_>,
+    targets: &[StoreTarget],
+    opts: &RestoreOptions<'_>,
+    staging: &Dir,
+) -> Result<Vec<Progress>, StoresError> {
+    let mut progress = Vec::new();
+    for target in targets {
+        let exclusive = held.exclusive().find(|(path, _)| *path == target.path);
+        let now = match exclusive {
+            Some((path, conn)) => {
+                let pages: u32 = conn
+                    .pragma_query_value(None, "page_count", |r| r.get(0))
+                    .map_err(StoresError::sqlite("look at", path))?;
+                if pages == 0 { None } else { Some(page_digest(conn, path, staging)?) }
+            }
+            None => digest_now(opts.capture.fs, &target.path, staging)?,
+        };
+        progress.push(match now {
+            now if now == Some(target.after) => Progress::After,
+            now if now == target.before => Progress::Before,
+            _ => Progress::Other,
+        });
+    }
+    Ok(progress)
+}
+
+/// Everything that is neither as before nor as after.
+fn others(
+    journal: &Journal,
+    targets: &[StoreTarget],
+    progress: &[Progress],
+    opts: &RestoreOptions<'_>,
+) -> Result<Vec<String>, StoresError> {
+    let CaptureOptions { fs, control, state: provider, .. } = opts.capture;
+    let stores = targets.iter().zip(progress).filter(|(_, p)| **p == Progress::Other);
+    let mut others: Vec<String> = stores.map(|(t, _)| format!("store {}", t.store)).collect();
+    if let Some(memdir) = &journal.memdir {
+        let dir = fs.open_dir(memdir)?;
+        let mut ids = Vec::new();
+        for target in targets {
+            ids.extend(stat_file(fs, &target.path)?.map(|(_, stat)| (stat.dev, stat.ino)));
+        }
+        let options = list_options(memdir, &layout_of(journal), ids.into_iter())?;
+        let live = files::live_state(&dir, &options, control)?;
+        others.extend(
+            files::progress(&live, &journal.files)
+                .other
+                .into_iter()
+                .map(|path| format!("memory file {path}")),
+        );
+        if let Some(targets) = &journal.git
+            && git::progress(memdir, targets)? == GitProgress::Other
+        {
+            others.push("the git repository".to_owned());
+        }
+    }
+    for target in &journal.state {
+        let now = state::read_now(fs, &journal.state_layout, provider, target.kind())?;
+        if !target.knows(now.as_deref()) {
+            others.push(format!("state {}", target.kind().as_str()));
+        }
+    }
+    Ok(others)
+}
+
+/// Keeps the present state as a snapshot, once, and notes it in the journal.
+fn keep_present(
+    journal: &mut Journal,
+    targets: &[StoreTarget],
+    held: &Held<'_>,
+    opts: &RestoreOptions<'_>,
+    work: &Work<'_>,
+    keep: Keep<'_>,
+) -> Result<(), StoresError> {
+    if journal.pre_recovery.is_some() {
+        return Ok(());
+    }
+    if let Some(live) = discover(&layout_of(journal), opts)? {
+        let mut pinned = pin_held(held, targets, live, opts.capture)?;
+        journal.pre_recovery = keep(&mut pinned)?;
+        work.write(journal)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! Connections: to live databases, which we disturb as little as we can, and to private copies.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+
+use crate::error::StoresError;
+
+/// The first bytes of every SQLite file (<https://www.sqlite.org/fileformat2.html>, 1.3).
+pub(crate) const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+/// First release with the WAL-reset fix.
+const FIRST_SOUND_VERSION: i32 = 3_051_003;
+
+/// How long one statement waits for a lock; longer waits are ours, with everything released.
+const BUSY_TIMEOUT: Duration = Duration::from_millis(5);
+
+/// A live database that we may open any number of connections to.
+#[derive(Debug, Clone)]
+pub(crate) struct Live {
+    path: PathBuf,
+    had_wal: bool,
+}
+
+impl Live {
+    /// Notes whether the database has a `-wal` before we open it.
+    pub(crate) fn new(path: &Path) -> Self {
+        let mut wal = path.as_os_str().to_owned();
+        wal.push("-wal");
+        Self { path: path.to_owned(), had_wal: Path::new(&wal).exists() }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens it; it must exist.
+    pub(crate) fn open(&self) -> Result<Connection, StoresError> {
+        refuse_old_library()?;
+        let conn = open(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let fail = || StoresError::sqlite("configure the connection to", &self.path);
+        // A checkpoint rewrites the agent's file; but a `-wal` that only we made, SQLite removes.
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, self.had_wal)
+            .map_err(fail())?;
+        conn.pragma_update(None, "wal_autocheckpoint", 0).map_err(fail())?;
+        if conn.is_readonly("main").map_err(fail())? {
+            return Err(StoresError::refused(
+                &self.path,
+                "we may not write to this database, and without its write lock there is no consistent cut; \
+                 run as its owner",
+            ));
+        }
+        Ok(conn)
+    }
+
+    /// Its journal mode, page size and number of pages, as this connection sees them.
+    pub(crate) fn shape(&self, conn: &Connection) -> Result<Shape, StoresError> {
+        let fail = || StoresError::sqlite("read the header of", &self.path);
+        Ok(Shape {
+            journal_mode: conn
+                .pragma_query_value(None, "journal_mode", |r| r.get(0))
+                .map_err(fail())?,
+            page_size: conn.pragma_query_value(None, "page_size", |r| r.get(0)).map_err(fail())?,
+            page_count: conn.pragma_query_value(None, "page_count", |r| r.get(0)).map_err(fail())?,
+        })
+    }
+}
+
+/// Journal mode, page size in bytes, and number of pages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Shape {
+    pub(crate) journal_mode: String,
+    pub(crate) page_size: u32,
+    pub(crate) page_count: u32,
+}
+
+impl Shape {
+    pub(crate) fn is_wal(&self) -> bool {
+        self.journal_mode == "wal"
+    }
+
+    pub(crate) fn size_bytes(&self) -> u64 {
+        u64::from(self.page_size) * u64::from(self.page_count)
+    }
+}
+
+/// Opens a private copy that no other process uses, creating it where it is missing.
+pub(crate) fn open_private(path: &Path) -> Result<Connection, StoresError> {
+    open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)
+}
+
+/// Refuses a library with the WAL-reset bug, which can lose an agent's acknowledged writes.
+fn refuse_old_library() -> Result<(), StoresError> {
+    if rusqlite::version_number() < FIRST_SOUND_VERSION {
+        return Err(StoresError::SqliteTooOld { version: rusqlite::version().to_owned() });
+    }
+    Ok(())
+}
+
+/// Opens with everything off by which a crafted database could act.
+fn open(path: &Path, mode: OpenFlags) -> Result<Connection, StoresError> {
+    let conn = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+        .map_err(StoresError::sqlite("open", path))?;
+    let fail = || StoresError::sqlite("configure the connection to", path);
+    conn.busy_timeout(BUSY_TIMEOUT).map_err(fail())?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true).map_err(fail())?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false).map_err(fail())?;
+    conn.pragma_update(None, "mmap_size", 0).map_err(fail())?;
+    conn.pragma_update(None, "cell_size_check", true).map_err(fail())?;
+    conn.pragma_update(None, "synchronous", "FULL").map_err(fail())?;
+    Ok(conn)
+}

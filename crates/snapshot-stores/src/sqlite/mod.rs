@@ -1,0 +1,16 @@
+//! SQLite: connections to live databases, gates that hold their writers, and pages read from a pin.
+//!
+//! Never, in this crate: a live database or its `-wal`/`-shm` opened as a plain file (closing any
+//! descriptor drops the process's POSIX locks), or a checkpoint of it.
+
+mod check;
+mod connect;
+mod gate;
+mod pages;
+mod shared;
+
+pub(crate) use check::integrity;
+pub(crate) use connect::{Live, MAGIC, Shape, open_private};
+pub(crate) use gate::{Backoff, Gates};
+pub(crate) use pages::{PageReader, page_digest, spool_pages};
+pub(crate) use shared::other_agents;

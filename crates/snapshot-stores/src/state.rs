@@ -1,0 +1,267 @@
+//! Runtime state: the extractor's cursor and the last dream run, from JSON files, from rows of a
+//! SQLite table, or from the host.
+
+use std::path::Path;
+
+use rusqlite::types::{Value as Sql, ValueRef};
+use rusqlite::{Connection, params_from_iter};
+use serde_json::{Map, Value};
+use snapshot_core::{MemoryLayout, PortError, StateKind, StateLayout, StateProvider, StateSource};
+use snapshot_fs::{DurableFs, Meta};
+
+use crate::error::StoresError;
+use crate::sqlite::Live;
+
+/// Largest piece of runtime state, in bytes.
+pub(crate) const MAX_STATE_BYTES: u64 = 16 << 20;
+
+/// Key under which a blob column stands in JSON, as hexadecimal text.
+const BLOB_KEY: &str = "$blob_hex";
+
+/// One captured piece: its JSON text, or none where there is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StatePiece {
+    pub(crate) kind: StateKind,
+    pub(crate) json: Option<Vec<u8>>,
+}
+
+/// The source of one piece in a layout.
+pub(crate) fn source(layout: &StateLayout, kind: StateKind) -> Option<&StateSource> {
+    match kind {
+        StateKind::ExtractCursor => layout.extract_cursor.as_ref(),
+        StateKind::DreamRun => layout.dream_run.as_ref(),
+    }
+}
+
+/// Names of the pieces that a restore puts back or removes.
+pub(crate) fn kinds(layout: &MemoryLayout, by_provider: bool) -> Vec<String> {
+    let known = |kind: &StateKind| by_provider || source(&layout.state, *kind).is_some();
+    StateKind::ALL.iter().filter(|k| known(k)).map(|k| k.as_str().to_owned()).collect()
+}
+
+/// One piece as it is now, for a recovery that asks how far it got.
+pub(crate) fn read_now(
+    fs: &DurableFs,
+    layout: &StateLayout,
+    provider: Option<&dyn StateProvider>,
+    kind: StateKind,
+) -> Result<Option<Vec<u8>>, StoresError> {
+    if let Some(provider) = provider {
+        return Ok(provider.capture(kind)?);
+    }
+    match source(layout, kind) {
+        None => Ok(None),
+        Some(StateSource::Json { json }) => read_json(fs, json),
+        Some(StateSource::Sqlite { sqlite, .. }) if !sqlite.exists() => Ok(None),
+        Some(StateSource::Sqlite { sqlite, table, order_by }) => {
+            read_row(&Live::new(sqlite).open()?, sqlite, table, order_by)
+        }
+    }
+}
+
+/// The content of a JSON state file; none where there is no file. A file that is not JSON was
+/// caught half-written, or is broken: the caller decides.
+pub(crate) fn read_json(fs: &DurableFs, path: &Path) -> Result<Option<Vec<u8>>, StoresError> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(StoresError::refused(path, "not the path of a file"));
+    };
+    let read = fs.open_dir(parent).and_then(|dir| dir.read(name, MAX_STATE_BYTES));
+    match read {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(e) if e.is_not_found() => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Whether `bytes` are one JSON document.
+pub(crate) fn is_json(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok()
+}
+
+/// The row with the greatest `order_by`, as a JSON object; none where the table is empty or absent.
+pub(crate) fn read_row(
+    conn: &Connection,
+    path: &Path,
+    table: &str,
+    order_by: &str,
+) -> Result<Option<Vec<u8>>, StoresError> {
+    let fail = || StoresError::sqlite("read the latest row of", path);
+    let exists: bool = conn
+        .query_row("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = ?1)", [table], |r| {
+            r.get(0)
+        })
+        .map_err(fail())?;
+    if !exists {
+        return Ok(None);
+    }
+    let sql = format!("SELECT * FROM {} ORDER BY {} DESC LIMIT 1", quote(table), quote(order_by));
+    let mut statement = conn.prepare(&sql).map_err(fail())?;
+    let columns: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let mut rows = statement.query([]).map_err(fail())?;
+    let Some(row) = rows.next().map_err(fail())? else { return Ok(None) };
+    let mut object = Map::new();
+    for (i, column) in columns.into_iter().enumerate() {
+        object.insert(column, to_json(row.get_ref(i).map_err(fail())?));
+    }
+    let text = serde_json::to_vec(&Value::Object(object));
+    text.map(Some).map_err(|e| {
+        StoresError::integrity(path.display(), format!("its latest row is no JSON: {e}"))
+    })
+}
+
+/// Puts one piece back at its source, or removes it for `None`. Idempotent.
+pub(crate) fn restore(
+    fs: &DurableFs,
+    layout: &StateLayout,
+    provider: Option<&dyn StateProvider>,
+    piece: &StatePiece,
+) -> Result<(), StoresError> {
+    if let Some(provider) = provider {
+        return provider.restore(piece.kind, piece.json.as_deref()).map_err(StoresError::Port);
+    }
+    match source(layout, piece.kind) {
+        None => Ok(()),
+        Some(StateSource::Json { json }) => restore_json(fs, json, piece.json.as_deref()),
+        Some(StateSource::Sqlite { sqlite, table, order_by }) => {
+            fs.external("restore the state row", sqlite)?;
+            restore_row(sqlite, table, order_by, piece.json.as_deref())
+        }
+    }
+}
+
+fn restore_json(fs: &DurableFs, path: &Path, json: Option<&[u8]>) -> Result<(), StoresError> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(StoresError::refused(path, "not the path of a file"));
+    };
+    let Some(json) = json else {
+        return match fs.open_dir(parent).and_then(|dir| dir.unlink(name).and_then(|()| dir.sync()))
+        {
+            Err(e) if !e.is_not_found() => Err(e.into()),
+            _ => Ok(()),
+        };
+    };
+    let dir = fs.ensure_dir(parent, 0o755)?;
+    // Owner and mode of what it replaces, else the folder's owner and a private mode.
+    let folder = dir.stat_self()?;
+    let meta = match dir.stat(name)? {
+        Some(old) => Meta { owner: Some((old.uid, old.gid)), mode: Some(old.mode), mtime_ns: None },
+        None => Meta { owner: Some((folder.uid, folder.gid)), mode: Some(0o600), mtime_ns: None },
+    };
+    Ok(dir.replace(name, json, meta)?)
+}
+
+fn restore_row(
+    path: &Path,
+    table: &str,
+    order_by: &str,
+    json: Option<&[u8]>,
+) -> Result<(), StoresError> {
+    let fail = || StoresError::sqlite("restore the latest row of", path);
+    let mut conn = Live::new(path).open()?;
+    let tx =
+        conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(fail())?;
+    let Some(json) = json else {
+        tx.execute(&format!("DELETE FROM {}", quote(table)), []).map_err(fail())?;
+        return tx.commit().map_err(fail());
+    };
+    let row: Map<String, Value> = serde_json::from_slice(json).map_err(|e| {
+        StoresError::integrity(table, format!("the snapshot's row is no JSON object: {e}"))
+    })?;
+    let latest = row.get(order_by).ok_or_else(|| {
+        StoresError::integrity(table, format!("the snapshot's row has no column {order_by:?}"))
+    })?;
+    let newer = format!("DELETE FROM {} WHERE {} > ?1", quote(table), quote(order_by));
+    tx.execute(&newer, [to_sql(latest)?]).map_err(fail())?;
+    let columns: Vec<String> = row.keys().map(|c| quote(c)).collect();
+    let marks = vec!["?"; columns.len()].join(", ");
+    let insert = format!(
+        "INSERT OR REPLACE INTO {} ({}) VALUES ({marks})",
+        quote(table),
+        columns.join(", ")
+    );
+    let values = row.values().map(to_sql).collect::<Result<Vec<_>, _>>()?;
+    tx.execute(&insert, params_from_iter(values)).map_err(fail())?;
+    tx.commit().map_err(fail())
+}
+
+/// A quoted SQL identifier.
+fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+fn to_json(value: ValueRef<'_>) -> Value {
+    match value {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(i) => i.into(),
+        ValueRef::Real(x) => x.into(),
+        ValueRef::Text(text) => String::from_utf8_lossy(text).into_owned().into(),
+        ValueRef::Blob(blob) => serde_json::json!({ BLOB_KEY: hex::encode(blob) }),
+    }
+}
+
+fn to_sql(value: &Value) -> Result<Sql, StoresError> {
+    let bad = || {
+        StoresError::Port(PortError::plain(
+            snapshot_core::ErrorKind::Integrity,
+            "the snapshot's state row has a value that SQLite has no type for",
+        ))
+    };
+    match value {
+        Value::Null => Ok(Sql::Null),
+        Value::Bool(b) => Ok(Sql::Integer((*b).into())),
+        Value::Number(n) => {
+            n.as_i64().map(Sql::Integer).or_else(|| n.as_f64().map(Sql::Real)).ok_or_else(bad)
+        }
+        Value::String(text) => Ok(Sql::Text(text.clone())),
+        Value::Object(object) => {
+            let text = object.get(BLOB_KEY).and_then(Value::as_str).ok_or_else(bad)?;
+            hex::decode(text).map(Sql::Blob).map_err(|_| bad())
+        }
+        Value::Array(_) => Err(bad()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_row_goes_and_comes_back_and_newer_ones_leave() {
+        let tmp = tempfile::tempdir().unwrap();
+        let path = tmp.path().join("runs.db");
+        let conn = Connection::open(&path).unwrap();
+        conn.execute_batch(
+            "CREATE TABLE dream_runs(id TEXT PRIMARY KEY, started_at INTEGER, score REAL, raw BLOB, note TEXT); \
+             INSERT INTO dream_runs VALUES ('a', 1, 0.5, x'00', 'first'), ('b', 2, 0.1, x'ff00', NULL)",
+        )
+        .unwrap();
+        let taken = read_row(&conn, &path, "dream_runs", "started_at").unwrap().unwrap();
+        conn.execute_batch("UPDATE dream_runs SET note = 'x' WHERE id = 'b'; INSERT INTO dream_runs VALUES ('c', 3, 1, x'', '')").unwrap();
+        restore_row(&path, "dream_runs", "started_at", Some(&taken)).unwrap();
+        restore_row(&path, "dream_runs", "started_at", Some(&taken)).unwrap();
+        assert_eq!(read_row(&conn, &path, "dream_runs", "started_at").unwrap().unwrap(), taken);
+        let n: i64 = conn.query_row("SELECT count(*) FROM dream_runs", [], |r| r.get(0)).unwrap();
+        assert_eq!(n, 2);
+    }
+
+    #[test]
+    fn a_json_file_keeps_its_mode_and_can_be_removed() {
+        let tmp = tempfile::tempdir().unwrap();
+        let fs = DurableFs::default();
+        let path = tmp.path().join("cursor.json");
+        restore_json(&fs, &path, Some(b"{\"n\":1}")).unwrap();
+        fs.open_dir(tmp.path())
+            .unwrap()
+            .set_meta("cursor.json", Meta { mode: Some(0o640), ..Meta::default() })
+            .unwrap();
+        restore_json(&fs, &path, Some(b"{\"n\":2}")).unwrap();
+        assert_eq!(read_json(&fs, &path).unwrap().unwrap(), b"{\"n\":2}");
+        assert_eq!(
+            fs.open_dir(tmp.path()).unwrap().stat("cursor.json").unwrap().unwrap().mode,
+            0o640
+        );
+        restore_json(&fs, &path, None).unwrap();
+        restore_json(&fs, &path, None).unwrap();
+        assert_eq!(read_json(&fs, &path).unwrap(), None);
+    }
+}

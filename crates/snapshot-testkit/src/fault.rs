@@ -1,0 +1,179 @@
+//! Hooks of the durable file-system layer: count, record, fail, freeze or kill at the nth change.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::process::{Signal, getpid, kill_process};
+use snapshot_fs::{Hook, Op, OpKind};
+
+/// Counts changes and does something at the nth, from 0.
+#[derive(Debug)]
+pub struct FaultHook {
+    seen: AtomicU64,
+    at: u64,
+    fault: Fault,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    Once(i32),
+    From(i32),
+    Kill,
+}
+
+/// Remembers every change.
+#[derive(Debug, Default)]
+pub struct Recorder(Mutex<Vec<Recorded>>);
+
+/// One change that was about to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    /// Which.
+    pub kind: OpKind,
+    /// On what.
+    pub path: PathBuf,
+    /// Bytes about to be written.
+    pub bytes: usize,
+}
+
+impl FaultHook {
+    /// Only counts.
+    #[must_use]
+    pub const fn counting() -> Self {
+        Self::new(u64::MAX, Fault::Kill)
+    }
+
+    /// Change `n` and every later one fails: what an in-process death leaves, since nothing that
+    /// the code does afterwards to clean up reaches the disk either.
+    #[must_use]
+    pub fn dying_at(n: u64) -> Self {
+        Self::failing_from(n, rustix::io::Errno::IO.raw_os_error())
+    }
+
+    /// Change `n` fails with this `errno` (`ENOSPC`, `EIO`, ...), later ones work.
+    #[must_use]
+    pub const fn failing_at(n: u64, errno: i32) -> Self {
+        Self::new(n, Fault::Once(errno))
+    }
+
+    /// Change `n` and every later one fails with this `errno`.
+    #[must_use]
+    pub const fn failing_from(n: u64, errno: i32) -> Self {
+        Self::new(n, Fault::From(errno))
+    }
+
+    /// This process is killed (SIGKILL) before change `n`: for child processes.
+    #[must_use]
+    pub const fn killing_at(n: u64) -> Self {
+        Self::new(n, Fault::Kill)
+    }
+
+    /// Changes seen so far, failed ones included.
+    #[must_use]
+    pub fn seen(&self) -> u64 {
+        self.seen.load(Ordering::SeqCst)
+    }
+
+    /// Whether the nth change was reached.
+    #[must_use]
+    pub fn fired(&self) -> bool {
+        self.seen() > self.at
+    }
+
+    const fn new(at: u64, fault: Fault) -> Self {
+        Self { seen: AtomicU64::new(0), at, fault }
+    }
+}
+
+impl Hook for FaultHook {
+    fn before(&self, _: &Op<'_>) -> io::Result<()> {
+        let n = self.seen.fetch_add(1, Ordering::SeqCst);
+        match self.fault {
+            Fault::Once(errno) if n == self.at => Err(io::Error::from_raw_os_error(errno)),
+            Fault::From(errno) if n >= self.at => Err(io::Error::from_raw_os_error(errno)),
+            Fault::Kill if n == self.at => {
+                kill_process(getpid(), Signal::KILL)?;
+                // The signal may come a moment later; nothing may happen in between.
+                loop {
+                    std::thread::park();
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Recorder {
+    /// Everything so far, in order.
+    #[must_use]
+    pub fn changes(&self) -> Vec<Recorded> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Hook for Recorder {
+    fn before(&self, op: &Op<'_>) -> io::Result<()> {
+        let change = Recorded { kind: op.kind, path: op.path.to_owned(), bytes: op.bytes };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(change);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use snapshot_fs::DurableFs;
+
+    use super::*;
+
+    fn write_under(hook: Arc<dyn Hook>) -> (bool, Vec<String>) {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = DurableFs::with_hook(hook).open_dir(tmp.path()).unwrap();
+        let done = dir.write_atomic("f", b"x", 0o600).is_ok();
+        let names = std::fs::read_dir(tmp.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        (done, names)
+    }
+
+    /// Would catch: an atomic write that reports success though a step of it failed, or leaves a
+    /// temporary file where it could still remove it.
+    #[test]
+    fn a_fault_at_any_change_is_no_success() {
+        let counting = Arc::new(FaultHook::counting());
+        assert_eq!(write_under(counting.clone()), (true, vec!["f".to_owned()]));
+        let (changes, eio) = (counting.seen(), rustix::io::Errno::IO.raw_os_error());
+        assert!(changes >= 5, "create, write, sync, rename, sync of the folder");
+        for n in 0..changes {
+            let once = Arc::new(FaultHook::failing_at(n, eio));
+            let (done, names) = write_under(once.clone());
+            assert!(!done && once.fired(), "change {n}");
+            assert!(names.is_empty() || names == ["f"], "change {n}: {names:?}");
+        }
+    }
+
+    /// Would catch: a frozen layer through which a clean-up still gets.
+    #[test]
+    fn nothing_changes_after_death() {
+        let dying = Arc::new(FaultHook::dying_at(2));
+        let (done, names) = write_under(dying.clone());
+        assert!(!done && dying.seen() > 3, "the clean-up was tried");
+        assert!(names.len() == 1 && names[0].starts_with(snapshot_fs::TEMP_PREFIX), "{names:?}");
+    }
+
+    /// Would catch: a write that is renamed before it is synced.
+    #[test]
+    fn the_recorder_keeps_the_order() {
+        let recorder = Arc::new(Recorder::default());
+        write_under(recorder.clone());
+        let kinds: Vec<OpKind> = recorder.changes().iter().map(|change| change.kind).collect();
+        let expected =
+            [OpKind::Create, OpKind::Write, OpKind::SyncFile, OpKind::Rename, OpKind::SyncDir];
+        assert_eq!(kinds, expected);
+        assert_eq!(recorder.changes()[1].bytes, 1);
+    }
+}

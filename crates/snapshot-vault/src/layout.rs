@@ -1,0 +1,161 @@
+//! Names on disk: the folders of the vault and the files of a snapshot. The only place that spells
+//! them.
+
+use std::ffi::OsStr;
+
+use snapshot_core::{AgentId, Sha256Digest, SnapshotId};
+use snapshot_fs::{Dir, FsError, Meta, TEMP_PREFIX};
+
+/// Mode of every folder.
+pub(crate) const DIR_MODE: u32 = 0o700;
+/// Mode of every file.
+pub(crate) const FILE_MODE: u32 = 0o600;
+
+/// Folder of the tenants, below the root.
+pub(crate) const TENANTS: &str = "tenants";
+/// Folder of lock files, below the root and below each tenant.
+pub(crate) const LOCKS: &str = "locks";
+/// Folder of the agents' snapshots, below a tenant.
+pub(crate) const SNAPSHOTS: &str = "snapshots";
+/// Folder of the agents' staging folders, below a tenant.
+pub(crate) const STAGING: &str = "staging";
+/// Folder of the agents' restore journals, below a tenant.
+pub(crate) const RESTORE: &str = "restore";
+
+const PLAIN: &str = ".tar.zst";
+const ENCRYPTED: &str = ".tar.zst.age";
+const SUM: &str = ".sha256";
+const SIDECAR: &str = ".manifest.json";
+const DELETING: &str = ".deleting";
+
+/// What the name of a file in an agent's snapshots folder says that it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Name {
+    /// A bundle.
+    Bundle { id: SnapshotId, encrypted: bool },
+    /// The checksum file of a bundle.
+    Sum { id: SnapshotId, encrypted: bool },
+    /// A sidecar: the snapshot exists.
+    Sidecar { id: SnapshotId },
+    /// What was a sidecar: the snapshot is deleted, its files are going.
+    Deleting { id: SnapshotId },
+    /// A temporary file of an atomic write.
+    Temp,
+    /// Not ours.
+    Unknown,
+}
+
+impl Name {
+    pub(crate) fn parse(name: &OsStr) -> Self {
+        let Some(text) = name.to_str() else { return Self::Unknown };
+        if text.starts_with(TEMP_PREFIX) {
+            return Self::Temp;
+        }
+        // An id is 36 ASCII characters; a shorter or split name is not ours.
+        let (Some(id), Some(rest)) = (text.get(..36), text.get(36..)) else {
+            return Self::Unknown;
+        };
+        let Ok(id) = id.parse() else { return Self::Unknown };
+        match rest {
+            PLAIN => Self::Bundle { id, encrypted: false },
+            ENCRYPTED => Self::Bundle { id, encrypted: true },
+            SIDECAR => Self::Sidecar { id },
+            DELETING => Self::Deleting { id },
+            _ => match rest.strip_suffix(SUM) {
+                Some(PLAIN) => Self::Sum { id, encrypted: false },
+                Some(ENCRYPTED) => Self::Sum { id, encrypted: true },
+                _ => Self::Unknown,
+            },
+        }
+    }
+}
+
+pub(crate) fn bundle_name(id: SnapshotId, encrypted: bool) -> String {
+    format!("{id}{}", if encrypted { ENCRYPTED } else { PLAIN })
+}
+
+pub(crate) fn sum_name(bundle: &str) -> String {
+    format!("{bundle}{SUM}")
+}
+
+pub(crate) fn sidecar_name(id: SnapshotId) -> String {
+    format!("{id}{SIDECAR}")
+}
+
+pub(crate) fn deleting_name(id: SnapshotId) -> String {
+    format!("{id}{DELETING}")
+}
+
+/// Content of the checksum file, as `sha256sum -c` reads it.
+pub(crate) fn sum_line(sha256: &Sha256Digest, bundle: &str) -> String {
+    format!("{sha256}  {bundle}\n")
+}
+
+pub(crate) fn agent_lock_name(agent: &AgentId) -> String {
+    format!("{agent}.agent.lock")
+}
+
+pub(crate) fn vault_lock_name(agent: &AgentId) -> String {
+    format!("{agent}.vault.lock")
+}
+
+pub(crate) fn target_lock_name(identity: &Sha256Digest) -> String {
+    format!("target-{identity}.lock")
+}
+
+/// Opens the folder `name`, making it where it is missing, for our eyes alone: a folder that an
+/// earlier program left open to others is closed to them.
+pub(crate) fn private_sub(dir: &Dir, name: &str) -> Result<Dir, FsError> {
+    let sub = dir.ensure_sub(name, DIR_MODE)?;
+    if sub.stat_self()?.mode & 0o077 != 0 {
+        dir.set_meta(name, Meta { mode: Some(DIR_MODE), ..Meta::default() })?;
+    }
+    Ok(sub)
+}
+
+/// The folder at `path` below `dir`, or none where there is none.
+pub(crate) fn existing_sub(dir: &Dir, path: &[&str]) -> Result<Option<Dir>, FsError> {
+    match dir.sub(path.iter().collect::<std::path::PathBuf>()) {
+        Ok(dir) => Ok(Some(dir)),
+        Err(e) if e.is_not_found() => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn every_name_that_is_written_is_recognised() {
+        let id = SnapshotId::from_random_bytes([7; 16]);
+        let parse = |name: &str| Name::parse(OsStr::new(name));
+        for encrypted in [false, true] {
+            let bundle = bundle_name(id, encrypted);
+            assert_eq!(parse(&bundle), Name::Bundle { id, encrypted });
+            assert_eq!(parse(&sum_name(&bundle)), Name::Sum { id, encrypted });
+        }
+        assert_eq!(parse(&sidecar_name(id)), Name::Sidecar { id });
+        assert_eq!(parse(&deleting_name(id)), Name::Deleting { id });
+        assert_eq!(parse(".nexo-tmp-1-2-3"), Name::Temp);
+        for other in [
+            sidecar_name(id).to_uppercase(),
+            format!("{id}.sha256"),
+            format!("{id}.tar.zst.sha256.sha256"),
+            format!(" {id}.tar.zst"),
+            "ä".repeat(40),
+        ] {
+            assert_eq!(parse(&other), Name::Unknown, "{other}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_name_panics(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+            use std::os::unix::ffi::OsStrExt;
+            Name::parse(OsStr::from_bytes(&bytes));
+        }
+    }
+}

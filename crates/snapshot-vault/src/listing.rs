@@ -1,0 +1,220 @@
+//! What an agent's snapshots folder holds, by its sidecars alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use serde::Serialize;
+use snapshot_core::{SnapshotId, SnapshotMeta};
+use snapshot_fs::{Dir, FileType};
+
+use crate::agent::AgentVault;
+use crate::error::VaultError;
+use crate::layout::{self, Name};
+
+/// Length of the checksum file of a 0.1.x bundle: bare hexadecimal digits, perhaps a newline.
+const V1_SUM_BYTES: u64 = 65;
+
+/// The snapshots of an agent and what is wrong beside them.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Listing {
+    /// The snapshots, newest first (by time, then by id).
+    pub snapshots: Vec<SnapshotMeta>,
+    /// What is wrong; a file named here is in no snapshot of the list, except where only its
+    /// checksum file is missing.
+    pub problems: Vec<ListProblem>,
+}
+
+/// Something wrong in a snapshots folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ListProblem {
+    /// Where.
+    pub path: PathBuf,
+    /// The snapshot it belongs to, where its name says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<SnapshotId>,
+    /// What sort of problem.
+    pub kind: ProblemKind,
+    /// What is wrong, for people. It may quote what lies on disk: escape it for a terminal.
+    pub why: String,
+}
+
+/// Sorts of problems.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProblemKind {
+    /// A sidecar that cannot be read, or is of another snapshot, agent or tenant.
+    Sidecar,
+    /// A sidecar whose bundle is missing, no file, or of another size.
+    Bundle,
+    /// A snapshot whose checksum file is missing.
+    Sum,
+    /// A bundle without a sidecar.
+    Orphan,
+    /// A bundle of 0.1.x: it never had a sidecar.
+    V1,
+    /// A delete that died half-way.
+    HalfDeleted,
+    /// A temporary file, or a checksum file without a bundle.
+    Leftover,
+    /// Nothing of ours.
+    Unknown,
+}
+
+/// The names in a snapshots folder, by what they are.
+#[derive(Default)]
+struct Scan {
+    sidecars: BTreeSet<SnapshotId>,
+    deleting: BTreeSet<SnapshotId>,
+    bundles: BTreeMap<SnapshotId, bool>,
+    sums: BTreeMap<SnapshotId, bool>,
+    other: Vec<(std::ffi::OsString, ProblemKind)>,
+}
+
+impl Listing {
+    /// Reads a folder. Sidecars decide; what they name is looked at afterwards, so that a publish
+    /// or delete under way is seen as done or as not begun.
+    pub(crate) fn read(agent: &AgentVault, dir: &Dir) -> Result<Self, VaultError> {
+        let scan = Scan::of(dir)?;
+        let mut listing = Self::default();
+        for &id in &scan.sidecars {
+            listing.add(agent, dir, id)?;
+        }
+        listing.add_leftovers(dir, &scan)?;
+        listing.snapshots.sort_by_key(|m| std::cmp::Reverse((m.created_at_ms, m.id)));
+        listing.problems.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(listing)
+    }
+
+    /// Whether there are problems that another process's work in progress would explain.
+    pub(crate) fn has_leftovers(&self) -> bool {
+        self.problems.iter().any(|p| p.kind.may_be_work_in_progress())
+    }
+
+    pub(crate) fn forget_leftovers(&mut self) {
+        self.problems.retain(|p| !p.kind.may_be_work_in_progress());
+    }
+
+    /// Adds the snapshot of a sidecar, or the reason why it is none.
+    fn add(&mut self, agent: &AgentVault, dir: &Dir, id: SnapshotId) -> Result<(), VaultError> {
+        match checked_meta(agent, dir, id) {
+            Ok(meta) => {
+                let sum = layout::sum_name(&layout::bundle_name(id, meta.encrypted));
+                if dir.stat(&sum)?.is_none() {
+                    let why = "the checksum file is missing".to_owned();
+                    self.problem(dir.path().join(sum), Some(id), ProblemKind::Sum, why);
+                }
+                self.snapshots.push(meta);
+            }
+            // Deleted since its name was read.
+            Err(_) if dir.stat(layout::sidecar_name(id))?.is_none() => {}
+            Err(e) => {
+                let (path, kind) = match &e {
+                    VaultError::BundleMissing { path } | VaultError::BundleSize { path, .. } => {
+                        (path.clone(), ProblemKind::Bundle)
+                    }
+                    _ => (dir.path().join(layout::sidecar_name(id)), ProblemKind::Sidecar),
+                };
+                self.problem(path, Some(id), kind, chain(&e));
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds what no sidecar speaks for.
+    fn add_leftovers(&mut self, dir: &Dir, scan: &Scan) -> Result<(), VaultError> {
+        let at = |name: String| dir.path().join(name);
+        for &id in &scan.deleting {
+            let why = "a delete died half-way; the snapshot is gone".to_owned();
+            self.problem(at(layout::deleting_name(id)), Some(id), ProblemKind::HalfDeleted, why);
+        }
+        let spoken_for = |id: &SnapshotId| scan.sidecars.contains(id) || scan.deleting.contains(id);
+        for (&id, &encrypted) in scan.bundles.iter().filter(|(id, _)| !spoken_for(id)) {
+            let name = layout::bundle_name(id, encrypted);
+            let (kind, why) = if is_v1(dir, &name)? {
+                (ProblemKind::V1, "a bundle of 0.1.x, which had no summaries; import it")
+            } else {
+                (ProblemKind::Orphan, "a bundle without its summary: its publish died half-way")
+            };
+            self.problem(at(name), Some(id), kind, why.to_owned());
+        }
+        for (&id, &encrypted) in scan.sums.iter().filter(|(id, _)| !spoken_for(id)) {
+            if scan.bundles.contains_key(&id) {
+                continue;
+            }
+            let name = layout::sum_name(&layout::bundle_name(id, encrypted));
+            let why = "a checksum file without a bundle".to_owned();
+            self.problem(at(name), Some(id), ProblemKind::Leftover, why);
+        }
+        for (name, kind) in &scan.other {
+            let why = match kind {
+                ProblemKind::Leftover => "a temporary file of a process that died",
+                _ => "not part of any snapshot",
+            };
+            self.problem(dir.path().join(name), None, *kind, why.to_owned());
+        }
+        Ok(())
+    }
+
+    fn problem(&mut self, path: PathBuf, id: Option<SnapshotId>, kind: ProblemKind, why: String) {
+        self.problems.push(ListProblem { path, id, kind, why });
+    }
+}
+
+impl ProblemKind {
+    /// Whether a publish or a delete that is still running looks like this.
+    const fn may_be_work_in_progress(self) -> bool {
+        matches!(self, Self::Orphan | Self::HalfDeleted | Self::Leftover)
+    }
+}
+
+impl Scan {
+    fn of(dir: &Dir) -> Result<Self, VaultError> {
+        let mut scan = Self::default();
+        for entry in dir.entries()? {
+            match Name::parse(&entry.name) {
+                Name::Sidecar { id } => _ = scan.sidecars.insert(id),
+                Name::Deleting { id } => _ = scan.deleting.insert(id),
+                Name::Bundle { id, encrypted } => _ = scan.bundles.insert(id, encrypted),
+                Name::Sum { id, encrypted } => _ = scan.sums.insert(id, encrypted),
+                Name::Temp => scan.other.push((entry.name, ProblemKind::Leftover)),
+                Name::Unknown => scan.other.push((entry.name, ProblemKind::Unknown)),
+            }
+        }
+        Ok(scan)
+    }
+}
+
+/// The meta of a snapshot whose sidecar is its own and whose bundle has the right size.
+fn checked_meta(agent: &AgentVault, dir: &Dir, id: SnapshotId) -> Result<SnapshotMeta, VaultError> {
+    let sidecar = agent.read_sidecar(dir, id)?;
+    let name = layout::bundle_name(id, sidecar.encryption.is_some());
+    let path = dir.path().join(&name);
+    match dir.stat(&name)? {
+        Some(stat) if stat.file_type != FileType::File => Err(VaultError::BundleMissing { path }),
+        Some(stat) if stat.size != sidecar.bundle_size_bytes => Err(VaultError::BundleSize {
+            path,
+            expected: sidecar.bundle_size_bytes,
+            found: stat.size,
+        }),
+        Some(_) => Ok(sidecar.to_meta(path)),
+        None => Err(VaultError::BundleMissing { path }),
+    }
+}
+
+/// Whether the checksum file beside a bundle is one of 0.1.x: bare hexadecimal digits.
+fn is_v1(dir: &Dir, bundle: &str) -> Result<bool, VaultError> {
+    let sum = layout::sum_name(bundle);
+    let small = dir
+        .stat(&sum)?
+        .is_some_and(|s| s.file_type == FileType::File && (64..=V1_SUM_BYTES).contains(&s.size));
+    Ok(small
+        && dir.read(&sum, V1_SUM_BYTES).is_ok_and(|bytes| {
+            bytes.trim_ascii().len() == 64 && bytes.trim_ascii().iter().all(u8::is_ascii_hexdigit)
+        }))
+}
+
+/// An error and its causes in one line.
+fn chain(error: &VaultError) -> String {
+    let causes = std::iter::successors(std::error::Error::source(error), |e| e.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

@@ -1,0 +1,97 @@
+//! The vault as a whole: its root, and who has something in it.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use snapshot_core::{AgentId, Tenant};
+use snapshot_fs::{Dir, DurableFs, FsError};
+
+use crate::agent::AgentVault;
+use crate::error::VaultError;
+use crate::layout;
+
+/// A vault. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Vault {
+    fs: DurableFs,
+    root: PathBuf,
+}
+
+impl Vault {
+    /// The vault at `root`. Nothing is made before something is written: looking for snapshots in
+    /// a mistyped root leaves no trace.
+    ///
+    /// # Errors
+    /// If something lies at `root` that is not a folder that we may open.
+    pub fn open(fs: DurableFs, root: &Path) -> Result<Self, VaultError> {
+        let root = std::path::absolute(root)
+            .map_err(|source| VaultError::Target { path: root.to_owned(), source })?;
+        let vault = Self { fs, root };
+        vault.existing_root()?;
+        Ok(vault)
+    }
+
+    /// Its folder, as an absolute path.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The part of one agent.
+    #[must_use]
+    pub fn agent(&self, tenant: &Tenant, agent: &AgentId) -> AgentVault {
+        AgentVault::new(self.clone(), tenant.clone(), agent.clone())
+    }
+
+    /// Every agent that has snapshots, or the folder of an interrupted restore, sorted.
+    ///
+    /// # Errors
+    /// If a folder cannot be read.
+    pub fn agents(&self) -> Result<Vec<(Tenant, AgentId)>, VaultError> {
+        let mut found = BTreeSet::new();
+        let Some(root) = self.existing_root()? else { return Ok(Vec::new()) };
+        let Some(tenants) = layout::existing_sub(&root, &[layout::TENANTS])? else {
+            return Ok(Vec::new());
+        };
+        for tenant in ids::<Tenant>(&tenants)? {
+            for part in [layout::SNAPSHOTS, layout::RESTORE] {
+                if let Some(dir) = layout::existing_sub(&tenants, &[tenant.as_str(), part])? {
+                    found.extend(ids(&dir)?.into_iter().map(|agent| (tenant.clone(), agent)));
+                }
+            }
+        }
+        Ok(found.into_iter().collect())
+    }
+
+    /// The root, made where it is missing.
+    pub(crate) fn root_dir(&self) -> Result<Dir, VaultError> {
+        Ok(self.fs.ensure_dir(&self.root, layout::DIR_MODE)?)
+    }
+
+    /// The folder of a tenant, made where it is missing.
+    pub(crate) fn tenant_dir(&self, tenant: &Tenant) -> Result<Dir, VaultError> {
+        let tenants = layout::private_sub(&self.root_dir()?, layout::TENANTS)?;
+        Ok(layout::private_sub(&tenants, tenant.as_str())?)
+    }
+
+    /// The root, or none where there is none.
+    pub(crate) fn existing_root(&self) -> Result<Option<Dir>, FsError> {
+        match self.fs.open_dir(&self.root) {
+            Ok(dir) => Ok(Some(dir)),
+            Err(e) if e.is_not_found() => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+/// The folders in `dir` whose names are ids; others are not ours.
+fn ids<T: std::str::FromStr>(dir: &Dir) -> Result<Vec<T>, FsError> {
+    let mut ids = Vec::new();
+    for entry in dir.entries()? {
+        let Some(id) = entry.name.to_str().and_then(|name| name.parse().ok()) else { continue };
+        if dir.stat(&entry.name)?.is_some_and(|s| s.file_type == snapshot_fs::FileType::Dir) {
+            ids.push(id);
+        }
+    }
+    Ok(ids)
+}

@@ -1,0 +1,118 @@
+//! The one gate. Steps run in this order, cheap ones first; the first failure ends it.
+
+use std::env;
+use std::time::Instant;
+
+use crate::tools::{self, Outcome, cargo, has_cargo, output, prerequisites};
+use crate::{edges, fixtures, tidy};
+
+/// The most crates that the default command line may need, itself included.
+const MAX_CLI_CRATES: usize = 300;
+
+/// A step's name, and what it does.
+type Step = (&'static str, fn() -> Outcome);
+
+const STEPS: [Step; 11] = [
+    ("prerequisites", prerequisites),
+    ("tidy", tidy::check),
+    ("edges", edges::check),
+    ("crates", crate_count),
+    ("fmt", fmt),
+    ("clippy", clippy),
+    ("test", test),
+    ("doctest", doctest),
+    ("doc", doc),
+    ("fixtures", fixtures::check),
+    ("deny", deny),
+];
+
+/// Runs every step, or the named ones.
+pub(crate) fn run(only: &[&str]) -> Outcome {
+    if let Some(unknown) = only.iter().find(|name| !STEPS.iter().any(|(step, _)| step == *name)) {
+        let steps: Vec<_> = STEPS.iter().map(|(name, _)| *name).collect();
+        return Err(format!("no step {unknown:?}; there are: {}", steps.join(", ")));
+    }
+    let started = Instant::now();
+    for (name, step) in STEPS {
+        if !only.is_empty() && !only.contains(&name) {
+            continue;
+        }
+        println!("== {name}");
+        let at = Instant::now();
+        step().map_err(|why| format!("step {name}: {why}"))?;
+        println!("== {name}: ok, {:.1} s", at.elapsed().as_secs_f64());
+    }
+    println!("all good, {:.0} s", started.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn fmt() -> Outcome {
+    cargo_run(&["fmt", "--all", "--check"])
+        .map_err(|why| format!("{why}; `cargo fmt --all` mends it"))
+}
+
+fn clippy() -> Outcome {
+    cargo_run(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])
+}
+
+fn test() -> Outcome {
+    if has_cargo("nextest") {
+        return cargo_run(&["nextest", "run", "--workspace", "--locked"]);
+    }
+    println!("cargo-nextest is not installed: cargo test runs the same tests");
+    cargo_run(&["test", "--workspace", "--locked", "--lib", "--bins", "--tests"])
+}
+
+fn doctest() -> Outcome {
+    cargo_run(&["test", "--workspace", "--locked", "--doc"])
+}
+
+fn doc() -> Outcome {
+    let args = ["doc", "--workspace", "--locked", "--no-deps"];
+    tools::run(cargo(&args).env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+fn deny() -> Outcome {
+    if !has_cargo("deny") {
+        println!(
+            "NOT RUN: cargo-deny is not installed (licences, advisories and sources unchecked)"
+        );
+        return Ok(());
+    }
+    // Advisories need the network; CI has it, a developer's machine may not.
+    if env::var_os("CI").is_some() {
+        cargo_run(&["deny", "check"])
+    } else {
+        println!("advisories: NOT RUN outside CI");
+        cargo_run(&["deny", "--offline", "check", "bans", "licenses", "sources"])
+    }
+}
+
+/// First impressions count: what a newcomer compiles stays small.
+fn crate_count() -> Outcome {
+    let tree = output(&mut cargo(&[
+        "tree",
+        "--locked",
+        "--package",
+        "nexo-memory-cli",
+        "--edges",
+        "normal,build",
+        "--prefix",
+        "none",
+        "--format",
+        "{p}",
+    ]))?;
+    let mut crates: Vec<&str> =
+        tree.lines().filter_map(|l| l.strip_suffix(" (*)").or(Some(l))).collect();
+    crates.sort_unstable();
+    crates.dedup();
+    println!("the default command line needs {} crates", crates.len());
+    if crates.len() < MAX_CLI_CRATES {
+        return Ok(());
+    }
+    Err(format!("{} crates, the limit is {MAX_CLI_CRATES}", crates.len()))
+}
+
+fn cargo_run(args: &[&str]) -> Outcome {
+    tools::run(&mut cargo(args))
+}

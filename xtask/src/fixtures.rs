@@ -1,0 +1,115 @@
+//! Fixtures and goldens: made from fixed values, compared byte for byte by the gate.
+//!
+//! Invariant: only folders in [`GENERATED`] are written or compared. `fixtures/v2` is a frozen
+//! bundle that later programs must still read; nothing regenerates it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::tools::{Outcome, root};
+use crate::wire;
+
+/// Folders below `fixtures/` whose every file is made here.
+const GENERATED: [&str; 1] = ["wire"];
+
+/// Path below `fixtures/`, and content.
+type Files = BTreeMap<PathBuf, Vec<u8>>;
+
+/// Writes every generated file, and removes what is no longer generated.
+pub(crate) fn write() -> Outcome {
+    let wanted = generate()?;
+    let dir = root().join("fixtures");
+    for path in present(&dir)?.keys().filter(|path| !wanted.contains_key(*path)) {
+        println!("removed  {}", path.display());
+        remove(&dir.join(path))?;
+    }
+    for (path, content) in &wanted {
+        put(&dir.join(path), content)?;
+    }
+    println!("{} fixtures written", wanted.len());
+    Ok(())
+}
+
+/// Says what [`write`] would change, and fails if anything.
+pub(crate) fn check() -> Outcome {
+    let stale = stale(&generate()?, &present(&root().join("fixtures"))?);
+    if stale.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "`cargo xtask fixtures` would change these; if the change is meant, run it and commit:\n  {}",
+        stale.join("\n  ")
+    ))
+}
+
+fn generate() -> Result<Files, String> {
+    let documents = wire::documents().map_err(|e| format!("a golden cannot be made: {e}"))?;
+    Ok(documents.into_iter().map(|(name, text)| (Path::new("wire").join(name), text)).collect())
+}
+
+fn stale(wanted: &Files, present: &Files) -> Vec<String> {
+    let mut stale = Vec::new();
+    for (path, content) in wanted {
+        match present.get(path) {
+            None => stale.push(format!("{} is missing", path.display())),
+            Some(found) if found != content => stale.push(format!("{} differs", path.display())),
+            Some(_) => {}
+        }
+    }
+    let extra = present.keys().filter(|path| !wanted.contains_key(*path));
+    stale.extend(extra.map(|path| format!("{} is generated no more", path.display())));
+    stale
+}
+
+/// What lies in the generated folders now.
+fn present(fixtures: &Path) -> Result<Files, String> {
+    let mut files = Files::new();
+    for folder in GENERATED {
+        let dir = fixtures.join(folder);
+        if !dir.exists() {
+            continue;
+        }
+        let fail = |e: std::io::Error| format!("cannot read {}: {e}", dir.display());
+        for entry in fs::read_dir(&dir).map_err(fail)? {
+            let name = entry.map_err(fail)?.file_name();
+            files.insert(Path::new(folder).join(&name), fs::read(dir.join(&name)).map_err(fail)?);
+        }
+    }
+    Ok(files)
+}
+
+#[expect(clippy::disallowed_methods, reason = "checked-in files, not an agent's memory")]
+fn put(path: &Path, content: &[u8]) -> Outcome {
+    let fail = |e| format!("cannot write {}: {e}", path.display());
+    path.parent().map_or(Ok(()), fs::create_dir_all).map_err(fail)?;
+    fs::write(path, content).map_err(fail)
+}
+
+#[expect(clippy::disallowed_methods, reason = "checked-in files, not an agent's memory")]
+fn remove(path: &Path) -> Outcome {
+    fs::remove_file(path).map_err(|e| format!("cannot remove {}: {e}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Would catch: a check that lets a changed, lost or left-over golden pass.
+    #[test]
+    fn changed_lost_and_left_over_fixtures_are_stale() {
+        let files = |pairs: &[(&str, &str)]| -> Files {
+            pairs.iter().map(|(p, c)| (PathBuf::from(p), c.as_bytes().to_vec())).collect()
+        };
+        let wanted = files(&[("a", "1"), ("b", "2"), ("c", "3")]);
+        assert!(stale(&wanted, &wanted).is_empty());
+        let found = stale(&wanted, &files(&[("a", "1"), ("b", "x"), ("d", "4")]));
+        assert_eq!(found, ["b differs", "c is missing", "d is generated no more"]);
+    }
+
+    /// Would catch: a golden that depends on the time, the machine or a hash map's order.
+    #[test]
+    fn two_runs_give_the_same_bytes() {
+        assert_eq!(generate().unwrap(), generate().unwrap());
+    }
+}
