@@ -46,7 +46,8 @@ impl Context {
         bar: Option<Arc<Bar>>,
         strict: bool,
     ) -> Self {
-        let quiesce = |hooks: &ShellHooks| Arc::new(ShellQuiesce::new(hooks.clone()));
+        let quiesce =
+            |hooks: &ShellHooks| Arc::new(ShellQuiesce::new(hooks.clone(), control.clone()));
         Self {
             hooks: settings.config.hooks.as_ref().map(quiesce),
             out,

@@ -6,8 +6,8 @@
 use std::fs;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use assert_cmd::Command;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -41,10 +41,9 @@ impl Home {
         path.to_str().unwrap().to_owned()
     }
 
-    /// Runs it; the home is shown as `~`.
-    fn run(&self, args: &[&str]) -> Said {
-        let output = Command::cargo_bin("nexo-memory")
-            .unwrap()
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("nexo-memory"));
+        command
             .args(args)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -53,8 +52,13 @@ impl Home {
             .env("COLUMNS", "100")
             .env("TZ", "UTC")
             .current_dir(self.0.path())
-            .output()
-            .unwrap();
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs it; the home is shown as `~`.
+    fn run(&self, args: &[&str]) -> Said {
+        let output = self.command(args).output().unwrap();
         let text = |bytes: Vec<u8>| {
             String::from_utf8(bytes).unwrap().replace(self.0.path().to_str().unwrap(), "~")
         };
@@ -314,4 +318,26 @@ fn all_takes_every_agent_and_one_failure_does_not_stop_the_others() {
     assert_eq!(documents[0]["error"]["kind"], "unknown_agent");
     assert_eq!(documents[1]["snapshot"]["agent_id"], "ana");
     assert_eq!(home.run(&["snapshot", "--all"]).code, 2);
+}
+
+#[test]
+fn ctrl_c_ends_a_snapshot_cleanly_and_resumes_the_agent() {
+    let home = Home::new();
+    home.write("mem/a", "");
+    let config = home.write(
+        "memory.yaml",
+        "memory: { snapshot: { agents: { ana: { memdir: mem } }, \
+         hooks: { quiesce: 'touch paused; sleep 1000', resume: 'touch resumed' } } }",
+    );
+    let mut child =
+        home.command(&["snapshot", "--agent", "ana", "--config", &config]).spawn().unwrap();
+    while !home.path("paused").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it never paused the agent");
+        std::thread::yield_now();
+    }
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(home.path("resumed").exists());
+    assert_eq!(home.json(&["list"]).0["snapshots"], json!([]));
 }
