@@ -147,6 +147,20 @@ impl ParseError {
     }
 }
 
+/// An error and its causes in one line, `what: why: why`; a cause that its error has told already
+/// is not told again.
+#[must_use]
+pub fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    for cause in std::iter::successors(error.source(), |e| e.source()) {
+        let cause = cause.to_string();
+        if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 /// At most 80 characters of `text`, so that a crafted value cannot flood a log.
 pub(crate) fn excerpt(text: &str) -> String {
     text.chars().take(80).collect()

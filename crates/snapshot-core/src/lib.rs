@@ -28,7 +28,7 @@ mod request;
 
 pub use control::{Control, Interrupted, Progress, Step};
 pub use digest::{Sha256Digest, root_digest};
-pub use error::{ErrorKind, ParseError};
+pub use error::{ErrorKind, ParseError, error_chain};
 pub use id::{AgentId, CLASSIC_STORES, CreatedBy, GitOid, SnapshotId, StoreName, Tenant};
 pub use layout::{MemoryLayout, StateLayout, StateSource};
 pub use manifest::{

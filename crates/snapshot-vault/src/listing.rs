@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::Serialize;
-use snapshot_core::{SnapshotId, SnapshotMeta};
+use snapshot_core::{SnapshotId, SnapshotMeta, error_chain};
 use snapshot_fs::{Dir, FileType};
 
 use crate::agent::AgentVault;
@@ -114,7 +114,7 @@ impl Listing {
                     }
                     _ => (dir.path().join(layout::sidecar_name(id)), ProblemKind::Sidecar),
                 };
-                self.problem(path, Some(id), kind, chain(&e));
+                self.problem(path, Some(id), kind, error_chain(&e));
             }
         }
         Ok(())
@@ -211,10 +211,4 @@ fn is_v1(dir: &Dir, bundle: &str) -> Result<bool, VaultError> {
         && dir.read(&sum, V1_SUM_BYTES).is_ok_and(|bytes| {
             bytes.trim_ascii().len() == 64 && bytes.trim_ascii().iter().all(u8::is_ascii_hexdigit)
         }))
-}
-
-/// An error and its causes in one line.
-fn chain(error: &VaultError) -> String {
-    let causes = std::iter::successors(std::error::Error::source(error), |e| e.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
