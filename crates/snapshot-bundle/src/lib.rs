@@ -1,1 +1,65 @@
-//! The bundle file: frames, tar, digests, reading untrusted bytes.
+//! The bundle file: frames, tar, digests, and reading bytes that nobody vouches for.
+//!
+//! `docs/format.md` is the normative text of the format; this crate is its only implementation.
+//! Invariants: a bundle is written in one pass with flat memory; the same input gives the same
+//! bytes whatever the number of threads; a reader believes nothing that it has not compared with
+//! the manifest, allocates within fixed limits and never unpacks.
+//!
+//! | module | concern |
+//! |---|---|
+//! | `format` | every constant of the format |
+//! | `frame` | one zstd frame: make it, check it, open it |
+//! | `pipeline` | frames in parallel, taken in order |
+//! | `seek` | seek table and index, the two skippable frames at the end |
+//! | `tar` | the header bytes that an artifact must have |
+//! | `write` / `read` / `verify` | the three things done with a bundle |
+//!
+//! ```
+//! use std::io::Read;
+//! use snapshot_bundle::{Bundle, BundleWriter, WriteOptions};
+//! # use snapshot_core::{ArtifactKind, ArtifactSink, BundlePath, Control, FileSpec, Manifest, Sidecar};
+//! # let manifest_of = |artifacts, at_ms: i64| Manifest::parse(serde_json::json!({
+//! #     "manifest_version": 2, "bundle_format": snapshot_core::BUNDLE_FORMAT,
+//! #     "snapshot_id": "6f3b7a0e-57a4-4b52-9d6e-0d2f3a1b4c5d", "agent_id": "ana", "tenant": "default",
+//! #     "created_at_ms": at_ms, "created_by": "cli", "artifacts": serde_json::to_value::<Vec<_>>(artifacts).unwrap(),
+//! #     "schema_versions": snapshot_core::SchemaVersions::CURRENT }).to_string().as_bytes()).unwrap();
+//! let file = tempfile::NamedTempFile::new()?;
+//! let options = WriteOptions::new(1_700_000_000_000);
+//! let mut writer = BundleWriter::new(file.reopen()?, &options, Control::default())?;
+//! let note = FileSpec {
+//!     path: BundlePath::parse("memory_files/note.md")?,
+//!     kind: ArtifactKind::MemoryFile,
+//!     size_bytes: 5,
+//!     mode: Some(0o600),
+//!     mtime_ns: Some(0),
+//! };
+//! let artifact = writer.put_file(note, &mut b"hello".as_slice())?;
+//! let manifest = manifest_of(vec![artifact], options.created_at_ms);
+//! let finished = writer.finish(&manifest)?;
+//!
+//! let sidecar = Sidecar::of_plain(&manifest, finished.root_digest, finished.size_bytes, finished.sha256);
+//! let bundle = Bundle::open(file.reopen()?, file.path())?;
+//! assert!(bundle.verify(Some(&sidecar), 2, &Control::default())?.is_good());
+//! let mut text = String::new();
+//! bundle.read(&BundlePath::parse("memory_files/note.md")?)?.read_to_string(&mut text)?;
+//! assert_eq!(text, "hello");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod error;
+mod format;
+mod frame;
+mod pipeline;
+mod read;
+mod seek;
+mod tar;
+mod verify;
+mod write;
+
+pub use error::BundleError;
+pub use format::{
+    BUNDLE_EXTENSION, DEFAULT_LEVEL, DIGEST_EXTENSION, FRAME_BYTES, MAX_FRAMES, SIDECAR_EXTENSION,
+};
+pub use read::{ArtifactReader, Bundle};
+pub use verify::{VerifiedBundle, verify_file};
+pub use write::{BundleWriter, Finished, WriteOptions};

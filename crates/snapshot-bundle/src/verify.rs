@@ -1,0 +1,497 @@
+//! Verifying a bundle: the whole file is read once, front to back; frames are decoded in parallel;
+//! every byte of the tar stream is compared or hashed.
+//!
+//! Invariant: a check that did not run is never reported as passed.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+use snapshot_core::{
+    ArtifactSource, BundlePath, Control, Damage, ErrorKind, Inside, Manifest, PortError,
+    Sha256Digest, Sidecar, Step, VerifyReport, path_in_bundle,
+};
+
+use crate::error::BundleError;
+use crate::format::{FRAME_BYTES, TAR_END_BYTES};
+use crate::frame::Decoder;
+use crate::pipeline::{Consumer, Pipeline};
+use crate::read::{Bundle, Inner, RawFile};
+use crate::tar::{Entry, padding};
+
+/// Most findings listed; a bundle of many small files may have one for each.
+const MAX_DAMAGE: usize = 1000;
+
+/// A bundle that passed a full verification; only [`Bundle::into_verified`] makes one.
+#[derive(Debug)]
+pub struct VerifiedBundle(Bundle);
+
+/// Verifies a bundle that may not even open: what cannot be opened is reported as damage too.
+///
+/// # Errors
+/// Only where the verification itself fails: unreadable files, newer formats, interruptions.
+pub fn verify_file(
+    file: File,
+    path: &Path,
+    expect: Option<&Sidecar>,
+    threads: usize,
+    control: &Control,
+) -> Result<VerifyReport, BundleError> {
+    let again = file.try_clone();
+    match Bundle::open(file, path) {
+        Ok(bundle) => bundle.verify(expect, threads, control),
+        Err(e) if e.kind() == ErrorKind::Integrity => {
+            let file = again.map_err(|source| BundleError::Io {
+                op: "open again",
+                path: path.to_owned(),
+                source,
+            })?;
+            report_unopened(RawFile { file: &file, path }, &e, expect, control)
+        }
+        Err(e) => Err(e),
+    }
+}
+
+impl Bundle {
+    /// Reads the whole file once and checks everything: its digest and the sidecar's statements
+    /// (where `expect` gives them), every frame, header, artifact and padding.
+    ///
+    /// Without `expect`, `bundle_sha256_ok` stays false: there was nothing to compare with.
+    ///
+    /// # Errors
+    /// Only where the verification itself fails; damage is in the report.
+    pub fn verify(
+        &self,
+        expect: Option<&Sidecar>,
+        threads: usize,
+        control: &Control,
+    ) -> Result<VerifyReport, BundleError> {
+        let inner = &self.inner;
+        let pipeline = start_pipeline(inner, threads)?;
+        let (walk, sha256) = read_through(inner, pipeline, control)?;
+        let whole = walk.part == Part::End;
+        let per_artifact_ok = whole && !walk.artifacts_bad;
+        let contents_ok = per_artifact_ok && !walk.manifest_bad;
+        let mut findings = walk.findings;
+        let mut bundle_sha256_ok = false;
+        let mut manifest_ok = true;
+        match sha256 {
+            Err(e) => findings.add("bundle", None, e.to_string()),
+            Ok(sha256) => {
+                if let Some(expect) = expect {
+                    let ours =
+                        Sidecar::of_plain(&inner.manifest, self.root_digest(), inner.len, sha256);
+                    bundle_sha256_ok = expect.bundle_sha256 == sha256;
+                    manifest_ok = compare_sidecar(expect, &ours, &mut findings);
+                }
+            }
+        }
+        Ok(VerifyReport {
+            bundle: inner.path.clone(),
+            manifest_ok: manifest_ok && !walk.manifest_bad,
+            bundle_sha256_ok,
+            per_artifact_ok,
+            schema_versions: Some(inner.manifest.schema_versions),
+            age_protected: false,
+            inside: if contents_ok { Inside::Good } else { Inside::Bad },
+            damage: findings.finish(),
+        })
+    }
+
+    /// Verifies as [`Bundle::verify`] and gives the bundle out as one that may be restored from.
+    ///
+    /// # Errors
+    /// [`BundleError::Damaged`] with all that was found; otherwise as [`Bundle::verify`].
+    pub fn into_verified(
+        self,
+        expect: Option<&Sidecar>,
+        threads: usize,
+        control: &Control,
+    ) -> Result<VerifiedBundle, BundleError> {
+        let report = self.verify(expect, threads, control)?;
+        let sidecar_ok = expect.is_none() || report.bundle_sha256_ok;
+        let good = report.manifest_ok && report.per_artifact_ok && report.damage.is_empty();
+        if good && sidecar_ok && report.inside == Inside::Good {
+            return Ok(VerifiedBundle(self));
+        }
+        Err(BundleError::Damaged { path: report.bundle, damage: report.damage })
+    }
+}
+
+impl VerifiedBundle {
+    /// The bundle.
+    #[must_use]
+    pub const fn bundle(&self) -> &Bundle {
+        &self.0
+    }
+}
+
+impl ArtifactSource for VerifiedBundle {
+    fn manifest(&self) -> &Manifest {
+        self.0.manifest()
+    }
+
+    fn open(&self, path: &BundlePath) -> Result<Box<dyn Read + '_>, PortError> {
+        match self.0.read(path) {
+            Ok(reader) => Ok(Box::new(reader)),
+            Err(e) => Err(e.reading()),
+        }
+    }
+}
+
+/// What is wrong, up to a limit.
+#[derive(Default)]
+struct Findings {
+    damage: Vec<Damage>,
+    dropped: usize,
+}
+
+impl Findings {
+    fn add(&mut self, artifact: impl ToString, frame: Option<usize>, why: impl Into<String>) {
+        if self.damage.len() == MAX_DAMAGE {
+            self.dropped += 1;
+            return;
+        }
+        let frame = frame.map(|frame| frame as u64);
+        self.damage.push(Damage { artifact: artifact.to_string(), frame, why: why.into() });
+    }
+
+    fn finish(mut self) -> Vec<Damage> {
+        if self.dropped > 0 {
+            let why = format!("has {} more findings", self.dropped);
+            self.damage.push(Damage { artifact: "bundle".to_owned(), frame: None, why });
+        }
+        self.damage
+    }
+}
+
+/// Follows the decoded stream through what the manifest says it must be.
+struct Walk {
+    inner: Arc<Inner>,
+    /// Artifact under way; past the last one, the manifest.
+    entry: usize,
+    part: Part,
+    /// Bytes left of the part.
+    left: u64,
+    header: Vec<u8>,
+    hasher: Sha256,
+    /// The frame in which something of this entry was last found wrong.
+    reported: Option<usize>,
+    artifacts_bad: bool,
+    manifest_bad: bool,
+    findings: Findings,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Header,
+    Content,
+    Padding,
+    End,
+}
+
+impl Walk {
+    fn new(inner: Arc<Inner>) -> Self {
+        let mut walk = Self {
+            inner,
+            entry: 0,
+            part: Part::Header,
+            left: 0,
+            header: Vec::new(),
+            hasher: Sha256::new(),
+            reported: None,
+            artifacts_bad: false,
+            manifest_bad: false,
+            findings: Findings::default(),
+        };
+        walk.begin_header();
+        walk
+    }
+
+    /// Takes `bytes` of frame `frame`.
+    fn feed(&mut self, frame: usize, mut bytes: &[u8]) {
+        while !bytes.is_empty() && self.part != Part::End {
+            let (now, later) = bytes.split_at(self.step(bytes.len()));
+            match self.part {
+                Part::Header => {
+                    let at = self.header.len() - self.left_here();
+                    if self.header[at..at + now.len()] != *now {
+                        self.report(frame, "its header is not the manifest's");
+                    }
+                }
+                Part::Content => self.take_content(frame, now),
+                Part::Padding if now.iter().any(|&byte| byte != 0) => {
+                    self.report(frame, "its padding is not zero");
+                }
+                Part::Padding | Part::End => {}
+            }
+            self.consume(frame, now.len());
+            bytes = later;
+        }
+    }
+
+    /// Passes over `count` bytes of frame `frame`, which could not be decoded.
+    fn skip(&mut self, frame: usize, mut count: usize, why: &str) {
+        while count > 0 && self.part != Part::End {
+            self.report(frame, why);
+            let now = self.step(count);
+            self.consume(frame, now);
+            count -= now;
+        }
+    }
+
+    fn step(&self, available: usize) -> usize {
+        available.min(self.left_here())
+    }
+
+    fn left_here(&self) -> usize {
+        usize::try_from(self.left).unwrap_or(usize::MAX)
+    }
+
+    fn take_content(&mut self, frame: usize, bytes: &[u8]) {
+        if self.entry < self.inner.manifest.artifacts.len() {
+            self.hasher.update(bytes);
+            return;
+        }
+        let manifest = &self.inner.manifest_bytes;
+        let at = manifest.len() - self.left_here();
+        if manifest[at..at + bytes.len()] != *bytes {
+            self.report(frame, "it changed since it was opened");
+        }
+    }
+
+    /// Moves on by `count` bytes, and to the next part that has any.
+    fn consume(&mut self, frame: usize, count: usize) {
+        self.left -= count as u64;
+        while self.left == 0 && self.part != Part::End {
+            match self.part {
+                Part::Header => self.begin_content(),
+                Part::Content => self.end_content(frame),
+                Part::Padding => {
+                    self.entry += 1;
+                    self.reported = None;
+                    self.begin_header();
+                }
+                Part::End => {}
+            }
+        }
+    }
+
+    fn begin_header(&mut self) {
+        let manifest = &self.inner.manifest;
+        self.header.clear();
+        let entry = match manifest.artifacts.get(self.entry) {
+            Some(artifact) => Entry::of(artifact, manifest.created_at_ms),
+            None if self.entry == manifest.artifacts.len() => {
+                Entry::of_manifest(self.inner.manifest_bytes.len() as u64, manifest.created_at_ms)
+            }
+            None => {
+                self.part = Part::End;
+                return;
+            }
+        };
+        entry.render(&mut self.header);
+        self.part = Part::Header;
+        self.left = self.header.len() as u64;
+    }
+
+    fn begin_content(&mut self) {
+        self.part = Part::Content;
+        self.left = self.content_bytes();
+    }
+
+    fn end_content(&mut self, frame: usize) {
+        let digest = Sha256Digest::from_bytes(self.hasher.finalize_reset().into());
+        let artifact = self.inner.manifest.artifacts.get(self.entry);
+        // A link's digest is that of its target, which the manifest was checked for.
+        let differs = artifact.is_some_and(|a| a.link.is_none() && a.sha256 != digest);
+        // What follows from a finding is no news.
+        if differs && self.reported.is_none() {
+            self.report(frame, "its content has another digest than the manifest's");
+        }
+        let end = if self.entry < self.inner.manifest.artifacts.len() { 0 } else { TAR_END_BYTES };
+        self.part = Part::Padding;
+        self.left = (padding(self.content_bytes()) + end) as u64;
+    }
+
+    fn content_bytes(&self) -> u64 {
+        match self.inner.manifest.artifacts.get(self.entry) {
+            Some(artifact) => artifact.size_bytes,
+            None => self.inner.manifest_bytes.len() as u64,
+        }
+    }
+
+    /// Reports the entry under way, once for each frame.
+    fn report(&mut self, frame: usize, why: &str) {
+        if self.reported.replace(frame) == Some(frame) {
+            return;
+        }
+        match self.inner.manifest.artifacts.get(self.entry) {
+            Some(artifact) => {
+                self.artifacts_bad = true;
+                self.findings.add(&artifact.path, Some(frame), why);
+            }
+            None => {
+                self.manifest_bad = true;
+                self.findings.add(path_in_bundle::MANIFEST, Some(frame), why);
+            }
+        }
+    }
+}
+
+impl Consumer for Walk {
+    fn take(
+        &mut self,
+        number: usize,
+        _frame: &[u8],
+        outcome: Result<&[u8], String>,
+    ) -> Result<(), BundleError> {
+        match outcome {
+            Ok(content) => self.feed(number, content),
+            Err(why) => {
+                let lost = self.inner.frames.content_bytes(number).unwrap_or_default();
+                self.skip(number, lost, &format!("its frame {why}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn start_pipeline(inner: &Arc<Inner>, threads: usize) -> Result<Pipeline<Walk>, BundleError> {
+    Pipeline::start(threads, Walk::new(Arc::clone(inner)), || {
+        let (inner, mut decoder) = (Arc::clone(inner), Decoder::default());
+        Ok(move |number, frame: &[u8], content: &mut Vec<u8>| {
+            let expected = inner.frames.content_bytes(number).unwrap_or_default();
+            decoder.decode(frame, expected, content)
+        })
+    })
+}
+
+/// Reads the whole file once, front to back; returns where the walk ended, and the file's digest
+/// or why a part of it could not be read.
+fn read_through(
+    inner: &Inner,
+    mut pipeline: Pipeline<Walk>,
+    control: &Control,
+) -> Result<(Walk, Result<Sha256Digest, BundleError>), BundleError> {
+    let raw = RawFile { file: &inner.file, path: &inner.path };
+    let mut hasher = Sha256::new();
+    let mut unreadable = None;
+    for frame in 0..inner.frames.len() {
+        control.check()?;
+        let place = inner.frames.in_file(frame).unwrap_or_default();
+        let mut slot = pipeline.slot()?;
+        match raw.read(place.clone(), &mut slot.input) {
+            Ok(()) => hasher.update(&slot.input),
+            Err(e) => {
+                // The walk then names what lay in this frame, and goes on.
+                slot.input.clear();
+                unreadable.get_or_insert(e);
+            }
+        }
+        pipeline.send(slot)?;
+        control.advance(Step::Verify, place.end, inner.len);
+    }
+    let walk = pipeline.finish()?;
+    let tail = hash_range(raw, inner.frames.file_end()..inner.len, &mut hasher, control);
+    let digest = match (unreadable, tail) {
+        (Some(e), _) => Err(e),
+        (None, Err(e @ BundleError::Interrupted(_))) => return Err(e),
+        (None, Err(e)) => Err(e),
+        (None, Ok(())) => Ok(Sha256Digest::from_bytes(hasher.finalize().into())),
+    };
+    Ok((walk, digest))
+}
+
+/// Hashes a part of the file in pieces.
+fn hash_range(
+    raw: RawFile<'_>,
+    mut range: Range<u64>,
+    hasher: &mut Sha256,
+    control: &Control,
+) -> Result<(), BundleError> {
+    let mut bytes = Vec::new();
+    while !range.is_empty() {
+        control.check()?;
+        let end = range.end.min(range.start + FRAME_BYTES as u64);
+        raw.read(range.start..end, &mut bytes)?;
+        hasher.update(&bytes);
+        range.start = end;
+    }
+    Ok(())
+}
+
+/// The report on a file that does not open as a bundle.
+fn report_unopened(
+    raw: RawFile<'_>,
+    fault: &BundleError,
+    expect: Option<&Sidecar>,
+    control: &Control,
+) -> Result<VerifyReport, BundleError> {
+    let mut findings = Findings::default();
+    match fault {
+        BundleError::Structure { why, .. } => findings.add("bundle", None, why),
+        BundleError::Frame { frame, why, .. } => {
+            findings.add(path_in_bundle::MANIFEST, Some(*frame), format!("its frame {why}"));
+        }
+        BundleError::Manifest { source, .. } => {
+            findings.add(path_in_bundle::MANIFEST, None, source.to_string());
+        }
+        other => findings.add("bundle", None, other.to_string()),
+    }
+    let mut bundle_sha256_ok = false;
+    if let Some(expect) = expect {
+        let len = raw.len()?;
+        let mut hasher = Sha256::new();
+        hash_range(raw, 0..len, &mut hasher, control)?;
+        let sha256 = Sha256Digest::from_bytes(hasher.finalize().into());
+        bundle_sha256_ok = expect.bundle_sha256 == sha256;
+        if !bundle_sha256_ok {
+            let why = format!("says {len} bytes", len = expect.bundle_size_bytes);
+            findings.add(
+                "sidecar",
+                None,
+                format!("{why} of digest {}; the file has {len} of {sha256}", expect.bundle_sha256),
+            );
+        }
+    }
+    Ok(VerifyReport {
+        bundle: raw.path.to_owned(),
+        manifest_ok: false,
+        bundle_sha256_ok,
+        per_artifact_ok: false,
+        schema_versions: None,
+        age_protected: false,
+        inside: Inside::Bad,
+        damage: findings.finish(),
+    })
+}
+
+/// Compares every field of the sidecar with what the bundle says; returns whether those about the
+/// manifest agree.
+fn compare_sidecar(expect: &Sidecar, ours: &Sidecar, findings: &mut Findings) -> bool {
+    let fields = |sidecar| match serde_json::to_value(sidecar) {
+        Ok(Value::Object(fields)) => fields,
+        // A sidecar is a struct of plain fields: it always becomes an object.
+        Ok(_) | Err(_) => Map::new(),
+    };
+    let (expect, ours) = (fields(expect), fields(ours));
+    let names: BTreeSet<&String> = expect.keys().chain(ours.keys()).collect();
+    let mut manifest_ok = !names.is_empty();
+    for name in names {
+        let (said, is) = (expect.get(name), ours.get(name));
+        if said == is {
+            continue;
+        }
+        manifest_ok &= name.starts_with("bundle_s");
+        let text = |value: Option<&Value>| value.map_or("nothing".to_owned(), Value::to_string);
+        let why = format!("says {name} is {}; the bundle's is {}", text(said), text(is));
+        findings.add("sidecar", None, why);
+    }
+    manifest_ok
+}

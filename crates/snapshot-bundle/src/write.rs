@@ -1,0 +1,333 @@
+//! Writing a bundle in one pass: every byte is read once, hashed once, compressed once, written
+//! once.
+//!
+//! Invariants: the layout depends on the artifacts alone, never on threads or timing; what was
+//! written is what the manifest lists, in its order; after an error nothing more is written.
+
+use std::collections::HashSet;
+use std::io::{Read, Write};
+
+use sha2::{Digest, Sha256};
+use snapshot_core::{
+    Artifact, ArtifactKind, ArtifactSink, BundlePath, Control, FileSpec, MAX_ARTIFACTS, Manifest,
+    PortError, Sha256Digest, Step, root_digest,
+};
+
+use crate::error::BundleError;
+use crate::format::{DEFAULT_LEVEL, FRAME_BYTES, TAR_END_BYTES};
+use crate::frame::Encoder;
+use crate::pipeline::{Consumer, Pipeline, Slot};
+use crate::seek::{FrameTable, Index};
+use crate::tar::{Entry, padding};
+
+/// How to write a bundle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WriteOptions {
+    /// Worker threads; at least one is used.
+    pub threads: usize,
+    /// zstd level.
+    pub level: i32,
+    /// The manifest's `created_at_ms`: the time of entries that have none of their own.
+    pub created_at_ms: i64,
+}
+
+/// Writes a bundle; see [`ArtifactSink`] for what goes in.
+///
+/// Dropping it before [`BundleWriter::finish`] gives the bundle up and ends its threads.
+pub struct BundleWriter<W: Write + Send + 'static> {
+    pipeline: Pipeline<Output<W>>,
+    frame: Slot,
+    control: Control,
+    created_at_ms: i64,
+    position: u64,
+    contents: Vec<u64>,
+    written: Vec<Artifact>,
+    paths: HashSet<BundlePath>,
+    failed: bool,
+}
+
+/// A bundle that was written whole. Flushed, not synced: that is its owner's step.
+#[derive(Debug)]
+pub struct Finished<W> {
+    /// The output.
+    pub out: W,
+    /// Length of the bundle in bytes.
+    pub size_bytes: u64,
+    /// SHA-256 of the bundle.
+    pub sha256: Sha256Digest,
+    /// The root digest, over the exact bytes of the manifest.
+    pub root_digest: Sha256Digest,
+    /// Data frames.
+    pub frames: u64,
+}
+
+/// The end of the pipeline: the file, its digest, its frames.
+struct Output<W> {
+    out: W,
+    hasher: Sha256,
+    frames: FrameTable,
+}
+
+impl WriteOptions {
+    /// The usual level, and a thread for every core.
+    #[must_use]
+    pub fn new(created_at_ms: i64) -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { threads, level: DEFAULT_LEVEL, created_at_ms }
+    }
+}
+
+impl<W: Write + Send + 'static> BundleWriter<W> {
+    /// Starts a bundle.
+    ///
+    /// # Errors
+    /// If threads or zstd cannot be set up.
+    pub fn new(out: W, options: &WriteOptions, control: Control) -> Result<Self, BundleError> {
+        let output = Output { out, hasher: Sha256::new(), frames: FrameTable::default() };
+        let new_stage = || {
+            let mut encoder =
+                Encoder::new(options.level).map_err(|why| BundleError::Compress { why })?;
+            Ok(move |_: usize, content: &[u8], frame: &mut Vec<u8>| encoder.encode(content, frame))
+        };
+        let mut pipeline = Pipeline::start(options.threads, output, new_stage)?;
+        Ok(Self {
+            frame: pipeline.slot()?,
+            pipeline,
+            control,
+            created_at_ms: options.created_at_ms,
+            position: 0,
+            contents: Vec::new(),
+            written: Vec::new(),
+            paths: HashSet::new(),
+            failed: false,
+        })
+    }
+
+    /// Writes the manifest and the end of the bundle.
+    ///
+    /// # Errors
+    /// [`BundleError::ManifestMismatch`] where `manifest` does not list exactly what was written,
+    /// in order, or has another time; otherwise as writing does.
+    pub fn finish(mut self, manifest: &Manifest) -> Result<Finished<W>, BundleError> {
+        if self.failed {
+            return Err(BundleError::AlreadyFailed);
+        }
+        self.check_manifest(manifest)?;
+        let json = manifest.to_bytes().map_err(|source| BundleError::ManifestRefused { source })?;
+        self.end_frame()?;
+        let manifest_position = self.position;
+        let mut header = Vec::new();
+        Entry::of_manifest(json.len() as u64, self.created_at_ms).render(&mut header);
+        self.append(&header)?;
+        self.append(&json)?;
+        self.append_zeros(padding(json.len() as u64) + TAR_END_BYTES)?;
+        self.end_frame()?;
+
+        let Self { pipeline, contents, .. } = self;
+        let mut output = pipeline.finish()?;
+        let frames = output.frames.len() as u64;
+        let index = Index::of(&output.frames, manifest_position, json.len() as u64, &contents)
+            .ok_or(BundleError::TooLarge)?
+            .render();
+        let seek_table = output.frames.render(index.len());
+        output.write(&index)?;
+        output.write(&seek_table)?;
+        let Output { mut out, hasher, frames: table } = output;
+        out.flush().map_err(|source| BundleError::Write { source })?;
+        Ok(Finished {
+            out,
+            size_bytes: table.file_end() + (index.len() + seek_table.len()) as u64,
+            sha256: Sha256Digest::from_bytes(hasher.finalize().into()),
+            root_digest: root_digest(&json),
+            frames,
+        })
+    }
+
+    fn check_manifest(&self, manifest: &Manifest) -> Result<(), BundleError> {
+        let bad = |why| Err(BundleError::ManifestMismatch { why });
+        if manifest.created_at_ms != self.created_at_ms {
+            return bad("it has another time".to_owned());
+        }
+        let (listed, written) = (manifest.artifacts.len(), self.written.len());
+        if listed != written {
+            return bad(format!("it lists {listed} artifacts, {written} were written"));
+        }
+        for (listed, written) in manifest.artifacts.iter().zip(&self.written) {
+            // What was seen in a store is not known here.
+            let same = Artifact { sqlite: None, ..listed.clone() } == *written;
+            if !same {
+                return bad(format!("{} was written where it lists {}", written.path, listed.path));
+            }
+        }
+        Ok(())
+    }
+
+    fn write_file(
+        &mut self,
+        spec: FileSpec,
+        content: &mut dyn Read,
+    ) -> Result<Artifact, BundleError> {
+        if matches!(spec.kind, ArtifactKind::MemoryDir | ArtifactKind::MemorySymlink) {
+            return Err(BundleError::Artifact { artifact: spec.path, why: "it is no file" });
+        }
+        // The digest is known once the content is; the header does not hold it.
+        let mut artifact = spec.into_artifact(Sha256Digest::from_bytes([0; 32]));
+        self.begin_entry(&artifact)?;
+        let alone = artifact.size_bytes >= FRAME_BYTES as u64;
+        if alone {
+            self.end_frame()?;
+        }
+        self.contents.push(self.position);
+        artifact.sha256 = self.append_content(&artifact, content)?;
+        self.append_zeros(padding(artifact.size_bytes))?;
+        if alone {
+            self.end_frame()?;
+        }
+        self.written.push(artifact.clone());
+        Ok(artifact)
+    }
+
+    fn write_entry(&mut self, artifact: &Artifact) -> Result<(), BundleError> {
+        if !matches!(artifact.kind, ArtifactKind::MemoryDir | ArtifactKind::MemorySymlink) {
+            return Err(BundleError::Artifact {
+                artifact: artifact.path.clone(),
+                why: "it is neither folder nor link",
+            });
+        }
+        if artifact.size_bytes != 0 {
+            return Err(BundleError::Artifact {
+                artifact: artifact.path.clone(),
+                why: "it has a size but no content",
+            });
+        }
+        self.begin_entry(artifact)?;
+        self.contents.push(self.position);
+        self.written.push(artifact.clone());
+        Ok(())
+    }
+
+    /// Claims the path and writes the header.
+    fn begin_entry(&mut self, artifact: &Artifact) -> Result<(), BundleError> {
+        let bad = |why| BundleError::Artifact { artifact: artifact.path.clone(), why };
+        if self.written.len() == MAX_ARTIFACTS {
+            return Err(bad("there are too many artifacts"));
+        }
+        if !self.paths.insert(artifact.path.clone()) {
+            return Err(bad("it was written before"));
+        }
+        let mut header = Vec::new();
+        Entry::of(artifact, self.created_at_ms).render(&mut header);
+        self.append(&header)
+    }
+
+    /// Reads exactly the declared length of content, straight into frames.
+    fn append_content(
+        &mut self,
+        artifact: &Artifact,
+        mut content: &mut dyn Read,
+    ) -> Result<Sha256Digest, BundleError> {
+        let failed = |source| BundleError::Content { artifact: artifact.path.clone(), source };
+        let length = |more| BundleError::Length {
+            artifact: artifact.path.clone(),
+            declared: artifact.size_bytes,
+            more,
+        };
+        let mut hasher = Sha256::new();
+        let mut left = artifact.size_bytes;
+        while left > 0 {
+            let start = self.frame.input.len();
+            let room = (FRAME_BYTES - start) as u64;
+            self.frame.input.reserve_exact(FRAME_BYTES - start);
+            let mut part = (&mut content).take(left.min(room));
+            part.read_to_end(&mut self.frame.input).map_err(failed)?;
+            if part.limit() > 0 {
+                return Err(length(false));
+            }
+            let read = &self.frame.input[start..];
+            hasher.update(read);
+            left -= read.len() as u64;
+            self.position += read.len() as u64;
+            self.end_full_frame()?;
+        }
+        let mut probe = Vec::new();
+        content.take(1).read_to_end(&mut probe).map_err(failed)?;
+        if !probe.is_empty() {
+            return Err(length(true));
+        }
+        Ok(Sha256Digest::from_bytes(hasher.finalize().into()))
+    }
+
+    fn append(&mut self, mut bytes: &[u8]) -> Result<(), BundleError> {
+        while !bytes.is_empty() {
+            let room = FRAME_BYTES - self.frame.input.len();
+            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            self.frame.input.extend_from_slice(now);
+            self.position += now.len() as u64;
+            self.end_full_frame()?;
+            bytes = later;
+        }
+        Ok(())
+    }
+
+    fn append_zeros(&mut self, count: usize) -> Result<(), BundleError> {
+        const ZEROS: [u8; 2 * TAR_END_BYTES] = [0; 2 * TAR_END_BYTES];
+        self.append(&ZEROS[..count])
+    }
+
+    fn end_full_frame(&mut self) -> Result<(), BundleError> {
+        if self.frame.input.len() == FRAME_BYTES { self.end_frame() } else { Ok(()) }
+    }
+
+    /// Sends the frame being filled on its way, unless it is empty.
+    fn end_frame(&mut self) -> Result<(), BundleError> {
+        if self.frame.input.is_empty() {
+            return Ok(());
+        }
+        self.control.check()?;
+        let next = self.pipeline.slot()?;
+        self.pipeline.send(std::mem::replace(&mut self.frame, next))?;
+        // How much memory there is to seal is known to the caller alone.
+        self.control.advance(Step::Seal, self.position, 0);
+        Ok(())
+    }
+
+    /// Runs one step; once it failed, every later one does.
+    fn guarded<T>(
+        &mut self,
+        step: impl FnOnce(&mut Self) -> Result<T, BundleError>,
+    ) -> Result<T, PortError> {
+        let result = if self.failed { Err(BundleError::AlreadyFailed) } else { step(self) };
+        self.failed |= result.is_err();
+        result.map_err(BundleError::writing)
+    }
+}
+
+impl<W: Write + Send + 'static> ArtifactSink for BundleWriter<W> {
+    fn put_file(&mut self, spec: FileSpec, content: &mut dyn Read) -> Result<Artifact, PortError> {
+        self.guarded(|writer| writer.write_file(spec, content))
+    }
+
+    fn put_entry(&mut self, artifact: &Artifact) -> Result<(), PortError> {
+        self.guarded(|writer| writer.write_entry(artifact))
+    }
+}
+
+impl<W: Write> Output<W> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), BundleError> {
+        self.hasher.update(bytes);
+        self.out.write_all(bytes).map_err(|source| BundleError::Write { source })
+    }
+}
+
+impl<W: Write + Send + 'static> Consumer for Output<W> {
+    fn take(
+        &mut self,
+        _number: usize,
+        content: &[u8],
+        outcome: Result<&[u8], String>,
+    ) -> Result<(), BundleError> {
+        let frame = outcome.map_err(|why| BundleError::Compress { why })?;
+        self.frames.push(frame.len(), content.len())?;
+        self.write(frame)
+    }
+}
