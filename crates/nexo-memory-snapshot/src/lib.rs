@@ -1,6 +1,113 @@
 //! Freeze an agent's memory at one instant, seal it into one verifiable file, put it back whole.
+//!
+//! [`local_fs::Engine`] is the blocking engine; [`snapshotter::MemorySnapshotter`] is its async edge,
+//! which `LocalFsSnapshotter` (feature `tokio`, on by default) runs on tokio's blocking threads. The
+//! other modules re-export the layers: what is asked, reported and plugged in.
+//!
+//! Invariants: the terminal and the environment are not known here; every error has a stable
+//! [`error::ErrorKind`]; a snapshot is in the vault whole or not at all.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use nexo_memory_snapshot::id::{AgentId, Tenant};
+//! use nexo_memory_snapshot::local_fs::Engine;
+//! use nexo_memory_snapshot::ports::Control;
+//! use nexo_memory_snapshot::request::{SnapshotRef, SnapshotRequest};
+//!
+//! let dir = tempfile::tempdir()?;
+//! // An agent: one database of its own, written to by whoever.
+//! let memory = dir.path().join("long_term.sqlite");
+//! rusqlite::Connection::open(&memory)?
+//!     .execute_batch("CREATE TABLE facts (text); INSERT INTO facts VALUES ('water is wet')")?;
+//!
+//! let home = dir.path().to_owned();
+//! let layouts = move |_: &Tenant, _: &AgentId| Some((home.join("memdir"), home.clone()));
+//! let engine =
+//!     Engine::builder().root(dir.path().join("vault")).layouts(Arc::new(layouts)).build()?;
+//!
+//! let (ana, tenant, control) =
+//!     (AgentId::from_static("ana"), Tenant::default(), Control::default());
+//! let taken = engine.snapshot(&SnapshotRequest::cli(ana.clone(), tenant.clone()), &control)?;
+//!
+//! assert_eq!(engine.list(&tenant, Some(&ana))?.snapshots[0].id, taken.id);
+//! let latest = engine.resolve(&tenant, Some(&ana), &SnapshotRef::Latest(0))?;
+//! assert!(engine.verify(&latest, &control)?.is_good());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
+#[cfg(feature = "tokio")]
+mod blocking;
+mod builder;
 pub mod config;
+mod engine;
+pub mod error;
 mod hooks;
+pub mod snapshotter;
 
 pub use hooks::{ShellHooks, ShellQuiesce};
+
+/// Names of agents, tenants, snapshots and stores.
+pub mod id {
+    pub use snapshot_core::{
+        AgentId, CreatedBy, GitOid, Sha256Digest, SnapshotId, StoreName, Tenant,
+    };
+}
+
+/// What a bundle holds.
+pub mod manifest {
+    pub use snapshot_core::{
+        Artifact, ArtifactKind, BUNDLE_FORMAT, BundlePath, EncryptionInfo, GitInfo, GitRef,
+        GitStash, MANIFEST_VERSION, Manifest, ManifestCapture, NotCarried, RedactionReport,
+        SqliteInfo, UnstableFile, path_in_bundle,
+    };
+}
+
+/// What is known of a snapshot without opening its bundle.
+pub mod meta {
+    pub use snapshot_core::{CaptureInfo, SchemaVersions, Sidecar, SnapshotMeta, StoreCapture};
+}
+
+/// What is asked for.
+pub mod request {
+    pub use snapshot_core::{
+        DiffRequest, DiffSide, ExportRequest, RestoreRequest, RestoreTarget, SnapshotRef,
+        SnapshotRequest,
+    };
+}
+
+/// Where an agent keeps its memory.
+pub mod layout {
+    pub use snapshot_core::{MemoryLayout, StateLayout, StateSource};
+}
+
+/// What operations report.
+pub mod report {
+    pub use snapshot_core::{
+        Damage, GitSummary, Inside, RestoreReport, RetentionTickReport, RowCounts, SnapshotDiff,
+        SqliteSummary, StateSummary, VerifyReport,
+    };
+}
+
+/// What a restore would do.
+pub mod plan {
+    pub use snapshot_core::{FilePlan, GitPlan, RestorePlan, SpaceNeed, StoreAction, StorePlan};
+}
+
+/// What a host plugs in, and the handle that steers an operation.
+pub mod ports {
+    pub use crate::builder::DefaultPathResolver;
+    pub use snapshot_core::{
+        Clock, Control, IdSource, Interrupted, PathResolver, PortError, Progress, Quiesce,
+        RandomIds, StateKind, StateProvider, Step, SystemClock,
+    };
+    pub use snapshot_fs::DurableFs;
+}
+
+/// The engine over a vault on the local file system.
+pub mod local_fs {
+    #[cfg(feature = "tokio")]
+    pub use crate::blocking::LocalFsSnapshotter;
+    pub use crate::builder::EngineBuilder;
+    pub use crate::engine::Engine;
+    pub use snapshot_vault::{ListProblem, Listing, ProblemKind};
+}

@@ -1,0 +1,139 @@
+//! Building an engine: what the host plugs in, and what is used where it plugs in nothing.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use snapshot_core::{
+    AgentId, Clock, IdSource, MemoryLayout, PathResolver, Quiesce, RandomIds, StateProvider,
+    SystemClock, Tenant,
+};
+use snapshot_fs::DurableFs;
+use snapshot_vault::Vault;
+
+use crate::config::DEFAULT_MAX_GIT_OBJECT_BYTES;
+use crate::engine::{Engine, Parts};
+use crate::error::SnapshotError;
+
+/// The classic layout below two roots, for agents of any tenant: the memdir at
+/// `<memdir_root>/<agent>`, the databases at `<sqlite_root>/<agent>/<store>.sqlite`.
+#[derive(Debug, Clone)]
+pub struct DefaultPathResolver {
+    /// Folder of the memdirs.
+    pub memdir_root: PathBuf,
+    /// Folder of the folders of databases.
+    pub sqlite_root: PathBuf,
+}
+
+/// Makes an [`Engine`]. Only the root is required.
+#[derive(Default)]
+#[must_use]
+pub struct EngineBuilder {
+    root: Option<PathBuf>,
+    layouts: Option<Arc<dyn PathResolver>>,
+    state: Option<Arc<dyn StateProvider>>,
+    quiesce: Option<(Arc<dyn Quiesce>, Duration)>,
+    clock: Option<Arc<dyn Clock>>,
+    ids: Option<Arc<dyn IdSource>>,
+    fs: DurableFs,
+    threads: usize,
+    max_git_object_bytes: Option<u64>,
+}
+
+impl PathResolver for DefaultPathResolver {
+    fn layout(&self, _: &Tenant, agent: &AgentId) -> Option<MemoryLayout> {
+        Some(MemoryLayout::classic_roots(&self.memdir_root, &self.sqlite_root, agent))
+    }
+}
+
+impl EngineBuilder {
+    /// The folder of the vault.
+    pub fn root(mut self, root: impl Into<PathBuf>) -> Self {
+        self.root = Some(root.into());
+        self
+    }
+
+    /// Where agents keep their memory; by default [`DefaultPathResolver`] with both roots the
+    /// vault's.
+    pub fn layouts(mut self, layouts: Arc<dyn PathResolver>) -> Self {
+        self.layouts = Some(layouts);
+        self
+    }
+
+    /// Runtime state that the host keeps, instead of the layouts' state.
+    pub fn state_provider(mut self, state: Arc<dyn StateProvider>) -> Self {
+        self.state = Some(state);
+        self
+    }
+
+    /// Pauses agents around the cut, each time within `deadline`.
+    pub fn quiesce(mut self, quiesce: Arc<dyn Quiesce>, deadline: Duration) -> Self {
+        self.quiesce = Some((quiesce, deadline));
+        self
+    }
+
+    /// The clock; by default the operating system's.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// The ids of new snapshots; by default random.
+    pub fn ids(mut self, ids: Arc<dyn IdSource>) -> Self {
+        self.ids = Some(ids);
+        self
+    }
+
+    /// The durable file-system layer.
+    pub fn fs(mut self, fs: DurableFs) -> Self {
+        self.fs = fs;
+        self
+    }
+
+    /// How many threads compress and verify; 0, the default, is one for each processor.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
+    }
+
+    /// Largest git object carried, in bytes.
+    pub fn max_git_object_bytes(mut self, bytes: u64) -> Self {
+        self.max_git_object_bytes = Some(bytes);
+        self
+    }
+
+    /// The engine behind its async edge.
+    ///
+    /// # Errors
+    /// As [`EngineBuilder::build`].
+    #[cfg(feature = "tokio")]
+    pub fn build_snapshotter(self) -> Result<crate::local_fs::LocalFsSnapshotter, SnapshotError> {
+        Ok(self.build()?.into())
+    }
+
+    /// The engine. Nothing is made on disk before something is written.
+    ///
+    /// # Errors
+    /// [`SnapshotError::NoRoot`], or a root that is not a folder that we may open.
+    pub fn build(self) -> Result<Engine, SnapshotError> {
+        let vault = Vault::open(self.fs.clone(), &self.root.ok_or(SnapshotError::NoRoot)?)?;
+        let classic = || {
+            let root = vault.root().to_owned();
+            Arc::new(DefaultPathResolver { memdir_root: root.clone(), sqlite_root: root }) as _
+        };
+        Ok(Engine::new(Parts {
+            layouts: self.layouts.unwrap_or_else(classic),
+            vault,
+            fs: self.fs,
+            state: self.state,
+            quiesce: self.quiesce,
+            clock: self.clock.unwrap_or_else(|| Arc::new(SystemClock)),
+            ids: self.ids.unwrap_or_else(|| Arc::new(RandomIds)),
+            threads: match self.threads {
+                0 => std::thread::available_parallelism().map_or(1, usize::from),
+                threads => threads,
+            },
+            max_git_object_bytes: self.max_git_object_bytes.unwrap_or(DEFAULT_MAX_GIT_OBJECT_BYTES),
+        }))
+    }
+}

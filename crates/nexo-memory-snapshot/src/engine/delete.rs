@@ -1,0 +1,73 @@
+//! Deleting a snapshot, but never an agent's last good one.
+
+use std::collections::BTreeSet;
+
+use snapshot_core::{AgentId, Control, SnapshotId, SnapshotMeta, SnapshotRef, Tenant};
+
+use super::{Engine, LOCK_TIMEOUT};
+use crate::error::SnapshotError;
+
+impl Engine {
+    /// Deletes a snapshot, and returns what it was. Another one of the agent must be good, which is
+    /// found out by reading it whole.
+    ///
+    /// # Errors
+    /// As [`Engine::resolve`]; `Refused` for the last good one and for bundles outside the vault;
+    /// `Concurrent` where another process works on the agent or reads its bundles.
+    pub fn delete(
+        &self,
+        tenant: &Tenant,
+        agent: Option<&AgentId>,
+        r: &SnapshotRef,
+    ) -> Result<SnapshotMeta, SnapshotError> {
+        self.delete_with(tenant, agent, r, &Control::default())
+    }
+
+    /// As [`Engine::delete`], under the caller's control up to the moment of the deletion.
+    ///
+    /// # Errors
+    /// As [`Engine::delete`], and the interruption.
+    pub fn delete_with(
+        &self,
+        tenant: &Tenant,
+        agent: Option<&AgentId>,
+        r: &SnapshotRef,
+        ctl: &Control,
+    ) -> Result<SnapshotMeta, SnapshotError> {
+        let meta = self.resolve(tenant, agent, r)?;
+        let Some(vault) = self.vault_of(&meta) else {
+            let (path, root) = (meta.bundle_path, self.root().to_owned());
+            return Err(SnapshotError::NotInVault { path, root });
+        };
+        // Reading takes its time, so it comes before the lock; what was good must still be there
+        // once the lock is held.
+        let good = self.another_good(&meta, ctl)?;
+        let until = ctl.wait_until(LOCK_TIMEOUT);
+        let lock = vault.lock(until, ctl)?;
+        let listed: BTreeSet<SnapshotId> =
+            lock.list()?.snapshots.into_iter().map(|m| m.id).collect();
+        if !good.is_some_and(|id| listed.contains(&id)) {
+            return Err(SnapshotError::LastGood { id: meta.id, agent: meta.agent_id });
+        }
+        lock.delete(meta.id, until, ctl)?;
+        Ok(meta)
+    }
+
+    /// The newest other snapshot of the agent that verifies.
+    fn another_good(
+        &self,
+        meta: &SnapshotMeta,
+        ctl: &Control,
+    ) -> Result<Option<SnapshotId>, SnapshotError> {
+        let others = self.list(&meta.tenant, Some(&meta.agent_id))?.snapshots;
+        for other in others.iter().filter(|m| m.id != meta.id) {
+            match self.verify(other, ctl) {
+                Ok(report) if report.is_good() => return Ok(Some(other.id)),
+                // Stopped by the caller; any other failure makes this one not good.
+                Err(SnapshotError::Interrupted(e)) => return Err(e.into()),
+                _ => ctl.check()?,
+            }
+        }
+        Ok(None)
+    }
+}

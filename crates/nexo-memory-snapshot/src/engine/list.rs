@@ -1,0 +1,137 @@
+//! Listing snapshots, and finding the one that a person means.
+
+use std::collections::BTreeSet;
+
+use snapshot_core::{AgentId, Manifest, SnapshotId, SnapshotMeta, SnapshotRef, Tenant};
+use snapshot_vault::{ListProblem, Listing};
+
+use super::Engine;
+use crate::error::SnapshotError;
+
+impl Engine {
+    /// The snapshots of an agent, or of all agents of the tenant, newest first, and what is wrong
+    /// beside them. No bundle is opened.
+    ///
+    /// # Errors
+    /// If a folder of the vault cannot be read.
+    pub fn list(&self, tenant: &Tenant, agent: Option<&AgentId>) -> Result<Listing, SnapshotError> {
+        let vault = &self.parts.vault;
+        if let Some(agent) = agent {
+            return Ok(vault.agent(tenant, agent).list()?);
+        }
+        let mut all = Listing::default();
+        for (_, agent) in vault.agents()?.into_iter().filter(|(t, _)| t == tenant) {
+            let listing = vault.agent(tenant, &agent).list()?;
+            all.snapshots.extend(listing.snapshots);
+            all.problems.extend(listing.problems);
+        }
+        all.snapshots.sort_by_key(|m| std::cmp::Reverse((m.created_at_ms, m.id)));
+        Ok(all)
+    }
+
+    /// The snapshot that `r` names. Without an agent all of the tenant are searched; a path is
+    /// taken as it is, and where an agent is named the bundle must be of that agent and tenant.
+    ///
+    /// # Errors
+    /// `UnknownSnapshot` for no or several snapshots, `Usage` where an agent must be named,
+    /// `Integrity` where what is there is no usable snapshot, `Refused` for a bundle of another
+    /// agent.
+    pub fn resolve(
+        &self,
+        tenant: &Tenant,
+        agent: Option<&AgentId>,
+        r: &SnapshotRef,
+    ) -> Result<SnapshotMeta, SnapshotError> {
+        if let SnapshotRef::Path(path) = r {
+            let meta = self.meta_of_path(path)?;
+            return match agent {
+                Some(agent) => of_agent(meta, tenant, agent),
+                None => Ok(meta),
+            };
+        }
+        let listing = self.list(tenant, agent)?;
+        let found = match r {
+            SnapshotRef::Path(_) => None,
+            SnapshotRef::Latest(n) => {
+                self.check_one_agent(&listing, r)?;
+                listing.snapshots.into_iter().nth(*n)
+            }
+            SnapshotRef::Label(label) => {
+                self.check_one_agent(&listing, r)?;
+                listing.snapshots.into_iter().find(|m| m.label.as_deref() == Some(label))
+            }
+            SnapshotRef::Id(id) => by_prefix(listing, &id.to_string())?,
+            SnapshotRef::Prefix(prefix) => by_prefix(listing, prefix)?,
+        };
+        found.ok_or_else(|| self.unknown(tenant, agent, r))
+    }
+
+    /// What a bundle holds, by its own manifest.
+    ///
+    /// # Errors
+    /// If the bundle cannot be opened or its manifest is not that of the snapshot.
+    pub fn manifest(&self, meta: &SnapshotMeta) -> Result<Manifest, SnapshotError> {
+        Ok(self.open(meta, &snapshot_core::Control::default())?.bundle.manifest().clone())
+    }
+
+    /// The newest and the labelled are meant within one agent.
+    fn check_one_agent(&self, listing: &Listing, r: &SnapshotRef) -> Result<(), SnapshotError> {
+        let agents: BTreeSet<_> = listing.snapshots.iter().map(|m| m.agent_id.clone()).collect();
+        if agents.len() < 2 {
+            return Ok(());
+        }
+        Err(SnapshotError::WhichAgent {
+            wanted: r.to_string(),
+            agents: agents.into_iter().collect(),
+            root: self.root().to_owned(),
+        })
+    }
+
+    fn unknown(&self, tenant: &Tenant, agent: Option<&AgentId>, r: &SnapshotRef) -> SnapshotError {
+        let whose = match agent {
+            Some(agent) => format!("agent {agent} of tenant {tenant}"),
+            None => format!("any agent of tenant {tenant}"),
+        };
+        SnapshotError::UnknownSnapshot {
+            wanted: r.to_string(),
+            whose,
+            root: self.root().to_owned(),
+        }
+    }
+}
+
+/// The one snapshot whose id begins so. Files that are no usable snapshot count too: a name that
+/// may mean one of them must not silently mean another.
+fn by_prefix(listing: Listing, prefix: &str) -> Result<Option<SnapshotMeta>, SnapshotError> {
+    let matches = |id: &SnapshotId| id.to_string().starts_with(prefix);
+    let mut found = listing.snapshots;
+    found.retain(|m| matches(&m.id));
+    let listed: BTreeSet<_> = found.iter().map(|m| m.id).collect();
+    let mut unusable: Vec<ListProblem> = listing.problems;
+    unusable.retain(|p| p.id.is_some_and(|id| matches(&id) && !listed.contains(&id)));
+    let mut candidates: Vec<_> =
+        found.iter().map(|m| m.id).chain(unusable.iter().filter_map(|p| p.id)).collect();
+    candidates.dedup();
+    if candidates.len() > 1 {
+        return Err(SnapshotError::Ambiguous { wanted: prefix.to_owned(), candidates });
+    }
+    match unusable.into_iter().next() {
+        Some(ListProblem { path, why, .. }) => Err(SnapshotError::Unusable { path, why }),
+        None => Ok(found.pop()),
+    }
+}
+
+fn of_agent(
+    meta: SnapshotMeta,
+    tenant: &Tenant,
+    agent: &AgentId,
+) -> Result<SnapshotMeta, SnapshotError> {
+    if meta.agent_id == *agent && meta.tenant == *tenant {
+        return Ok(meta);
+    }
+    Err(SnapshotError::Foreign {
+        found: format!("{}/{}", meta.tenant, meta.agent_id),
+        expected: format!("{tenant}/{agent}"),
+        path: meta.bundle_path,
+    })
+}

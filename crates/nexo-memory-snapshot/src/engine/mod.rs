@@ -1,0 +1,81 @@
+//! The engine: how the layers compose. Blocking; [`crate::snapshotter`] is its async edge.
+//!
+//! Invariants: an agent's lock is taken before target locks, and those before the vault's; whatever
+//! stops an operation, work in progress goes with its staging folder and a paused agent is resumed.
+
+mod copy;
+mod delete;
+mod export;
+mod list;
+mod open;
+mod quiesce;
+mod seal;
+mod snapshot;
+mod verify;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use snapshot_core::{
+    AgentId, Clock, IdSource, MemoryLayout, PathResolver, Quiesce, StateProvider, Tenant,
+};
+use snapshot_fs::DurableFs;
+use snapshot_vault::Vault;
+
+use crate::builder::EngineBuilder;
+use crate::error::SnapshotError;
+
+/// How long to wait for locks where the request does not say.
+const LOCK_TIMEOUT: Duration = crate::config::DEFAULT_LOCK_TIMEOUT;
+
+/// Snapshots of agents' memory in one vault. Clones share everything.
+#[derive(Clone)]
+pub struct Engine {
+    parts: Arc<Parts>,
+}
+
+/// What an engine is made of.
+pub(crate) struct Parts {
+    pub(crate) vault: Vault,
+    pub(crate) fs: DurableFs,
+    pub(crate) layouts: Arc<dyn PathResolver>,
+    pub(crate) state: Option<Arc<dyn StateProvider>>,
+    pub(crate) quiesce: Option<(Arc<dyn Quiesce>, Duration)>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ids: Arc<dyn IdSource>,
+    pub(crate) threads: usize,
+    pub(crate) max_git_object_bytes: u64,
+}
+
+impl Engine {
+    /// Builds one.
+    pub fn builder() -> EngineBuilder {
+        EngineBuilder::default()
+    }
+
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self { parts: Arc::new(parts) }
+    }
+
+    /// The folder of the vault, as an absolute path.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        self.parts.vault.root()
+    }
+
+    /// Where an agent keeps its memory.
+    fn layout(&self, tenant: &Tenant, agent: &AgentId) -> Result<MemoryLayout, SnapshotError> {
+        self.parts.layouts.layout(tenant, agent).ok_or_else(|| SnapshotError::UnknownAgent {
+            tenant: tenant.clone(),
+            agent: agent.clone(),
+        })
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("root", &self.root()).finish_non_exhaustive()
+    }
+}

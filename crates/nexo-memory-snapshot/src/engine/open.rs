@@ -1,0 +1,133 @@
+//! Opening a bundle, in the vault or outside of it, with the summary beside it.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use snapshot_bundle::{BUNDLE_EXTENSION, Bundle, SIDECAR_EXTENSION};
+use snapshot_core::{Control, ErrorKind, Sidecar, SnapshotMeta, Step};
+use snapshot_fs::{Dir, FileLock, FsError, LockMode};
+use snapshot_vault::{AgentVault, VaultError};
+
+use super::copy::{Watch, copy_file};
+use super::{Engine, LOCK_TIMEOUT};
+use crate::error::SnapshotError;
+
+/// A bundle open for reading. While it lives no delete takes it out of the vault.
+pub(super) struct Opened {
+    pub(super) bundle: Bundle,
+    pub(super) sidecar: Option<Sidecar>,
+    _reading: Option<FileLock>,
+}
+
+/// A bundle's file, before anything in it was looked at.
+pub(super) struct Located {
+    pub(super) file: File,
+    pub(super) path: PathBuf,
+    pub(super) sidecar: Option<Sidecar>,
+    reading: Option<FileLock>,
+}
+
+impl Engine {
+    /// Opens the bundle of `meta`, which must be the one that it speaks of.
+    pub(super) fn open(&self, meta: &SnapshotMeta, ctl: &Control) -> Result<Opened, SnapshotError> {
+        let located = self.locate(meta, ctl)?;
+        let bundle = Bundle::open(located.file, &located.path)?;
+        let manifest = bundle.manifest();
+        let name = |tenant, agent, id| format!("{tenant}/{agent}/{id}");
+        let found = name(&manifest.tenant, &manifest.agent_id, manifest.snapshot_id);
+        let expected = name(&meta.tenant, &meta.agent_id, meta.id);
+        if found != expected {
+            let why = format!("it holds {found}, not {expected}");
+            return Err(SnapshotError::Unusable { path: located.path, why });
+        }
+        Ok(Opened { bundle, sidecar: located.sidecar, _reading: located.reading })
+    }
+
+    /// Finds the file of `meta`, and the summary beside it.
+    pub(super) fn locate(
+        &self,
+        meta: &SnapshotMeta,
+        ctl: &Control,
+    ) -> Result<Located, SnapshotError> {
+        ctl.check()?;
+        let Some(agent) = self.vault_of(meta) else {
+            return self.locate_outside(&meta.bundle_path);
+        };
+        let reading = match agent.vault_lock(LockMode::Shared, ctl.wait_until(LOCK_TIMEOUT), ctl) {
+            Ok(lock) => Some(lock),
+            // A vault that we may only read: an open file stays readable whatever happens to it.
+            Err(e) if e.kind() == ErrorKind::Io => None,
+            Err(e) => return Err(e.into()),
+        };
+        let open = agent.open_bundle(meta.id)?;
+        Ok(Located { file: open.file, path: open.path, sidecar: Some(open.sidecar), reading })
+    }
+
+    /// The agent's part of the vault, where the bundle of `meta` lies in it.
+    pub(super) fn vault_of(&self, meta: &SnapshotMeta) -> Option<AgentVault> {
+        let agent = self.parts.vault.agent(&meta.tenant, &meta.agent_id);
+        (meta.bundle_path.parent() == Some(&agent.snapshots_path())).then_some(agent)
+    }
+
+    /// The meta of the bundle at `path`, by its own manifest.
+    pub(super) fn meta_of_path(&self, path: &Path) -> Result<SnapshotMeta, SnapshotError> {
+        let path = path.canonicalize().map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => SnapshotError::UnknownSnapshot {
+                wanted: path.display().to_string(),
+                whose: "any agent".to_owned(),
+                root: self.root().to_owned(),
+            },
+            _ => FsError::Io { op: "look at", path: path.to_owned(), source }.into(),
+        })?;
+        let mut located = self.locate_outside(&path)?;
+        let stat = Dir::stat_file(&located.file, &path)?;
+        let recorded = located.sidecar.as_ref().map(|s| s.bundle_sha256);
+        let watch = Watch { step: Step::Verify, total: stat.size, control: &Control::default() };
+        let sha256 = match recorded {
+            Some(sha256) => sha256,
+            None => copy_file(&mut located.file, &path, watch, |_| Ok(()))?,
+        };
+        let bundle = Bundle::open(located.file, &path)?;
+        let sidecar = Sidecar::of_plain(bundle.manifest(), bundle.root_digest(), stat.size, sha256);
+        let meta = sidecar.to_meta(path);
+        // A path into the vault by another name (a link above it) is that snapshot.
+        let own = self.parts.vault.agent(&meta.tenant, &meta.agent_id).snapshots_path();
+        let parent = meta.bundle_path.parent().map(Path::to_owned);
+        match (own.canonicalize().ok() == parent, meta.bundle_path.file_name()) {
+            (true, Some(name)) => Ok(SnapshotMeta { bundle_path: own.join(name), ..meta }),
+            _ => Ok(meta),
+        }
+    }
+
+    /// A bundle that is not in the vault; its summary is optional.
+    fn locate_outside(&self, path: &Path) -> Result<Located, SnapshotError> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(SnapshotError::Path { path: path.to_owned(), why: "it is no file" });
+        };
+        let dir = self.parts.fs.open_dir(parent)?;
+        let file = dir.open_file(name)?;
+        let sidecar = match name.to_str().and_then(sidecar_name) {
+            Some(name) => read_sidecar(&dir, &name)?,
+            None => None,
+        };
+        Ok(Located { file, path: path.to_owned(), sidecar, reading: None })
+    }
+}
+
+/// The name of the summary of a bundle of this name.
+pub(super) fn sidecar_name(bundle: &str) -> Option<String> {
+    let stem = bundle.strip_suffix(BUNDLE_EXTENSION)?;
+    Some(format!("{stem}{SIDECAR_EXTENSION}"))
+}
+
+fn read_sidecar(dir: &Dir, name: &str) -> Result<Option<Sidecar>, SnapshotError> {
+    let path = dir.path().join(name);
+    match dir.read(name, Sidecar::MAX_BYTES as u64) {
+        Ok(bytes) => {
+            Ok(Some(Sidecar::parse(&bytes).map_err(|source| VaultError::Sidecar { path, source })?))
+        }
+        Err(e) if e.is_not_found() => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}

@@ -1,0 +1,88 @@
+//! A memory held still becomes a published snapshot.
+
+use std::collections::BTreeMap;
+
+use snapshot_bundle::{BundleWriter, WriteOptions};
+use snapshot_core::{
+    BUNDLE_FORMAT, Control, CreatedBy, MANIFEST_VERSION, Manifest, ManifestCapture, SchemaVersions,
+    Sidecar, SnapshotId, SnapshotMeta,
+};
+use snapshot_stores::{Captured, Pinned};
+use snapshot_vault::AgentLock;
+
+use super::Engine;
+use crate::error::SnapshotError;
+
+/// What a snapshot says of itself beyond its content.
+pub(super) struct About {
+    pub(super) label: Option<String>,
+    pub(super) created_by: CreatedBy,
+}
+
+impl Engine {
+    /// Writes what is pinned into a bundle and publishes it. The caller holds the agent's lock.
+    pub(super) fn seal(
+        &self,
+        lock: &AgentLock,
+        pinned: &mut Pinned<'_>,
+        about: &About,
+        control: &Control,
+    ) -> Result<SnapshotMeta, SnapshotError> {
+        let staging = lock.staging()?;
+        let created_at_ms = pinned.instant_ms();
+        let opts = WriteOptions { threads: self.parts.threads, ..WriteOptions::new(created_at_ms) };
+        let mut writer = BundleWriter::new(staging.create_bundle()?, &opts, control.clone())?;
+        let captured = pinned.write_to(&mut writer)?;
+        let id = self.parts.ids.next_id();
+        let (manifest, capture) = manifest(lock, about, id, created_at_ms, captured);
+        let sealed = writer.finish(&manifest)?;
+        // From here on it is a matter of milliseconds, and whole or nothing.
+        control.check()?;
+        let sidecar =
+            Sidecar::of_plain(&manifest, sealed.root_digest, sealed.size_bytes, sealed.sha256);
+        let meta = lock.publish(staging, sealed.out, &sidecar)?;
+        Ok(SnapshotMeta { capture: Some(capture), ..meta })
+    }
+}
+
+/// The manifest of what was captured, and how the capture went.
+fn manifest(
+    lock: &AgentLock,
+    about: &About,
+    snapshot_id: SnapshotId,
+    created_at_ms: i64,
+    captured: Captured,
+) -> (Manifest, snapshot_core::CaptureInfo) {
+    let Captured { artifacts, git, capture } = captured;
+    let manifest = Manifest {
+        manifest_version: MANIFEST_VERSION,
+        bundle_format: BUNDLE_FORMAT.to_owned(),
+        snapshot_id,
+        agent_id: lock.agent().agent().clone(),
+        tenant: lock.agent().tenant().clone(),
+        label: about.label.clone(),
+        created_at_ms,
+        created_by: about.created_by.clone(),
+        schema_versions: SchemaVersions::CURRENT,
+        git,
+        artifacts,
+        redactions: None,
+        encryption: None,
+        tool_versions: tool_versions(),
+        capture: ManifestCapture {
+            not_carried: capture.not_carried.clone(),
+            unstable: capture.unstable.clone(),
+        },
+    };
+    (manifest, capture)
+}
+
+/// Versions of what writes a bundle.
+fn tool_versions() -> BTreeMap<String, String> {
+    let own = ("nexo_version", env!("CARGO_PKG_VERSION").to_owned());
+    std::iter::once(own)
+        .chain(snapshot_stores::tool_versions())
+        .chain(snapshot_bundle::tool_versions())
+        .map(|(name, version)| (name.to_owned(), version))
+        .collect()
+}

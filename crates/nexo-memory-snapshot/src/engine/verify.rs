@@ -1,0 +1,58 @@
+//! Checking a bundle, and reading one thing out of it.
+
+use std::io::Write;
+
+use snapshot_bundle::verify_file;
+use snapshot_core::{BundlePath, Control, SnapshotMeta, Step, VerifyReport};
+
+use super::Engine;
+use super::copy::{CopyError, Watch, copy};
+use crate::error::SnapshotError;
+
+impl Engine {
+    /// Reads a whole bundle and says what is wrong with it.
+    ///
+    /// # Errors
+    /// If it cannot be read, or was written by a newer program. Damage is no error: it is in the
+    /// report.
+    pub fn verify(
+        &self,
+        meta: &SnapshotMeta,
+        ctl: &Control,
+    ) -> Result<VerifyReport, SnapshotError> {
+        let located = self.locate(meta, ctl)?;
+        let expect = located.sidecar.as_ref();
+        Ok(verify_file(located.file, &located.path, expect, self.parts.threads, ctl)?)
+    }
+
+    /// Writes the content of one artifact to `out`, reading only what is needed of the bundle;
+    /// returns its length in bytes. `out` must not be trusted before this returned: the digest is
+    /// known at the end.
+    ///
+    /// # Errors
+    /// If there is no such artifact, it is damaged, or `out` fails.
+    pub fn read_artifact(
+        &self,
+        meta: &SnapshotMeta,
+        path: &BundlePath,
+        out: &mut dyn Write,
+        ctl: &Control,
+    ) -> Result<u64, SnapshotError> {
+        let opened = self.open(meta, ctl)?;
+        let total = opened.bundle.manifest().artifact(path).map_or(0, |a| a.size_bytes);
+        let mut reader = opened.bundle.read(path)?;
+        let watch = Watch { step: Step::Verify, total, control: ctl };
+        let copied = copy(&mut reader, watch, |bytes| {
+            out.write_all(bytes)
+                .map_err(|source| SnapshotError::Output { what: path.to_string(), source })
+        });
+        copied.map_err(|e| match e {
+            CopyError::Read(source) => SnapshotError::Artifact {
+                artifact: path.to_string(),
+                bundle: meta.bundle_path.clone(),
+                source,
+            },
+            CopyError::Other(e) => e,
+        })
+    }
+}

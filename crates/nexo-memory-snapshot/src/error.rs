@@ -1,0 +1,239 @@
+//! The facade's error: what the layers say passes through, with the kinds and hints that callers
+//! act on.
+//!
+//! Rules: a layer's error keeps its own text and causes; a variant of ours names what was asked for
+//! and where we looked; `kind` is stable, the texts are not.
+
+use std::io;
+use std::path::PathBuf;
+
+use snapshot_bundle::BundleError;
+use snapshot_core::{AgentId, Interrupted, ParseError, PortError, SnapshotId, Tenant};
+use snapshot_fs::FsError;
+use snapshot_stores::StoresError;
+use snapshot_vault::VaultError;
+
+pub use snapshot_core::ErrorKind;
+
+/// Most candidates named for an ambiguous prefix.
+const SHOWN: usize = 8;
+
+/// What went wrong.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SnapshotError {
+    /// The vault.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The agent's memory.
+    #[error(transparent)]
+    Stores(#[from] StoresError),
+    /// The bundle.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// The file-system layer.
+    #[error(transparent)]
+    Fs(#[from] FsError),
+    /// Something that the host plugged in.
+    #[error(transparent)]
+    Port(#[from] PortError),
+    /// A document that is not as documented.
+    #[error(transparent)]
+    Parse(#[from] ParseError),
+    /// The caller stopped the operation.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
+    /// The engine was built without the folder of its vault.
+    #[error("the engine needs the root of its vault")]
+    NoRoot,
+    /// A label that cannot be given.
+    #[error("this label cannot be given: {why}")]
+    Label {
+        /// The rule that it breaks.
+        why: &'static str,
+    },
+    /// The host's layouts do not know the agent.
+    #[error("no layout is known for agent {agent} of tenant {tenant}")]
+    UnknownAgent {
+        /// The tenant.
+        tenant: Tenant,
+        /// The agent.
+        agent: AgentId,
+    },
+    /// A name that needs an agent, where several have snapshots.
+    #[error("\"{wanted}\" needs an agent: {} have snapshots in {}", names(agents), root.display())]
+    WhichAgent {
+        /// The name.
+        wanted: String,
+        /// Those who have snapshots.
+        agents: Vec<AgentId>,
+        /// The vault.
+        root: PathBuf,
+    },
+    /// No snapshot of that name.
+    #[error("there is no snapshot \"{wanted}\" of {whose} in {}", root.display())]
+    UnknownSnapshot {
+        /// The name.
+        wanted: String,
+        /// Tenant, and agent where one was named.
+        whose: String,
+        /// The vault.
+        root: PathBuf,
+    },
+    /// A prefix of several ids.
+    #[error("\"{wanted}\" begins the ids of {} snapshots: {}", candidates.len(), ids(candidates))]
+    Ambiguous {
+        /// The prefix.
+        wanted: String,
+        /// The ids, newest first.
+        candidates: Vec<SnapshotId>,
+    },
+    /// The files of this snapshot are there but do not make one.
+    #[error("{} is not a usable snapshot: {why}", path.display())]
+    Unusable {
+        /// The file at fault.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A bundle of somebody else.
+    #[error("{} holds {found}, not {expected}", path.display())]
+    Foreign {
+        /// The bundle.
+        path: PathBuf,
+        /// `<tenant>/<agent>` or `<tenant>/<agent>/<id>` in it.
+        found: String,
+        /// The one asked for.
+        expected: String,
+    },
+    /// The last good snapshot of an agent is not deleted.
+    #[error("{id} is the last good snapshot of agent {agent}")]
+    LastGood {
+        /// The snapshot.
+        id: SnapshotId,
+        /// The agent.
+        agent: AgentId,
+    },
+    /// An operation on the vault was given a bundle that lies elsewhere.
+    #[error("{} does not lie in the vault {}", path.display(), root.display())]
+    NotInVault {
+        /// The bundle.
+        path: PathBuf,
+        /// The vault.
+        root: PathBuf,
+    },
+    /// Something lies where a file was to be written.
+    #[error("{} exists already", path.display())]
+    Exists {
+        /// What lies there.
+        path: PathBuf,
+    },
+    /// A path that is no place to write a bundle to, or to look for one.
+    #[error("{}: {why}", path.display())]
+    Path {
+        /// The path.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// An artifact could not be read to its end.
+    #[error("cannot read {artifact} in {}", bundle.display())]
+    Artifact {
+        /// The artifact.
+        artifact: String,
+        /// The bundle.
+        bundle: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The caller's writer failed.
+    #[error("cannot write {what}")]
+    Output {
+        /// What was being written.
+        what: String,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl SnapshotError {
+    /// What a caller can act on; stable, and what exit codes and metrics are made of.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Vault(e) => e.kind(),
+            Self::Stores(e) => e.kind(),
+            Self::Bundle(e) => e.kind(),
+            Self::Fs(e) => e.kind(),
+            Self::Port(e) => e.kind,
+            Self::Parse(e) => e.kind(),
+            Self::Interrupted(e) => e.kind(),
+            Self::NoRoot | Self::Label { .. } | Self::WhichAgent { .. } | Self::Path { .. } => {
+                ErrorKind::Usage
+            }
+            Self::UnknownAgent { .. } => ErrorKind::UnknownAgent,
+            Self::UnknownSnapshot { .. } | Self::Ambiguous { .. } => ErrorKind::UnknownSnapshot,
+            Self::Unusable { .. } => ErrorKind::Integrity,
+            Self::Foreign { .. }
+            | Self::LastGood { .. }
+            | Self::NotInVault { .. }
+            | Self::Exists { .. } => ErrorKind::Refused,
+            Self::Artifact { source, .. } => artifact_kind(source),
+            Self::Output { .. } => ErrorKind::Io,
+        }
+    }
+
+    /// What to try, where we know.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Ambiguous { .. } => "give more of the id",
+            Self::WhichAgent { .. } => "name one",
+            Self::LastGood { .. } => "take a new snapshot first",
+            Self::Unusable { .. } => "let doctor look at the vault",
+            Self::NotInVault { .. } => "remove the file yourself",
+            Self::Exists { .. } => "choose another place, or remove it first",
+            _ => match self.kind() {
+                ErrorKind::UnknownAgent => {
+                    "say where its memory lies: its memdir, its stores, or the configuration's \
+                     memory.snapshot.agents"
+                }
+                ErrorKind::UnknownSnapshot => "list what there is",
+                ErrorKind::Concurrent => {
+                    "another process works on this agent: wait for it, or allow more time"
+                }
+                ErrorKind::Busy => {
+                    "a writer keeps the database locked: allow more time, or pause it"
+                }
+                ErrorKind::RecoveryPending => "let doctor decide what becomes of it",
+                ErrorKind::SchemaTooNew => "use the program that wrote it, or a newer one",
+                _ => return None,
+            },
+        };
+        Some(hint.to_owned())
+    }
+}
+
+/// The kind of an error that a bundle's reader had to hand on as an I/O error.
+fn artifact_kind(error: &io::Error) -> ErrorKind {
+    let inner = error.get_ref();
+    if let Some(e) = inner.and_then(|e| e.downcast_ref::<BundleError>()) {
+        return e.kind();
+    }
+    match error.kind() {
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => ErrorKind::Integrity,
+        _ => ErrorKind::Io,
+    }
+}
+
+fn names(agents: &[AgentId]) -> String {
+    agents.iter().map(AgentId::as_str).collect::<Vec<_>>().join(", ")
+}
+
+fn ids(ids: &[SnapshotId]) -> String {
+    let shown: Vec<String> = ids.iter().take(SHOWN).map(SnapshotId::to_string).collect();
+    let more = if ids.len() > SHOWN { ", ..." } else { "" };
+    shown.join(", ") + more
+}

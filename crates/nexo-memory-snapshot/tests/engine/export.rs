@@ -1,0 +1,81 @@
+//! Copies of bundles outside the vault.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nexo_memory_snapshot::error::{ErrorKind, SnapshotError};
+use nexo_memory_snapshot::id::Tenant;
+use nexo_memory_snapshot::ports::Control;
+use nexo_memory_snapshot::request::{ExportRequest, SnapshotRef};
+
+use crate::support::{Home, ana, flip, named};
+
+fn export(home: &Home, from: SnapshotRef, to: &Path) -> Result<Vec<PathBuf>, SnapshotError> {
+    let (agent_id, tenant) = (ana(), Tenant::default());
+    let req = ExportRequest { agent_id, tenant, from, to: to.to_owned() };
+    home.engine().export(&req, &Control::default())
+}
+
+#[test]
+fn a_copy_checks_and_opens_on_its_own_under_any_name() {
+    let home = Home::new();
+    let meta = home.take();
+    for to in [home.path().join("folder/in/folder"), home.path().join("mine.tar.zst")] {
+        let written = export(&home, named("latest"), &to).unwrap();
+        assert_eq!(written.len(), 3);
+        let check = Command::new("sha256sum")
+            .args(["--strict", "-c"])
+            .arg(&written[1])
+            .current_dir(written[1].parent().unwrap())
+            .output()
+            .unwrap();
+        assert!(check.status.success(), "{check:?}");
+        let path = SnapshotRef::Path(written[0].clone());
+        let copy = home.engine().resolve(&Tenant::default(), Some(&ana()), &path).unwrap();
+        assert_eq!((copy.id, copy.bundle_sha256), (meta.id, meta.bundle_sha256));
+        assert!(home.engine().verify(&copy, &Control::default()).unwrap().is_good());
+        // A copy of a copy is one too.
+        let again = home.path().join("again");
+        export(&home, path, &again).unwrap();
+        std::fs::remove_dir_all(again).unwrap();
+    }
+}
+
+#[test]
+fn nothing_that_is_there_is_replaced() {
+    let home = Home::new();
+    home.take();
+    let to = home.path().join("out");
+    std::fs::create_dir(&to).unwrap();
+    std::fs::write(to.join("x.manifest.json"), b"precious").unwrap();
+    let error = export(&home, named("latest"), &to.join("x.tar.zst")).unwrap_err();
+    assert!(matches!(error, SnapshotError::Exists { .. }));
+    assert_eq!(std::fs::read(to.join("x.manifest.json")).unwrap(), b"precious");
+    assert_eq!(std::fs::read_dir(&to).unwrap().count(), 1);
+}
+
+#[test]
+fn a_damaged_bundle_is_not_passed_on() {
+    let home = Home::new();
+    let meta = home.take();
+    flip(&meta.bundle_path);
+    let to = home.path().join("out");
+    let error = export(&home, named("latest"), &to).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Integrity, "{error}");
+    let left = std::fs::read_dir(&to).map_or(0, Iterator::count);
+    assert_eq!(left, 0);
+}
+
+#[test]
+fn a_cancelled_export_leaves_nothing() {
+    let home = Home::new();
+    home.take();
+    let control = Control::default();
+    control.cancel();
+    let to = home.path().join("out");
+    let (agent_id, tenant) = (ana(), Tenant::default());
+    let req = ExportRequest { agent_id, tenant, from: named("latest"), to: to.clone() };
+    let error = home.engine().export(&req, &control).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Interrupted);
+    assert!(!to.exists());
+}

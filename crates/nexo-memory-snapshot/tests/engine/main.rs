@@ -1,0 +1,15 @@
+//! One binary for the engine's tests: real vaults, real databases, nothing mocked below the ports.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests make the disorder by hand, and a panic is how they fail"
+)]
+
+mod delete;
+mod export;
+mod naming;
+mod quiesce;
+mod snapshot;
+#[cfg(feature = "tokio")]
+mod snapshotter;
+mod support;
