@@ -13,8 +13,8 @@ use nexo_memory_snapshot::error::{ErrorKind, SnapshotError};
 use nexo_memory_snapshot::id::{AgentId, Tenant};
 use nexo_memory_snapshot::local_fs::Engine;
 use nexo_memory_snapshot::meta::SnapshotMeta;
-use nexo_memory_snapshot::ports::{Clock, Control, PathResolver, Quiesce, SystemClock};
-use nexo_memory_snapshot::request::SnapshotRef;
+use nexo_memory_snapshot::ports::{Clock, PathResolver, Quiesce, SystemClock};
+use nexo_memory_snapshot::request::{Control, SnapshotRef};
 use nexo_memory_snapshot::{ShellHooks, ShellQuiesce};
 
 use crate::exit::{Failure, chain};

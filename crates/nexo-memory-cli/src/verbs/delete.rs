@@ -21,9 +21,10 @@ pub(super) fn run(context: &mut Context, args: &DeleteArgs) -> Ended {
         human::bytes(meta.bundle_size_bytes)
     );
     context.confirm(args.yes, &format!("Delete {what} for good?"))?;
-    let meta = engine
-        .delete(context.tenant(), Some(&meta.agent_id), &named)
-        .map_err(|e| context.explain(e, Some(&meta.agent_id)))?;
+    let (tenant, whose) = (context.tenant(), Some(&meta.agent_id));
+    let deleted = engine.delete_with(tenant, whose, &named, &context.control);
+    context.still();
+    let meta = deleted.map_err(|e| context.explain(e, whose))?;
     if context.out.is_json() {
         context.out.json(&json!({ "deleted": meta }));
     }

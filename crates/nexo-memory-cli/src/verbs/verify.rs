@@ -1,8 +1,8 @@
 //! `verify`: one bundle, an agent's, or all of the tenant's, read from end to end.
 
 use nexo_memory_snapshot::error::ErrorKind;
-use nexo_memory_snapshot::local_fs::{Engine, ListProblem};
-use nexo_memory_snapshot::meta::SnapshotMeta;
+use nexo_memory_snapshot::local_fs::Engine;
+use nexo_memory_snapshot::meta::{ListProblem, SnapshotMeta};
 use nexo_memory_snapshot::report::{Damage, Inside, VerifyReport};
 use serde_json::json;
 
@@ -56,28 +56,7 @@ fn many(context: &mut Context, args: &VerifyArgs, engine: &Engine) -> Ended {
 fn check(context: &Context, engine: &Engine, meta: &SnapshotMeta) -> Result<VerifyReport, Failure> {
     let report = engine.verify(meta, &context.control);
     context.still();
-    match report {
-        Ok(report) => Ok(report),
-        // What is no bundle at all is a finding about it, not the end of the search.
-        Err(e) if e.kind() == ErrorKind::Integrity => {
-            let why = Failure::from(e).message().to_owned();
-            Ok(unreadable(meta, why))
-        }
-        Err(e) => Err(context.explain(e, Some(&meta.agent_id))),
-    }
-}
-
-fn unreadable(meta: &SnapshotMeta, why: String) -> VerifyReport {
-    VerifyReport {
-        bundle: meta.bundle_path.clone(),
-        manifest_ok: false,
-        bundle_sha256_ok: false,
-        per_artifact_ok: false,
-        schema_versions: None,
-        age_protected: meta.encrypted,
-        inside: Inside::Bad,
-        damage: vec![Damage { artifact: "bundle".to_owned(), frame: None, why }],
-    }
+    report.map_err(|e| context.explain(e, Some(&meta.agent_id)))
 }
 
 fn tell(context: &mut Context, meta: &SnapshotMeta, report: &VerifyReport) {
