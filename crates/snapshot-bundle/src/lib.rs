@@ -63,3 +63,9 @@ pub use format::{
 pub use read::{ArtifactReader, Bundle};
 pub use verify::{VerifiedBundle, verify_file};
 pub use write::{BundleWriter, Finished, WriteOptions};
+
+/// Version of the library that compresses, for the manifest.
+#[must_use]
+pub fn tool_versions() -> [(&'static str, String); 1] {
+    [("zstd", zstd::zstd_safe::version_string().to_owned())]
+}

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use snapshot_core::{Control, MemoryLayout, SnapshotMeta, SnapshotRequest};
-use snapshot_stores::{CaptureOptions, Pinned, StoresError, cut};
+use snapshot_stores::{CaptureOptions, Pinned, StoresError, cut, pending};
 use snapshot_vault::AgentLock;
 
 use super::Engine;
@@ -35,6 +35,7 @@ impl Engine {
         let agent = self.parts.vault.agent(&req.tenant, &req.agent_id);
         let until = ctl.wait_until(req.timeout);
         let lock = agent.lock(until, ctl)?;
+        check_not_pending(&lock)?;
         // What the dead left is no reason to refuse the living; doctor names what stays.
         let _ = lock.sweep();
         let targets: Vec<PathBuf> = layout.paths().into_iter().map(Path::to_owned).collect();
@@ -107,6 +108,13 @@ fn check_found(layout: &MemoryLayout, req: &SnapshotRequest) -> Result<(), Snaps
     }
     let looked = looked.into_iter().map(Path::to_owned).collect();
     Err(StoresError::UnknownAgent { agent: req.agent_id.to_string(), looked }.into())
+}
+
+/// That no interrupted restore left the memory between two states.
+fn check_not_pending(lock: &AgentLock) -> Result<(), SnapshotError> {
+    let Some(from) = pending(&lock.restore_dir()?)? else { return Ok(()) };
+    let why = "it has to be recovered before the memory can be captured".to_owned();
+    Err(StoresError::RecoveryPending { from: from.to_string(), why }.into())
 }
 
 #[cfg(test)]
