@@ -9,15 +9,15 @@ use std::thread;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
-use nexo_memory_snapshot::error::{ErrorKind, SnapshotError};
+use nexo_memory_snapshot::error::{ErrorKind, SnapshotError, error_chain};
 use nexo_memory_snapshot::id::{AgentId, Tenant};
 use nexo_memory_snapshot::local_fs::Engine;
 use nexo_memory_snapshot::meta::SnapshotMeta;
-use nexo_memory_snapshot::ports::{Clock, PathResolver, Quiesce, SystemClock};
-use nexo_memory_snapshot::request::{Control, SnapshotRef};
+use nexo_memory_snapshot::ports::{Clock, Control, PathResolver, Quiesce, SystemClock};
+use nexo_memory_snapshot::request::SnapshotRef;
 use nexo_memory_snapshot::{ShellHooks, ShellQuiesce};
 
-use crate::exit::{Failure, chain};
+use crate::exit::Failure;
 use crate::human;
 use crate::output::{Output, can_ask};
 use crate::progress::Bar;
@@ -184,7 +184,7 @@ impl Context {
         self.still();
         let failures = self.hooks.as_ref().map(|h| h.take_resume_failures()).unwrap_or_default();
         for failure in failures {
-            self.out.warn(&format!("the agent may still be paused: {}", chain(&failure)));
+            self.out.warn(&format!("the agent may still be paused: {}", error_chain(&failure)));
         }
     }
 

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use nexo_memory_snapshot::config::ConfigError;
-use nexo_memory_snapshot::error::{ErrorKind, SnapshotError};
+use nexo_memory_snapshot::error::{ErrorKind, SnapshotError, error_chain};
 use serde_json::{Value, json};
 
 /// Why a verb failed: what was being done, on what, why, and what to try.
@@ -29,8 +29,8 @@ impl Failure {
     }
 
     /// From an error and its causes.
-    pub(crate) fn from_error(kind: ErrorKind, error: &dyn Error) -> Self {
-        Self::new(kind, chain(error))
+    pub(crate) fn from_error(kind: ErrorKind, error: &(dyn Error + 'static)) -> Self {
+        Self::new(kind, error_chain(error))
     }
 
     /// Adds what to try, where nothing better is known yet.
@@ -99,49 +99,9 @@ pub(crate) fn code(kind: Option<ErrorKind>) -> ExitCode {
     kind.map_or(ExitCode::SUCCESS, |kind| ExitCode::from(kind.exit_code()))
 }
 
-/// An error and its causes, joined by `: `; a cause that the text before it already tells is not
-/// told twice.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        next = cause.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
-    use std::fmt;
-
     use super::*;
-
-    #[derive(Debug)]
-    struct Layer(&'static str, Option<Box<Layer>>);
-
-    impl fmt::Display for Layer {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str(self.0)
-        }
-    }
-
-    impl Error for Layer {
-        fn source(&self) -> Option<&(dyn Error + 'static)> {
-            self.1.as_deref().map(|e| e as _)
-        }
-    }
-
-    #[test]
-    fn causes_are_told_once() {
-        let io = Layer("permission denied", None);
-        let open = Layer("cannot open /v/x: permission denied", Some(Box::new(io)));
-        let verify = Layer("cannot verify 3f9c", Some(Box::new(open)));
-        assert_eq!(chain(&verify), "cannot verify 3f9c: cannot open /v/x: permission denied");
-    }
 
     #[test]
     fn json_has_the_documented_shape() {

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::Parser;
 use clap::error::ErrorKind as ClapKind;
 use nexo_memory_snapshot::error::ErrorKind;
-use nexo_memory_snapshot::request::Control;
+use nexo_memory_snapshot::ports::Control;
 
 use crate::args::{Cli, Color};
 use crate::context::Context;

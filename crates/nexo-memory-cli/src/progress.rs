@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use nexo_memory_snapshot::request::{Progress, Step};
+use nexo_memory_snapshot::ports::{Progress, Step};
 
 const BYTES: &str = "{msg:<24} {bar:28} {bytes}/{total_bytes} {bytes_per_sec}";
 const UNKNOWN: &str = "{msg:<24} {spinner}";

@@ -12,7 +12,8 @@ use nexo_memory_snapshot::config::{
     ConfiguredLayouts, DEFAULT_LOCK_TIMEOUT, DEFAULT_MAX_GIT_OBJECT_BYTES, MemorySnapshotConfig,
 };
 use nexo_memory_snapshot::id::{AgentId, Tenant};
-use nexo_memory_snapshot::ports::{MemoryLayout, PathResolver, StateLayout};
+use nexo_memory_snapshot::layout::{MemoryLayout, StateLayout};
+use nexo_memory_snapshot::ports::PathResolver;
 
 use crate::args::Global;
 use crate::exit::Failure;

@@ -1,6 +1,6 @@
 //! `config show`: what is in force, and where each value came from.
 
-use nexo_memory_snapshot::ports::{MemoryLayout, StateSource};
+use nexo_memory_snapshot::layout::{MemoryLayout, StateSource};
 use serde_json::{Value, json};
 
 use crate::context::Context;

@@ -1,8 +1,8 @@
 //! `verify`: one bundle, an agent's, or all of the tenant's, read from end to end.
 
 use nexo_memory_snapshot::error::ErrorKind;
-use nexo_memory_snapshot::local_fs::Engine;
-use nexo_memory_snapshot::meta::{ListProblem, SnapshotMeta};
+use nexo_memory_snapshot::local_fs::{Engine, ListProblem};
+use nexo_memory_snapshot::meta::SnapshotMeta;
 use nexo_memory_snapshot::report::{Damage, Inside, VerifyReport};
 use serde_json::json;
 
