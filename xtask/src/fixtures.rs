@@ -79,8 +79,24 @@ fn present(fixtures: &Path) -> Result<Files, String> {
     Ok(files)
 }
 
+/// Puts `content` between `<!-- name -->` and `<!-- /name -->` in a checked-in document.
+pub(crate) fn fill_block(document: &Path, name: &str, content: &str) -> Outcome {
+    let text = fs::read_to_string(document)
+        .map_err(|e| format!("cannot read {}: {e}", document.display()))?;
+    let filled = with_block(&text, name, content)
+        .ok_or_else(|| format!("{} has no block {name:?}", document.display()))?;
+    put(document, filled.as_bytes())
+}
+
+fn with_block(text: &str, name: &str, content: &str) -> Option<String> {
+    let (before, rest) = text.split_once(&format!("<!-- {name} -->"))?;
+    let (_, after) = rest.split_once(&format!("<!-- /{name} -->"))?;
+    Some(format!("{before}<!-- {name} -->\n{}\n<!-- /{name} -->{after}", content.trim_end()))
+}
+
+/// Writes a file below the repository, and the folders that it needs.
 #[expect(clippy::disallowed_methods, reason = "checked-in files, not an agent's memory")]
-fn put(path: &Path, content: &[u8]) -> Outcome {
+pub(crate) fn put(path: &Path, content: &[u8]) -> Outcome {
     let fail = |e| format!("cannot write {}: {e}", path.display());
     path.parent().map_or(Ok(()), fs::create_dir_all).map_err(fail)?;
     fs::write(path, content).map_err(fail)
@@ -105,6 +121,16 @@ mod tests {
         assert!(stale(&wanted, &wanted).is_empty());
         let found = stale(&wanted, &files(&[("a", "1"), ("b", "x"), ("d", "4")]));
         assert_eq!(found, ["b differs", "c is missing", "d is generated no more"]);
+    }
+
+    /// Would catch: a block that grows with each run, or eats what follows it.
+    #[test]
+    fn a_block_is_replaced_and_nothing_else() {
+        let text = "a\n<!-- x -->\nold\n<!-- /x -->\nz\n";
+        let once = with_block(text, "x", "new\n").unwrap();
+        assert_eq!(once, "a\n<!-- x -->\nnew\n<!-- /x -->\nz\n");
+        assert_eq!(with_block(&once, "x", "new\n").unwrap(), once);
+        assert_eq!(with_block(text, "y", "new"), None);
     }
 
     /// Would catch: a golden that depends on the time, the machine or a hash map's order.

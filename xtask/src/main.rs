@@ -3,9 +3,12 @@
 //! Invariant: every failure says what was being done and what to do about it, and exits non-zero.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this program speaks to people")]
 
+mod bench;
 mod ci;
 mod edges;
 mod fixtures;
+mod measure;
+mod soak;
 mod tidy;
 mod tools;
 mod wire;
@@ -15,7 +18,11 @@ use std::process::ExitCode;
 const USAGE: &str = "usage: cargo xtask <task>
 
   ci [STEP]...          the one gate: every step, or the named ones
-  fixtures [--check]    regenerate fixtures/ (or say what would change)";
+  fixtures [--check]    regenerate fixtures/ (or say what would change)
+  bench [--scale S] [--runs N] [--cuts N] [--dir D] [--docs]
+                        the standard agent, ours beside every peer that is installed; --docs puts
+                        the table into docs/performance.md
+  soak [--count N]      N cuts (10,000) in each journal mode under writers in other processes";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -24,6 +31,11 @@ fn main() -> ExitCode {
         ["ci", steps @ ..] => ci::run(steps),
         ["fixtures"] => fixtures::write(),
         ["fixtures", "--check"] => fixtures::check(),
+        ["bench", flags @ ..] => bench::run_flags(flags),
+        ["soak"] => soak::soak("10000"),
+        ["soak", "--count", count] => soak::soak(count),
+        // Of `bench`: runs one command alone and reports what it cost.
+        ["measure", report, command @ ..] => measure::child(report, command),
         ["--help" | "-h" | "help"] => {
             println!("{USAGE}");
             Ok(())

@@ -191,6 +191,16 @@ pub enum StoresError {
         /// The lock's file.
         path: PathBuf,
     },
+    /// An object that cannot be parsed, or that no restore may put into a repository.
+    #[error("git object {oid} in {} is not sound: {why}", path.display())]
+    GitObject {
+        /// The repository, or where the bundle was unpacked.
+        path: PathBuf,
+        /// The object.
+        oid: String,
+        /// What is wrong.
+        why: String,
+    },
     /// A git bundle that does not hold what it should.
     #[error("the git bundle is not sound: {why}")]
     GitBundle {
@@ -260,9 +270,10 @@ impl StoresError {
             Self::GitVanished { .. } | Self::GitUnstable { .. } | Self::GitLocked { .. } => {
                 ErrorKind::Busy
             }
-            Self::GitBundle { .. } | Self::BadPath { .. } | Self::Staged { .. } => {
-                ErrorKind::Integrity
-            }
+            Self::GitObject { .. }
+            | Self::GitBundle { .. }
+            | Self::BadPath { .. }
+            | Self::Staged { .. } => ErrorKind::Integrity,
         }
     }
 
@@ -278,6 +289,14 @@ impl StoresError {
     ) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { op, path, source }
+    }
+
+    pub(crate) fn git(
+        op: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(git2::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Git { op, path, source }
     }
 
     pub(crate) fn stopped(doing: &'static str) -> impl FnOnce(Interrupted) -> Self {

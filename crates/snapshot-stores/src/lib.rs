@@ -7,8 +7,8 @@
 mod cut;
 mod diff;
 mod error;
-mod files;
-mod git;
+pub mod files;
+pub mod git;
 mod pinned;
 mod restore;
 mod sources;

@@ -1,6 +1,5 @@
 //! A memory held still: written into a bundle at leisure.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Deref;
 use std::time::{Duration, Instant};
@@ -60,13 +59,6 @@ pub(crate) struct PinnedStore<'a> {
 pub(crate) enum PinConn<'a> {
     Owned(Connection),
     Borrowed(&'a Connection),
-}
-
-/// The repository's history as a git bundle, in an unlinked file.
-struct SpooledGit {
-    file: File,
-    size_bytes: u64,
-    bundle: GitBundle,
 }
 
 /// Tells the caller how many bytes were read.
@@ -168,24 +160,11 @@ impl<'a> Pinned<'a> {
     }
 
     /// Packs the repository into the spool: a tar entry says its size before its content.
-    fn spool_git(&self) -> Result<Option<SpooledGit>, StoresError> {
+    fn spool_git(&self) -> Result<Option<GitBundle>, StoresError> {
         let repo = self.sources.memdir.as_ref().and_then(|m| m.repo.as_ref());
         let (Some(repo), Some(pinned)) = (repo, &self.instant.git) else { return Ok(None) };
-        let spool = self.opts.spool;
-        let (name, mut file) = spool.create_temp(0o600)?;
-        let packed = git::write_bundle(
-            repo,
-            pinned,
-            &mut file,
-            self.opts.max_git_object_bytes,
-            self.opts.control,
-        );
-        let packed = packed.and_then(|bundle| {
-            Ok(SpooledGit { size_bytes: file.size()?, file: file.into_reader()?, bundle })
-        });
-        // The open file is enough; nothing of it is left behind, whatever happens.
-        spool.unlink(&name)?;
-        packed.map(Some)
+        let CaptureOptions { spool, max_git_object_bytes, control, .. } = self.opts;
+        git::write_bundle(repo, pinned, spool, max_git_object_bytes, control).map(Some)
     }
 
     fn write_stores(
@@ -231,9 +210,16 @@ impl<'a> Pinned<'a> {
         let (Some(memdir), Some(after)) = (&self.sources.memdir, &self.listed_after) else {
             return Ok(());
         };
-        let Memdir { dir, listing, .. } = memdir;
-        let files =
-            files::write_files(dir, listing, after, sink, self.opts.spool, self.opts.control)?;
+        let Memdir { dir, options, listing, .. } = memdir;
+        let files = files::write_files(
+            dir,
+            options,
+            listing,
+            after,
+            sink,
+            self.opts.spool,
+            self.opts.control,
+        )?;
         captured.artifacts.extend(files.artifacts);
         captured.capture.not_carried.extend(files.not_carried);
         captured.capture.unstable.extend(files.unstable);
@@ -329,22 +315,22 @@ impl Read for Metered<'_> {
 }
 
 fn write_git(
-    mut git: SpooledGit,
+    bundle: GitBundle,
     sink: &mut dyn ArtifactSink,
     captured: &mut Captured,
 ) -> Result<(), StoresError> {
-    if git.bundle.written {
+    if let Some((mut file, size_bytes)) = bundle.file {
         let spec = FileSpec {
             path: BundlePath::parse(path_in_bundle::GIT_BUNDLE)?,
             kind: ArtifactKind::GitBundle,
-            size_bytes: git.size_bytes,
+            size_bytes,
             mode: None,
             mtime_ns: None,
         };
-        captured.artifacts.push(sink.put_file(spec, &mut git.file)?);
+        captured.artifacts.push(sink.put_file(spec, &mut file)?);
     }
-    captured.capture.not_carried.extend(git.bundle.not_carried);
-    captured.git = Some(git.bundle.info);
+    captured.capture.not_carried.extend(bundle.not_carried);
+    captured.git = Some(bundle.info);
     Ok(())
 }
 

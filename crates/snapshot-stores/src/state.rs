@@ -96,7 +96,7 @@ pub(crate) fn read_row(
     }
     let sql = format!("SELECT * FROM {} ORDER BY {} DESC LIMIT 1", quote(table), quote(order_by));
     let mut statement = conn.prepare(&sql).map_err(fail())?;
-    let columns: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let mut rows = statement.query([]).map_err(fail())?;
     let Some(row) = rows.next().map_err(fail())? else { return Ok(None) };
     let mut object = Map::new();

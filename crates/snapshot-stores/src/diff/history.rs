@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use git2::{Oid, Repository};
+use git2::{Odb, Oid, Repository};
 use snapshot_core::{GitInfo, GitSummary};
 
 use crate::error::StoresError;
@@ -14,14 +14,15 @@ pub(crate) fn compare(
     (new_path, new): (&Path, &GitInfo),
 ) -> Result<(GitSummary, Option<String>), StoresError> {
     let fail = |op| move |source| StoresError::Git { op, path: new_path.to_owned(), source };
-    let repo = Repository::open_bare(new_path).map_err(fail("open"))?;
-    let objects = old_path.join("objects");
-    let objects = objects
-        .to_str()
-        .ok_or_else(|| StoresError::refused(old_path, "the vault's path is not UTF-8"))?;
-    repo.odb()
-        .and_then(|odb| odb.add_disk_alternate(objects))
-        .map_err(fail("join the histories"))?;
+    let odb = Odb::new().map_err(fail("join the histories of"))?;
+    for path in [old_path, new_path] {
+        let objects = path.join("objects");
+        let objects = objects
+            .to_str()
+            .ok_or_else(|| StoresError::refused(path, "the vault's path is not UTF-8"))?;
+        odb.add_disk_alternate(objects).map_err(fail("join the histories of"))?;
+    }
+    let repo = Repository::from_odb(odb).map_err(fail("open"))?;
     let oid =
         |info: &GitInfo| info.head_oid.as_ref().map(|oid| Oid::from_str(oid.as_str())).transpose();
     let (old, new) = (oid(old).map_err(fail("read"))?, oid(new).map_err(fail("read"))?);

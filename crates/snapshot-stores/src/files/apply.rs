@@ -1,129 +1,205 @@
-//! Putting memory files back.
-use super::walk::ListOptions;
+//! Moving staged content into place: idempotent, so that a recovery can repeat it from any point.
+
+use snapshot_core::{BundlePath, Control, RowCounts, SnapshotId};
+use snapshot_fs::{Dir, FileType, FsError, Meta, TEMP_PREFIX};
+
+use super::stage::{live_stat, owner_of, staged_name, staging_name};
+use super::state::{FileFingerprint, FileKind, FileTarget, hash};
+use super::walk::locate;
 use crate::StoresError;
-use serde::{Deserialize, Serialize};
-use snapshot_core::{
-    ArtifactSource, Control, FilePlan, Manifest, RowCounts, Sha256Digest, SnapshotId,
-};
-use snapshot_fs::Dir;
-use std::collections::{BTreeMap, BTreeSet};
-/// The live memory files.
-#[derive(Debug, Clone, Default)]
-pub struct FilesState {
-    /// By raw path.
-    pub entries: BTreeMap<Vec<u8>, FileFingerprint>,
-    /// Raw paths that a restore leaves alone.
-    pub kept: BTreeSet<Vec<u8>>,
-}
-/// What an entry is, as far as a restore compares it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileFingerprint {
-    /// Type and content.
-    pub kind: FileKind,
-    /// Permission bits.
-    pub mode: Option<u32>,
-    /// Modification time, nanoseconds.
-    pub mtime_ns: Option<i64>,
-}
-/// Type and content.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum FileKind {
-    /// A regular file.
-    File {
-        /// Digest of its content.
-        sha256: Sha256Digest,
-        /// Bytes.
-        size: u64,
-    },
-    /// A folder.
-    Dir,
-    /// A link.
-    Symlink {
-        /// Raw target.
-        target: Vec<u8>,
-    },
-}
-/// One entry that a restore sees to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileTarget {
-    /// Raw path in the memdir.
-    pub path: Vec<u8>,
-    /// Before.
-    pub before: Option<FileFingerprint>,
-    /// After.
-    pub after: Option<FileFingerprint>,
-}
-/// A plan.
-#[derive(Debug, Clone, Default)]
-pub struct FilesPlan {
-    /// For people.
-    pub plan: FilePlan,
-    /// For the journal: every entry, changed or not.
-    pub targets: Vec<FileTarget>,
-    /// Bytes that staging needs.
-    pub needed_bytes: u64,
-    /// Worth knowing.
-    pub notes: Vec<String>,
-}
-/// What apply did.
-#[derive(Debug, Clone, Default)]
+
+/// Mode of a folder while it is filled, and where the bundle does not say one.
+const FOLDER_MODE: u32 = 0o700;
+
+/// What [`apply`] did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FilesApplied {
-    /// Counted.
+    /// Entries added, changed and removed by the whole restore, first try included.
     pub counts: RowCounts,
-    /// Worth knowing.
+    /// What is worth knowing.
     pub notes: Vec<String>,
 }
-/// How far an interrupted restore got.
-#[derive(Debug, Clone, Default)]
-pub struct FilesProgress {
-    /// Entries still as before.
-    pub before: u64,
-    /// Entries already as after.
-    pub after: u64,
-    /// Neither: somebody worked on them since.
-    pub other: Vec<String>,
-}
-/// Reads and hashes the live files.
-pub fn live_state(
-    memdir: &Dir,
-    options: &ListOptions,
-    control: &Control,
-) -> Result<FilesState, StoresError> {
-    let _ = (memdir, options, control);
-    todo!()
-}
-/// What a restore of `manifest` changes.
-pub fn plan(live: &FilesState, manifest: &Manifest) -> Result<FilesPlan, StoresError> {
-    let _ = (live, manifest);
-    todo!()
-}
-/// Writes the new content beside the live files, in `.nexo-tmp-<id>/`.
-pub fn stage(
-    memdir: &Dir,
-    source: &dyn ArtifactSource,
-    targets: &[FileTarget],
-    id: SnapshotId,
-    control: &Control,
-) -> Result<(), StoresError> {
-    let _ = (memdir, source, targets, id, control);
-    todo!()
-}
-/// Moves staged content into place; may be repeated after a crash.
+
+/// Brings the memory files to what `targets` say, from the content that [`super::stage`] put beside
+/// them: removes, makes folders, renames files and links into place, then sets the folders' modes
+/// and times, and makes it durable. Removes the staging folder at the end.
+///
+/// # Errors
+/// [`StoresError::Staged`] where staged content is missing that is not in place either, and what the
+/// file system refuses; the call can then be repeated.
 pub fn apply(
     memdir: &Dir,
     targets: &[FileTarget],
     id: SnapshotId,
 ) -> Result<FilesApplied, StoresError> {
-    let _ = (memdir, targets, id);
-    todo!()
+    let staging = match memdir.sub(staging_name(id)) {
+        Err(e) if e.is_not_found() => None,
+        opened => Some(opened?),
+    };
+    let mut apply = Apply { memdir, staging, notes: Vec::new() };
+    // Deepest first: a folder is empty before its turn comes.
+    for target in targets.iter().rev() {
+        apply.make_room(target)?;
+    }
+    for (index, target) in targets.iter().enumerate() {
+        apply.place(index, target)?;
+    }
+    for target in targets.iter().rev() {
+        apply.finish_folder(target)?;
+    }
+    // Names, modes and times of files and folders alike, with one wait for the disk.
+    memdir.sync_fs()?;
+    memdir.remove_tree(staging_name(id))?;
+    memdir.sync()?;
+    Ok(FilesApplied { counts: count(targets), notes: apply.notes })
 }
-/// How far an interrupted restore got.
-pub fn progress(live: &FilesState, targets: &[FileTarget]) -> FilesProgress {
-    let _ = (live, targets);
-    todo!()
-}
-/// Removes every `.nexo-tmp-*` at the memdir's root.
+
+/// Removes what interrupted restores left at the memdir's root; gives how many things. Only for the
+/// holder of the agent's lock, and only while no journal needs them.
+///
+/// # Errors
+/// If something cannot be removed.
 pub fn sweep(memdir: &Dir) -> Result<u64, StoresError> {
-    let _ = memdir;
-    todo!()
+    let mut removed = 0;
+    for entry in memdir.entries()? {
+        if entry.name.as_encoded_bytes().starts_with(TEMP_PREFIX.as_bytes()) {
+            memdir.remove_tree(&entry.name)?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+struct Apply<'a> {
+    memdir: &'a Dir,
+    staging: Option<Dir>,
+    notes: Vec<String>,
+}
+
+impl Apply<'_> {
+    /// Removes what is not to be, or is of another type than it is to be.
+    fn make_room(&mut self, target: &FileTarget) -> Result<(), StoresError> {
+        let Some(stat) = live_stat(self.memdir, &target.path)? else { return Ok(()) };
+        let stays = target.after.as_ref().is_some_and(|a| a.kind.is_type(stat.file_type));
+        if stays {
+            return Ok(());
+        }
+        let (dir, name) = locate(self.memdir, &target.path)?;
+        if stat.file_type != FileType::Dir {
+            dir.unlink(&name)?;
+        } else if let Err(e) = dir.remove_dir(&name) {
+            if !is_not_empty(&e) || target.after.is_some() {
+                return Err(e.into());
+            }
+            self.notes.push(format!("{} stays: something new lies in it", target.path));
+            return Ok(());
+        }
+        Ok(())
+    }
+
+    fn place(&mut self, index: usize, target: &FileTarget) -> Result<(), StoresError> {
+        let Some(after) = &target.after else { return Ok(()) };
+        match after.kind {
+            FileKind::Dir => self.make_folder(target),
+            _ if target.is_written() => self.move_in(index, &target.path, after),
+            _ => self.set_meta(&target.path, after),
+        }
+    }
+
+    fn make_folder(&mut self, target: &FileTarget) -> Result<(), StoresError> {
+        if target.before.as_ref().is_some_and(|before| before.kind == FileKind::Dir) {
+            return Ok(());
+        }
+        let (dir, name) = locate(self.memdir, &target.path)?;
+        if dir.stat(&name)?.is_none() {
+            dir.create_dir(&name, FOLDER_MODE)?;
+        }
+        // Also where an earlier try made it, and died before this.
+        let owner = owner_of(&dir.stat_self()?);
+        if dir.stat(&name)?.is_some_and(|made| owner_of(&made) != owner) {
+            dir.set_meta(&name, Meta { owner: Some(owner), ..Meta::default() })?;
+        }
+        Ok(())
+    }
+
+    fn move_in(
+        &mut self,
+        index: usize,
+        path: &BundlePath,
+        after: &FileFingerprint,
+    ) -> Result<(), StoresError> {
+        let (dir, name) = locate(self.memdir, path)?;
+        let staged = staged_name(index);
+        let staging = match &self.staging {
+            Some(staging) if staging.stat(&staged)?.is_some() => staging,
+            // Moved by an earlier try.
+            _ => return in_place(&dir, path, after),
+        };
+        staging.rename(&staged, &dir, &name)?;
+        Ok(())
+    }
+
+    /// Sets mode and time of an entry whose content stays.
+    fn set_meta(&mut self, path: &BundlePath, after: &FileFingerprint) -> Result<(), StoresError> {
+        let (dir, name) = locate(self.memdir, path)?;
+        let Some(now) = dir.stat(&name)? else {
+            let why = "the live file that was to stay is gone";
+            return Err(StoresError::Staged { path: path.to_string(), why });
+        };
+        let meta = Meta {
+            owner: None,
+            mode: after.mode.filter(|&mode| mode != now.mode),
+            mtime_ns: after.mtime_ns.filter(|&mtime| mtime != now.mtime_ns),
+        };
+        if meta != Meta::default() {
+            dir.set_meta(&name, meta)?;
+        }
+        Ok(())
+    }
+
+    fn finish_folder(&mut self, target: &FileTarget) -> Result<(), StoresError> {
+        match &target.after {
+            Some(after) if after.kind == FileKind::Dir => self.set_meta(&target.path, after),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Checks that a file or link without staged content is what it is to be.
+fn in_place(dir: &Dir, path: &BundlePath, after: &FileFingerprint) -> Result<(), StoresError> {
+    let name = path.as_path().file_name().unwrap_or_default();
+    let found = match dir.stat(name)?.map(|stat| stat.file_type) {
+        Some(FileType::Symlink) => {
+            use std::os::unix::ffi::OsStringExt as _;
+            Some(FileKind::Symlink { target: dir.read_link(name)?.into_vec() })
+        }
+        Some(FileType::File) => {
+            Some(hash(&dir.open_file(name)?, &dir.path().join(name), &Control::default())?)
+        }
+        _ => None,
+    };
+    if found.as_ref() == Some(&after.kind) {
+        return Ok(());
+    }
+    let why = "it is gone, and the live file is another";
+    Err(StoresError::Staged { path: path.to_string(), why })
+}
+
+fn count(targets: &[FileTarget]) -> RowCounts {
+    let mut counts = RowCounts::default();
+    for target in targets {
+        match (&target.before, &target.after) {
+            (None, Some(_)) => counts.added += 1,
+            (Some(_), None) => counts.removed += 1,
+            (Some(before), Some(after)) if before.kind != after.kind => counts.changed += 1,
+            _ => {}
+        }
+    }
+    counts
+}
+
+fn is_not_empty(e: &FsError) -> bool {
+    matches!(e, FsError::Io { source, .. }
+        if matches!(source.kind(), std::io::ErrorKind::DirectoryNotEmpty
+            | std::io::ErrorKind::AlreadyExists))
 }

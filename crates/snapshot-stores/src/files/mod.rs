@@ -1,16 +1,22 @@
 //! Memory files: every working file of the memdir, tracked by git or not.
 //!
 //! Capture: [`list`] before the gates close, [`list`] again right after they open, then
-//! [`write_files`] with both. Restore: [`live_state`], [`plan`], [`stage`], [`apply`]; recovery asks
-//! [`progress`]. Extended attributes and ACLs are not carried.
+//! [`write_files`] with both. Restore: [`live_state`], [`plan()`], [`stage()`], [`apply()`]; a recovery
+//! asks [`progress`]. Extended attributes, ACLs and owners are not carried; a hard link becomes a
+//! file of its own.
 
 mod apply;
 mod capture;
+mod plan;
+mod stage;
+mod state;
 mod walk;
 
-pub use apply::{
-    FileFingerprint, FileKind, FileTarget, FilesApplied, FilesPlan, FilesProgress, FilesState,
-    apply, live_state, plan, progress, stage, sweep,
-};
+pub use apply::{FilesApplied, apply, sweep};
 pub use capture::{FilesCaptured, write_files};
+pub use plan::{FilesPlan, plan};
+pub use stage::stage;
+pub use state::{
+    FileFingerprint, FileKind, FileTarget, FilesProgress, FilesState, live_state, progress,
+};
 pub use walk::{AutoStore, EntryKind, ListOptions, ListedEntry, Listing, list};

@@ -73,7 +73,7 @@ pub fn restore(
         .and_then(|mut staged| run(source, layout, opts, &mut staged, keep, before_commit));
     if done.is_err() && work.read()?.is_none() {
         work.clear_staging()?;
-        sweep_memdir(opts.capture.fs, layout.memdir.as_deref())?;
+        give_up_memdir(opts, layout.memdir.as_deref())?;
     }
     done
 }
@@ -132,6 +132,7 @@ fn run(
                 capture.control.check().map_err(StoresError::stopped("about to commit"))?;
                 before_commit()?;
                 capture.control.advance(Step::Commit, 0, 0);
+                lock_git(&journal_after, opts)?;
                 opts.work.sync_fs()?;
                 work.write(&journal_after)?;
                 create_missing(capture.fs, &targets, &staged.staging).map_err(unfinished)
@@ -248,13 +249,13 @@ pub(crate) fn finish(
     };
     if let Some(memdir) = &journal.memdir {
         let memdir = fs.open_dir(memdir)?;
+        let files = files::apply(&memdir, &journal.files, journal.restore_id)?;
+        applied.files = files.counts;
+        applied.notes.extend(files.notes);
         if let Some(targets) = &journal.git {
             git::apply(&memdir, &staged_git(staging)?, targets, journal.restore_id, &steady)?;
             applied.head.clone_from(&targets.after.head_oid);
         }
-        let files = files::apply(&memdir, &journal.files, journal.restore_id)?;
-        applied.files = files.counts;
-        applied.notes.extend(files.notes);
         files::sweep(&memdir)?;
     }
     for target in &journal.state {
@@ -349,10 +350,24 @@ fn restage(
     Ok(())
 }
 
-fn sweep_memdir(fs: &DurableFs, memdir: Option<&Path>) -> Result<(), StoresError> {
+/// git's own lock, so that no git command changes index or files while we do.
+fn lock_git(journal: &Journal, opts: &RestoreOptions<'_>) -> Result<(), StoresError> {
+    match (&journal.memdir, &journal.git) {
+        (Some(memdir), Some(_)) => {
+            git::lock(&opts.capture.fs.open_dir(memdir)?, journal.restore_id)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What a restore that changed nothing laid into the memdir goes.
+fn give_up_memdir(opts: &RestoreOptions<'_>, memdir: Option<&Path>) -> Result<(), StoresError> {
     let Some(memdir) = memdir else { return Ok(()) };
-    match fs.open_dir(memdir) {
-        Ok(dir) => files::sweep(&dir).map(|_| ()),
+    match opts.capture.fs.open_dir(memdir) {
+        Ok(dir) => {
+            files::sweep(&dir)?;
+            git::unlock(&dir, opts.restore_id)
+        }
         Err(e) if e.is_not_found() => Ok(()),
         Err(e) => Err(e.into()),
     }

@@ -53,12 +53,15 @@ pub(crate) enum ReadBack {
     Overtaken,
 }
 
+/// What runs under the hold: gives a value, and the indexes of the targets that it committed.
+type Body<'b, T> = &'b mut dyn FnMut(&mut Held<'_>) -> Result<(T, Vec<usize>), StoresError>;
+
 /// Takes the write locks of all `targets` that exist, or none, and runs `body` under them; then
 /// reads back what `body` says it committed (indexes into `targets`).
 pub(crate) fn hold_once<T>(
     targets: &[StoreTarget],
     staging: &Dir,
-    body: &mut dyn FnMut(&mut Held<'_>) -> Result<(T, Vec<usize>), StoresError>,
+    body: Body<'_, T>,
 ) -> Result<(T, Vec<(usize, ReadBack)>), Attempt> {
     let (mut wal, mut rollback) = open_targets(targets, staging).map_err(attempt)?;
     for target in &rollback {

@@ -136,7 +136,9 @@ pub fn recover(
     match outcome {
         Some(Recovered::Abandoned { from, pre_recovery }) => {
             if let Some(memdir) = &journal.memdir {
-                files::sweep(&capture.fs.open_dir(memdir)?)?;
+                let memdir = capture.fs.open_dir(memdir)?;
+                files::sweep(&memdir)?;
+                git::unlock(&memdir, journal.restore_id)?;
             }
             work.drop_journal()?;
             Ok(Recovered::Abandoned { from, pre_recovery })

@@ -1,0 +1,57 @@
+//! What changed: two snapshots, or one and the live memory.
+
+use snapshot_bundle::{Bundle, BundleWriter, VerifiedBundle, WriteOptions};
+use snapshot_core::{
+    Control, CreatedBy, DiffRequest, DiffSide, RestoreRequest, SnapshotDiff, SnapshotId, SnapshotRef,
+};
+use snapshot_stores::cut;
+use snapshot_vault::AgentLock;
+
+use super::seal::{About, manifest};
+use super::{Engine, LOCK_TIMEOUT};
+use crate::error::SnapshotError;
+
+/// zstd level of the bundle that stands for the live memory and is gone again in a moment.
+const LIVE_LEVEL: i32 = 1;
+
+impl Engine {
+    /// Counts what changed from `a` to `b`.
+    ///
+    /// # Errors
+    /// If a side cannot be found, verified or captured.
+    pub fn diff(&self, req: &DiffRequest, ctl: &Control) -> Result<SnapshotDiff, SnapshotError> {
+        let agent = self.parts.vault.agent(&req.tenant, &req.agent_id);
+        let lock = agent.lock(ctl.wait_until(LOCK_TIMEOUT), ctl)?;
+        let scratch = lock.staging()?;
+        let side = |side: &DiffSide| match side {
+            DiffSide::Snapshot(r) => self.verified(req, r, ctl),
+            DiffSide::Live => self.live_bundle(&lock, req, ctl),
+        };
+        let (a, b) = (side(&req.a)?, side(&req.b)?);
+        let max = self.parts.max_git_object_bytes;
+        Ok(snapshot_stores::diff(&a, &b, scratch.dir(), max, ctl)?)
+    }
+
+    fn verified(&self, req: &DiffRequest, r: &SnapshotRef, ctl: &Control) -> Result<VerifiedBundle, SnapshotError> {
+        let meta = self.resolve(&req.tenant, Some(&req.agent_id), r)?;
+        let opened = self.open(&meta, ctl)?;
+        Ok(opened.bundle.into_verified(opened.sidecar.as_ref(), self.parts.threads, ctl)?)
+    }
+
+    /// The live memory as a bundle that is never published; its open file outlives its name.
+    fn live_bundle(&self, lock: &AgentLock, req: &DiffRequest, ctl: &Control) -> Result<VerifiedBundle, SnapshotError> {
+        let layout = self.layout(&req.tenant, &req.agent_id)?;
+        let staging = lock.staging()?;
+        let as_restore = RestoreRequest::new(req.agent_id.clone(), req.tenant.clone(), SnapshotRef::Latest(0));
+        let mut pinned = cut(&layout, &self.capture_options(&as_restore, staging.dir(), ctl))?;
+        let created_at_ms = pinned.instant_ms();
+        let opts = WriteOptions { threads: self.parts.threads, level: LIVE_LEVEL, created_at_ms };
+        let mut writer = BundleWriter::new(staging.create_bundle()?, &opts, ctl.clone())?;
+        let captured = pinned.write_to(&mut writer)?;
+        let about = About { label: None, created_by: CreatedBy::from_static("diff") };
+        let (manifest, _) = manifest(lock, &about, SnapshotId::nil(), created_at_ms, captured);
+        let written = writer.finish(&manifest)?.out;
+        let path = written.path().to_owned();
+        Ok(Bundle::open(written.into_reader()?, &path)?.into_verified(None, self.parts.threads, ctl)?)
+    }
+}

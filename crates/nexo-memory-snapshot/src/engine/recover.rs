@@ -1,0 +1,140 @@
+//! Finishing restores that a crash interrupted.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use snapshot_core::{
+    AgentId, Control, ErrorKind, RestoreReport, RestoreRequest, SnapshotId, SnapshotRef, Tenant,
+};
+use snapshot_stores::{Decision, Pinned, Recovered, StoresError};
+use snapshot_vault::AgentLock;
+
+use super::restore::restore_options;
+use super::{Engine, LOCK_TIMEOUT};
+use crate::error::SnapshotError;
+
+/// What a recovery of one agent found and did.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Recovery {
+    /// The agent's tenant.
+    pub tenant: Tenant,
+    /// The agent.
+    pub agent: AgentId,
+    /// What became of it.
+    #[serde(flatten)]
+    pub outcome: RecoveryOutcome,
+}
+
+/// What became of an interrupted restore.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum RecoveryOutcome {
+    /// There was none.
+    Nothing,
+    /// It was finished.
+    RolledForward {
+        /// What the restore did in the end.
+        report: Box<RestoreReport>,
+    },
+    /// Somebody has worked since; `doctor --recover` decides.
+    Pending {
+        /// The snapshot that was being restored.
+        from: SnapshotId,
+        /// The snapshot of the present state.
+        pre_recovery: Option<SnapshotId>,
+        /// What is neither old nor new.
+        why: String,
+    },
+    /// It was forgotten; the present state stays.
+    Abandoned {
+        /// The snapshot that was being restored.
+        from: SnapshotId,
+        /// The snapshot of the present state.
+        pre_recovery: Option<SnapshotId>,
+    },
+}
+
+impl Engine {
+    /// Finishes this agent's interrupted restore, where there is one; `decision` settles one that is
+    /// pending because somebody has worked since.
+    ///
+    /// # Errors
+    /// `Concurrent` and `Busy` past the default timeout; whatever keeps the restore from being
+    /// finished. Its journal stays then.
+    pub fn recover(
+        &self,
+        tenant: &Tenant,
+        agent: &AgentId,
+        decision: Option<Decision>,
+        ctl: &Control,
+    ) -> Result<Recovery, SnapshotError> {
+        let lock = self.parts.vault.agent(tenant, agent).lock(ctl.wait_until(LOCK_TIMEOUT), ctl)?;
+        let outcome = self.recover_locked(&lock, decision, LOCK_TIMEOUT, ctl)?;
+        Ok(Recovery { tenant: tenant.clone(), agent: agent.clone(), outcome })
+    }
+
+    /// A runtime's first line at boot: finishes every interrupted restore that can be finished
+    /// without asking. Agents with nothing to recover are left out.
+    ///
+    /// # Errors
+    /// The first failure; agents before it are done.
+    pub fn recover_all(&self, ctl: &Control) -> Result<Vec<Recovery>, SnapshotError> {
+        let mut recoveries = Vec::new();
+        for (tenant, agent) in self.parts.vault.agents()? {
+            let recovery = self.recover(&tenant, &agent, None, ctl)?;
+            if recovery.outcome != RecoveryOutcome::Nothing {
+                recoveries.push(recovery);
+            }
+        }
+        Ok(recoveries)
+    }
+
+    /// Before anything else under the agent's lock: an interrupted restore is finished, or refused
+    /// to be worked over.
+    pub(super) fn recover_first(&self, lock: &AgentLock, timeout: Duration, ctl: &Control) -> Result<(), SnapshotError> {
+        match self.recover_locked(lock, None, timeout, ctl)? {
+            RecoveryOutcome::Pending { from, why, .. } => {
+                Err(StoresError::RecoveryPending { from: from.to_string(), why }.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn recover_locked(
+        &self,
+        lock: &AgentLock,
+        decision: Option<Decision>,
+        timeout: Duration,
+        ctl: &Control,
+    ) -> Result<RecoveryOutcome, SnapshotError> {
+        let (tenant, agent) = (lock.agent().tenant(), lock.agent().agent());
+        let work = lock.restore_dir()?;
+        if snapshot_stores::pending(&work)?.is_none() && decision.is_none() {
+            return Ok(RecoveryOutcome::Nothing);
+        }
+        let spool = lock.staging()?;
+        let mut req = RestoreRequest::new(agent.clone(), tenant.clone(), SnapshotRef::Latest(0));
+        req.timeout = timeout;
+        let capture = self.capture_options(&req, spool.dir(), ctl);
+        let opts = restore_options(&req, capture, &work, self.parts.ids.next_id(), &[]);
+        let mut keep = |pinned: &mut Pinned<'_>| {
+            self.keep_held(lock, pinned, "auto-pre-recovery", SnapshotId::nil(), ctl)
+        };
+        Ok(match snapshot_stores::recover(&opts, decision, &mut keep)? {
+            Recovered::Nothing => RecoveryOutcome::Nothing,
+            Recovered::RolledForward { from, applied } => {
+                RecoveryOutcome::RolledForward { report: Box::new(self.report(&req, from, *applied)) }
+            }
+            Recovered::Pending { from, pre_recovery, why } => RecoveryOutcome::Pending { from, pre_recovery, why },
+            Recovered::Abandoned { from, pre_recovery } => RecoveryOutcome::Abandoned { from, pre_recovery },
+        })
+    }
+}
+
+impl Recovery {
+    /// The kind of error that this outcome is for those who wanted to go on.
+    #[must_use]
+    pub fn error_kind(&self) -> Option<ErrorKind> {
+        matches!(self.outcome, RecoveryOutcome::Pending { .. }).then_some(ErrorKind::RecoveryPending)
+    }
+}

@@ -1,0 +1,267 @@
+//! Restoring: a plan first, then its execution under the agent's lock.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::{Serialize, Serializer};
+use snapshot_bundle::VerifiedBundle;
+use snapshot_core::{
+    ArtifactSource, Control, CreatedBy, ErrorKind, Manifest, MemoryLayout, PathResolver, PortError,
+    RestorePlan, RestoreReport, RestoreRequest, RestoreTarget, RowCounts, SnapshotId, StateLayout,
+};
+use snapshot_fs::{Dir, FileType};
+use snapshot_stores::{Applied, CaptureOptions, OtherAgent, Pinned, RestoreOptions};
+use snapshot_vault::AgentLock;
+
+use super::Engine;
+use super::quiesce::Paused;
+use super::seal::About;
+use crate::error::SnapshotError;
+
+/// A restore that was planned and not yet done. Its bundle is verified and open.
+///
+/// Displays and serialises as its plan.
+pub struct PlannedRestore {
+    engine: Engine,
+    req: RestoreRequest,
+    bundle: VerifiedBundle,
+    layout: MemoryLayout,
+    plan: RestorePlan,
+}
+
+impl Engine {
+    /// Verifies the whole bundle and says what restoring it would do. Changes nothing.
+    ///
+    /// # Errors
+    /// Every refusal that the restore itself would make: another agent's bundle, damage, a shared
+    /// store, too little space, an owner that we cannot give files to.
+    pub fn plan_restore(&self, req: &RestoreRequest, ctl: &Control) -> Result<PlannedRestore, SnapshotError> {
+        let meta = self.resolve(&req.tenant, Some(&req.agent_id), &req.from)?;
+        let opened = self.open(&meta, ctl)?;
+        let bundle = opened.bundle.into_verified(opened.sidecar.as_ref(), self.parts.threads, ctl)?;
+        let layout = match &req.target {
+            RestoreTarget::Live => self.layout(&req.tenant, &req.agent_id)?,
+            RestoreTarget::Dir(dir) => {
+                self.check_empty(dir)?;
+                dir_layout(dir, bundle.manifest())
+            }
+        };
+        let others = self.other_agents(req);
+        let near = nearest_dir(self.root());
+        let work = self.parts.fs.open_dir(near)?;
+        let capture = self.capture_options(req, &work, ctl);
+        let opts = restore_options(req, capture, &work, self.parts.ids.next_id(), &others);
+        let mut plan = snapshot_stores::plan(bundle.manifest(), &layout, &opts)?;
+        plan.auto_pre_snapshot = req.auto_pre_snapshot && req.target == RestoreTarget::Live;
+        Ok(PlannedRestore { engine: self.clone(), req: req.clone(), bundle, layout, plan })
+    }
+
+    pub(super) fn capture_options<'a>(&'a self, req: &'a RestoreRequest, spool: &'a Dir, ctl: &'a Control) -> CaptureOptions<'a> {
+        CaptureOptions {
+            agent: &req.agent_id,
+            fs: &self.parts.fs,
+            spool,
+            clock: self.parts.clock.as_ref(),
+            // A restore into a folder has nothing to do with the host's state.
+            state: self.parts.state.as_deref().filter(|_| req.target == RestoreTarget::Live),
+            timeout: req.timeout,
+            control: ctl,
+            max_git_object_bytes: self.parts.max_git_object_bytes,
+            // Writers wait while the present state is kept; its digest decides anyway.
+            check_integrity: false,
+        }
+    }
+
+    /// Seals what is held during a restore or a recovery.
+    pub(super) fn keep_held(
+        &self,
+        lock: &AgentLock,
+        pinned: &mut Pinned<'_>,
+        created_by: &'static str,
+        of: SnapshotId,
+        ctl: &Control,
+    ) -> Result<Option<SnapshotId>, PortError> {
+        let label = format!("{created_by} {}", of.short());
+        let about = About { label: Some(label), created_by: CreatedBy::from_static(created_by) };
+        let kept = self.seal(lock, pinned, &about, ctl);
+        let fail = |e: SnapshotError| PortError::new(e.kind(), "cannot keep the present state as a snapshot", e);
+        kept.map(|meta| Some(meta.id)).map_err(fail)
+    }
+
+    fn other_agents(&self, req: &RestoreRequest) -> Vec<OtherAgent> {
+        let layouts: &dyn PathResolver = self.parts.layouts.as_ref();
+        let known = layouts.agents().into_iter();
+        known
+            .filter(|(tenant, agent)| (tenant, agent) != (&req.tenant, &req.agent_id))
+            .filter_map(|(tenant, agent)| layouts.layout(&tenant, &agent).map(|layout| (agent, layout)))
+            .collect()
+    }
+
+    fn check_empty(&self, path: &Path) -> Result<(), SnapshotError> {
+        match self.parts.fs.open_dir(path) {
+            Ok(dir) if dir.entries()?.is_empty() => Ok(()),
+            Ok(_) => Err(SnapshotError::Exists { path: path.to_owned() }),
+            Err(e) if e.is_not_found() => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+}
+
+impl PlannedRestore {
+    /// The plan.
+    #[must_use]
+    pub fn plan(&self) -> &RestorePlan {
+        &self.plan
+    }
+
+    /// Carries it out. Where the live memory moved on since the plan, what is done is what the
+    /// bundle holds, and what was there is in the pre-restore snapshot.
+    ///
+    /// # Errors
+    /// `RecoveryPending` where an earlier restore was interrupted and must be decided first;
+    /// `Concurrent` and `Busy` past the timeout, nothing changed; every refusal of the plan.
+    pub fn apply(self, ctl: &Control) -> Result<RestoreReport, SnapshotError> {
+        let Self { engine, req, bundle, layout, .. } = self;
+        let agent = engine.parts.vault.agent(&req.tenant, &req.agent_id);
+        let until = ctl.wait_until(req.timeout);
+        let lock = agent.lock(until, ctl)?;
+        // What the dead left is no reason to refuse the living; doctor names what stays.
+        let _ = lock.sweep();
+        match &req.target {
+            RestoreTarget::Live => {
+                engine.recover_first(&lock, req.timeout, ctl)?;
+                engine.restore_live(&lock, &req, &bundle, &layout, until, ctl)
+            }
+            RestoreTarget::Dir(dir) => engine.restore_to_dir(&lock, &req, &bundle, &layout, dir, ctl),
+        }
+    }
+}
+
+impl Engine {
+    fn restore_live(
+        &self,
+        lock: &AgentLock,
+        req: &RestoreRequest,
+        bundle: &VerifiedBundle,
+        layout: &MemoryLayout,
+        until: Instant,
+        ctl: &Control,
+    ) -> Result<RestoreReport, SnapshotError> {
+        let targets: Vec<PathBuf> = layout.paths().into_iter().map(Path::to_owned).collect();
+        let _targets = self.parts.vault.lock_targets(&targets, until, ctl)?;
+        let (spool, work) = (lock.staging()?, lock.restore_dir()?);
+        let others = self.other_agents(req);
+        let capture = self.capture_options(req, spool.dir(), ctl);
+        let opts = restore_options(req, capture, &work, self.parts.ids.next_id(), &others);
+        let from = bundle.manifest().snapshot_id;
+        let mut keep = |pinned: &mut Pinned<'_>| match req.auto_pre_snapshot {
+            true => self.keep_held(lock, pinned, "auto-pre-restore", from, ctl),
+            false => Ok(None),
+        };
+        let mut paused: Option<Paused<'_>> = None;
+        let mut pause = || {
+            let fail = |e: SnapshotError| PortError::new(e.kind(), "cannot pause the agent", e);
+            paused = Some(self.pause(&req.agent_id).map_err(fail)?);
+            Ok(())
+        };
+        let applied = snapshot_stores::restore(bundle, layout, &opts, &mut keep, &mut pause);
+        drop(paused);
+        Ok(self.report(req, from, applied?))
+    }
+
+    /// Restores into an empty folder. Its journal lies in the staging that dies with us: there is
+    /// nothing there to recover.
+    fn restore_to_dir(
+        &self,
+        lock: &AgentLock,
+        req: &RestoreRequest,
+        bundle: &VerifiedBundle,
+        layout: &MemoryLayout,
+        dir: &Path,
+        ctl: &Control,
+    ) -> Result<RestoreReport, SnapshotError> {
+        self.check_empty(dir)?;
+        let existed = dir.is_dir();
+        let root = self.parts.fs.ensure_dir(dir, 0o700)?;
+        let (spool, work) = (lock.staging()?, lock.staging()?);
+        let capture = self.capture_options(req, spool.dir(), ctl);
+        let opts = restore_options(req, capture, work.dir(), self.parts.ids.next_id(), &[]);
+        let done = snapshot_stores::restore(bundle, layout, &opts, &mut |_| Ok(None), &mut || Ok(()));
+        if done.is_err() {
+            for entry in root.entries()? {
+                root.remove_tree(&entry.name)?;
+            }
+            if let (false, Some(parent), Some(name)) = (existed, dir.parent(), dir.file_name()) {
+                self.parts.fs.open_dir(nearest_dir(parent))?.remove_dir(name)?;
+            }
+        }
+        Ok(self.report(req, bundle.manifest().snapshot_id, done?))
+    }
+
+    pub(super) fn report(&self, req: &RestoreRequest, from: SnapshotId, applied: Applied) -> RestoreReport {
+        let live = req.target == RestoreTarget::Live;
+        RestoreReport {
+            agent_id: req.agent_id.clone(),
+            tenant: Some(req.tenant.clone()),
+            from,
+            pre_snapshot: applied.pre_snapshot,
+            git_reset_oid: applied.head,
+            sqlite_restored_dbs: applied.stores,
+            state_files_restored: applied.state,
+            workers_restarted: live && self.parts.quiesce.is_some(),
+            dry_run: false,
+            writers_held_us: live.then_some(applied.writers_held_us),
+            readers_held_us: (live && applied.readers_held_us > 0).then_some(applied.readers_held_us),
+            memory_files: Some(applied.files).filter(|counts: &RowCounts| !counts.is_zero()),
+            notes: applied.notes,
+        }
+    }
+}
+
+impl fmt::Display for PlannedRestore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.plan.fmt(f)
+    }
+}
+
+impl Serialize for PlannedRestore {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        self.plan.serialize(s)
+    }
+}
+
+impl fmt::Debug for PlannedRestore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PlannedRestore").field("plan", &self.plan).finish_non_exhaustive()
+    }
+}
+
+pub(super) fn restore_options<'a>(
+    req: &'a RestoreRequest,
+    capture: CaptureOptions<'a>,
+    work: &'a Dir,
+    restore_id: SnapshotId,
+    others: &'a [OtherAgent],
+) -> RestoreOptions<'a> {
+    RestoreOptions { capture, tenant: &req.tenant, work, restore_id, whole_store: req.whole_store, others }
+}
+
+/// Where a restore into a folder puts things: as in the bundle.
+fn dir_layout(dir: &Path, manifest: &Manifest) -> MemoryLayout {
+    let memory = manifest.git.is_some() || manifest.memory_entries().next().is_some();
+    let auto = manifest.stores().any(|(info, _)| info.store.auto_path().is_some());
+    let stores = manifest.stores().filter(|(info, _)| info.store.auto_path().is_none());
+    MemoryLayout {
+        memdir: (memory || auto).then(|| dir.join("memory_files")),
+        stores: stores.map(|(info, x)| (info.store.clone(), dir.join(x.path.as_path()))).collect(),
+        state: StateLayout::json_dir(&dir.join("state")),
+        parts_optional: true,
+    }
+}
+
+/// The folder itself, or the nearest one above it that exists.
+fn nearest_dir(path: &Path) -> &Path {
+    let found = path.ancestors().find(|p| p.is_dir());
+    found.unwrap_or(Path::new("/"))
+}

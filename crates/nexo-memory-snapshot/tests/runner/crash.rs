@@ -1,0 +1,119 @@
+//! Death at every change that a restore makes through our layer, and what recovery makes of it.
+
+use std::sync::Arc;
+
+use nexo_memory_snapshot::id::Tenant;
+use nexo_memory_snapshot::local_fs::{Decision, RecoveryOutcome};
+use nexo_memory_snapshot::ports::DurableFs;
+use nexo_memory_snapshot::request::Control;
+use snapshot_testkit::FaultHook;
+use snapshot_testkit::compare::Memory;
+
+use crate::support::{World, ana, restore};
+
+/// A world whose memory was `then` at a snapshot and is `now` another.
+struct Story {
+    world: World,
+    then: Memory,
+    now: Memory,
+    meta: nexo_memory_snapshot::meta::SnapshotMeta,
+}
+
+impl Story {
+    fn tell() -> Self {
+        let world = World::tiny();
+        let (then, meta) = (world.memory(), world.snapshot());
+        world.agent.remember("Poison", "one fact too many").unwrap();
+        let now = world.memory();
+        Self { world, then, now, meta }
+    }
+
+    /// Restores and dies at change `n`; whether it died.
+    fn die_at(&self, n: u64) -> bool {
+        let hook = Arc::new(FaultHook::dying_at(n));
+        let engine = self.world.engine_with(DurableFs::with_hook(hook.clone()));
+        let done = restore(&engine, &self.meta);
+        assert_eq!(done.is_err(), hook.fired(), "change {n}: {done:?}");
+        hook.fired()
+    }
+
+    fn is(&self, memory: &Memory) -> bool {
+        let differences = memory.differences(&self.world.memory());
+        differences.iter().all(|line| line.contains("refs/nexo/pre-restore/"))
+    }
+}
+
+/// Would catch: any order of steps in which a death leaves a mixture that the next command does not
+/// mend.
+#[test]
+fn death_at_any_change_leaves_old_or_new() {
+    let mut forward = 0;
+    let mut n = 0;
+    loop {
+        let story = Story::tell();
+        if !story.die_at(n) {
+            assert!(story.is(&story.then));
+            break;
+        }
+        let recovered = story.world.engine.recover_all(&Control::default()).unwrap();
+        for recovery in &recovered {
+            assert!(matches!(recovery.outcome, RecoveryOutcome::RolledForward { .. }), "change {n}: {recovery:?}");
+        }
+        match recovered.is_empty() {
+            true => assert!(story.is(&story.now), "change {n}: {:#?}", story.now.differences(&story.world.memory())),
+            false => assert!(story.is(&story.then), "change {n}: {:#?}", story.then.differences(&story.world.memory())),
+        }
+        forward += u64::from(!recovered.is_empty());
+        assert!(story.world.engine.recover_all(&Control::default()).unwrap().is_empty());
+        n += 1;
+    }
+    assert!(forward > 3, "{forward} of {n} deaths came after the journal");
+}
+
+/// The last change at which a restore dies with its stores committed and its files not.
+fn story_that_is_pending() -> Story {
+    let mut n = 0;
+    loop {
+        let story = Story::tell();
+        assert!(story.die_at(n), "no death came between the stores and the files");
+        let conn = story.world.agent.connect("long_term").unwrap();
+        let poisoned = !story.world.agent.recall("many").unwrap().is_empty();
+        let pending = story.world.vault().join("tenants/default/restore/ana/journal.json").exists();
+        drop(conn);
+        if pending && !poisoned {
+            return story;
+        }
+        n += 1;
+    }
+}
+
+/// Would catch: a recovery that rolls over what the agent did after the crash.
+#[test]
+fn work_after_the_crash_is_never_rolled_over_unasked() {
+    let story = story_that_is_pending();
+    let world = &story.world;
+    world.agent.connect("vector").unwrap().execute_batch("CREATE TABLE new_work(x)").unwrap();
+    let found = world.engine.recover(&Tenant::default(), &ana(), None, &Control::default()).unwrap();
+    let RecoveryOutcome::Pending { pre_recovery: Some(kept), .. } = found.outcome else { panic!("{found:?}") };
+    world.agent.connect("vector").unwrap().query_row("SELECT count(*) FROM new_work", [], |r| r.get::<_, i64>(0)).unwrap();
+    let again = world.restore(&story.meta).unwrap_err();
+    assert_eq!(again.kind(), nexo_memory_snapshot::error::ErrorKind::RecoveryPending);
+    let decided = world.engine.recover(&Tenant::default(), &ana(), Some(Decision::Forward), &Control::default()).unwrap();
+    assert!(matches!(decided.outcome, RecoveryOutcome::RolledForward { .. }), "{decided:?}");
+    assert!(story.is(&story.then));
+    let listing = world.engine.list(&Tenant::default(), Some(&ana())).unwrap();
+    assert!(listing.snapshots.iter().any(|m| m.id == kept));
+}
+
+/// Would catch: an abandoned recovery that changes something, or that comes back.
+#[test]
+fn an_abandoned_recovery_leaves_what_is_there() {
+    let story = story_that_is_pending();
+    let world = &story.world;
+    world.agent.connect("vector").unwrap().execute_batch("CREATE TABLE new_work(x)").unwrap();
+    let before = world.memory();
+    let decided = world.engine.recover(&Tenant::default(), &ana(), Some(Decision::Abandon), &Control::default()).unwrap();
+    assert!(matches!(decided.outcome, RecoveryOutcome::Abandoned { pre_recovery: Some(_), .. }), "{decided:?}");
+    world.assert_memory(&before);
+    assert!(world.engine.recover_all(&Control::default()).unwrap().is_empty());
+}

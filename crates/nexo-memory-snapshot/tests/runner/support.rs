@@ -1,0 +1,111 @@
+//! An agent, a vault and an engine in a temporary folder.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nexo_memory_snapshot::error::SnapshotError;
+use nexo_memory_snapshot::id::{AgentId, Tenant};
+use nexo_memory_snapshot::local_fs::Engine;
+use nexo_memory_snapshot::manifest::BundlePath;
+use nexo_memory_snapshot::meta::SnapshotMeta;
+use nexo_memory_snapshot::ports::{DurableFs, MemoryLayout, PathResolver};
+use nexo_memory_snapshot::report::RestoreReport;
+use nexo_memory_snapshot::request::{Control, RestoreRequest, SnapshotRef, SnapshotRequest};
+use snapshot_testkit::compare::Memory;
+use snapshot_testkit::{Agent, Seed};
+
+/// What a test has.
+pub struct World {
+    pub tmp: tempfile::TempDir,
+    pub agent: Agent,
+    pub engine: Engine,
+}
+
+/// Layouts of agents below one root each.
+pub struct Layouts(pub Vec<(AgentId, MemoryLayout)>);
+
+impl PathResolver for Layouts {
+    fn layout(&self, _: &Tenant, agent: &AgentId) -> Option<MemoryLayout> {
+        self.0.iter().find(|(id, _)| id == agent).map(|(_, layout)| layout.clone())
+    }
+
+    fn agents(&self) -> Vec<(Tenant, AgentId)> {
+        self.0.iter().map(|(id, _)| (Tenant::default(), id.clone())).collect()
+    }
+}
+
+impl World {
+    pub fn new(seed: &Seed) -> Self {
+        let tmp = tempfile::tempdir().unwrap();
+        let agent = Agent::create(tmp.path(), ana(), seed).unwrap();
+        let engine = engine(&tmp.path().join("vault"), agent.layout(), DurableFs::default());
+        Self { tmp, agent, engine }
+    }
+
+    pub fn tiny() -> Self {
+        Self::new(&Seed::tiny(7))
+    }
+
+    /// Another engine over the same vault and agent, with this file-system layer.
+    pub fn engine_with(&self, fs: DurableFs) -> Engine {
+        engine(&self.vault(), self.agent.layout(), fs)
+    }
+
+    pub fn vault(&self) -> PathBuf {
+        self.tmp.path().join("vault")
+    }
+
+    pub fn snapshot(&self) -> SnapshotMeta {
+        self.engine.snapshot(&SnapshotRequest::cli(ana(), Tenant::default()), &Control::default()).unwrap()
+    }
+
+    pub fn restore(&self, meta: &SnapshotMeta) -> Result<RestoreReport, SnapshotError> {
+        restore(&self.engine, meta)
+    }
+
+    pub fn memory(&self) -> Memory {
+        Memory::read(&self.agent.layout()).unwrap()
+    }
+
+    /// The memory differs from `expected` in nothing.
+    #[track_caller]
+    pub fn assert_memory(&self, expected: &Memory) {
+        assert_same(expected, &self.memory());
+    }
+
+    /// Writes the artifact at `path` in the bundle to `to`.
+    pub fn extract(&self, meta: &SnapshotMeta, path: &str, to: &Path) {
+        let mut file = std::fs::File::create(to).unwrap();
+        let path = BundlePath::parse(path).unwrap();
+        self.engine.read_artifact(meta, &path, &mut file, &Control::default()).unwrap();
+    }
+}
+
+pub fn ana() -> AgentId {
+    AgentId::from_static("ana")
+}
+
+pub fn engine(root: &Path, layout: MemoryLayout, fs: DurableFs) -> Engine {
+    let layouts = Arc::new(Layouts(vec![(ana(), layout)]));
+    Engine::builder().root(root.to_owned()).layouts(layouts).fs(fs).threads(2).build().unwrap()
+}
+
+pub fn restore(engine: &Engine, meta: &SnapshotMeta) -> Result<RestoreReport, SnapshotError> {
+    restore_with(engine, &RestoreRequest::new(ana(), Tenant::default(), SnapshotRef::Id(meta.id)))
+}
+
+pub fn restore_with(engine: &Engine, req: &RestoreRequest) -> Result<RestoreReport, SnapshotError> {
+    let control = Control::default();
+    engine.plan_restore(req, &control)?.apply(&control)
+}
+
+#[track_caller]
+pub fn assert_same(expected: &Memory, found: &Memory) {
+    let differences: Vec<String> = expected
+        .differences(found)
+        .into_iter()
+        // The way back that a restore leaves behind on purpose.
+        .filter(|line| !line.contains("refs/nexo/pre-restore/"))
+        .collect();
+    assert!(differences.is_empty(), "{differences:#?}");
+}

@@ -1,0 +1,228 @@
+//! New content beside the live files, complete and durable before any of them changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::io::{Read, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, AtFlags, CWD};
+use sha2::{Digest as _, Sha256};
+use snapshot_core::{
+    ArtifactSource, BundlePath, Control, Sha256Digest, SnapshotId, Step, path_in_bundle,
+};
+use snapshot_fs::{Dir, FileType, Meta, Stat, TEMP_PREFIX};
+
+use super::state::{FileFingerprint, FileKind, FileTarget};
+use super::walk::{is_gone, locate};
+use crate::StoresError;
+
+/// Bytes copied between two looks at the caller's control.
+const CHUNK_BYTES: usize = 1 << 20;
+/// Mode of a new file of which the bundle does not say one.
+const DEFAULT_MODE: u32 = 0o600;
+/// Two spellings each of names that a file system may take for one: case, and Unicode form.
+const FOLDED_PAIRS: [(&str, &str); 2] = [("case-a", "case-A"), ("form-\u{e9}", "form-e\u{301}")];
+
+/// Name of the folder in the memdir that holds the staged content of restore `id`.
+pub(super) fn staging_name(id: SnapshotId) -> String {
+    format!("{TEMP_PREFIX}{id}")
+}
+
+/// Name of the staged content of target number `index`.
+pub(super) fn staged_name(index: usize) -> String {
+    index.to_string()
+}
+
+/// Writes what `targets` need into `.nexo-tmp-<id>/` in the memdir, with the digests checked and the
+/// final owner, mode and time set, and makes it durable. Changes nothing else.
+///
+/// # Errors
+/// [`StoresError::Target`] where a folder cannot take the files: another file system, no rights, or
+/// one that takes two of the names for the same. What was staged stays for [`super::sweep`].
+pub fn stage(
+    memdir: &Dir,
+    source: &dyn ArtifactSource,
+    targets: &[FileTarget],
+    id: SnapshotId,
+    control: &Control,
+) -> Result<(), StoresError> {
+    let name = staging_name(id);
+    memdir.remove_tree(&name)?;
+    memdir.create_dir(&name, 0o700)?;
+    let staging = memdir.sub(&name)?;
+    check_folders(memdir, &staging, targets)?;
+    check_folding(&staging, targets)?;
+    let total = targets.iter().filter(|t| t.is_written()).count() as u64;
+    let mut done = 0;
+    for (index, target) in targets.iter().enumerate() {
+        let Some(after) = target.after.as_ref().filter(|_| target.is_written()) else { continue };
+        control.check().map_err(StoresError::stopped("staging the memory files"))?;
+        stage_one(memdir, &staging, source, (index, &target.path), after, control)?;
+        done += 1;
+        control.advance(Step::Stage, done, total);
+    }
+    // One sync for all: thousands of files would each wait for the disk.
+    Ok(staging.sync_fs()?)
+}
+
+fn stage_one(
+    memdir: &Dir,
+    staging: &Dir,
+    source: &dyn ArtifactSource,
+    (index, path): (usize, &BundlePath),
+    after: &FileFingerprint,
+    control: &Control,
+) -> Result<(), StoresError> {
+    let name = staged_name(index);
+    let replaced = live_stat(memdir, path)?.filter(|stat| after.kind.is_type(stat.file_type));
+    let owner = match replaced {
+        Some(stat) => (stat.uid, stat.gid),
+        None => owner_of(&existing_folder(memdir, path)?.stat_self()?),
+    };
+    let mut meta = Meta { owner: None, mode: None, mtime_ns: after.mtime_ns };
+    match &after.kind {
+        FileKind::Dir => return Ok(()),
+        FileKind::Symlink { target } => staging.symlink(OsStr::from_bytes(target), &name)?,
+        FileKind::File { sha256, size } => {
+            let mut file = staging.create_new(&name, DEFAULT_MODE)?;
+            let inside = BundlePath::parse(path_in_bundle::MEMORY_FILES)?.join(path.as_bytes())?;
+            let mut content = source.open(&inside)?;
+            copy_checked(&mut content, &mut file, (*sha256, *size), path, control)?;
+            meta.mode = after.mode.or(replaced.map(|stat| stat.mode));
+        }
+    }
+    let made = staging.stat(&name)?.map(|stat| owner_of(&stat));
+    meta.owner = (made != Some(owner)).then_some(owner);
+    Ok(staging.set_meta(&name, meta)?)
+}
+
+fn copy_checked(
+    content: &mut dyn Read,
+    file: &mut snapshot_fs::DurableFile,
+    (sha256, size): (Sha256Digest, u64),
+    path: &BundlePath,
+    control: &Control,
+) -> Result<(), StoresError> {
+    let mut hasher = Sha256::new();
+    let mut chunk = vec![0; CHUNK_BYTES.min(usize::try_from(size).unwrap_or(CHUNK_BYTES) + 1)];
+    let mut done = 0;
+    loop {
+        control.check().map_err(StoresError::stopped("staging a memory file"))?;
+        let got = match content.read(&mut chunk) {
+            Ok(0) => break,
+            Ok(got) => got,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(StoresError::io("read from the bundle", path.as_path())(e)),
+        };
+        done += got as u64;
+        if done > size {
+            break;
+        }
+        hasher.update(&chunk[..got]);
+        let at = file.path().to_owned();
+        file.write_all(&chunk[..got]).map_err(StoresError::io("write", at))?;
+    }
+    if done != size || Sha256Digest::from_bytes(hasher.finalize().into()) != sha256 {
+        let why = "its length or digest is not the manifest's";
+        return Err(StoresError::Staged { path: path.to_string(), why });
+    }
+    Ok(())
+}
+
+/// Every folder whose entries will change must lie on the staging folder's file system, for only
+/// there is a rename possible, and be writable for us.
+fn check_folders(memdir: &Dir, staging: &Dir, targets: &[FileTarget]) -> Result<(), StoresError> {
+    let device = staging.stat_self()?.dev;
+    let mut seen: BTreeSet<PathBuf> = BTreeSet::new();
+    let changes = |t: &&FileTarget| match (&t.before, &t.after) {
+        (Some(before), Some(after)) => before.kind != after.kind,
+        _ => true,
+    };
+    for target in targets.iter().filter(changes) {
+        let folder = existing_folder(memdir, &target.path)?;
+        if !seen.insert(folder.path().to_owned()) {
+            continue;
+        }
+        let refuse = |why| Err(StoresError::Target { path: folder.path().to_owned(), why });
+        if folder.stat_self()?.dev != device {
+            return refuse("it lies on another file system than the memdir");
+        }
+        let access = Access::WRITE_OK | Access::EXEC_OK;
+        if rustix::fs::accessat(CWD, folder.path(), access, AtFlags::EACCESS).is_err() {
+            return refuse("we have no right to write there");
+        }
+    }
+    Ok(())
+}
+
+/// Refuses names that the file system takes for one another, by trying them: it alone knows its
+/// rules.
+fn check_folding(staging: &Dir, targets: &[FileTarget]) -> Result<(), StoresError> {
+    let probe = "probe";
+    staging.create_dir(probe, 0o700)?;
+    let dir = staging.sub(probe)?;
+    let mut folds = false;
+    for (one, other) in FOLDED_PAIRS {
+        dir.create_new(one, DEFAULT_MODE)?;
+        folds |= dir.stat(other)?.is_some();
+    }
+    let clash = if folds { first_clash(&dir, targets)? } else { None };
+    staging.remove_tree(probe)?;
+    match clash {
+        Some(path) => {
+            let why = "its file system takes two of the bundle's names for the same";
+            Err(StoresError::Target { path: staging.path().join(path.as_path()), why })
+        }
+        None => Ok(()),
+    }
+}
+
+fn first_clash(dir: &Dir, targets: &[FileTarget]) -> Result<Option<BundlePath>, StoresError> {
+    let mut folders: BTreeMap<&Path, Vec<&BundlePath>> = BTreeMap::new();
+    for target in targets.iter().filter(|t| t.after.is_some()) {
+        let folder = target.path.as_path().parent().unwrap_or(Path::new(""));
+        folders.entry(folder).or_default().push(&target.path);
+    }
+    for (number, names) in folders.values().enumerate() {
+        let number = number.to_string();
+        dir.create_dir(&number, 0o700)?;
+        let sub = dir.sub(&number)?;
+        for path in names {
+            let name = path.as_path().file_name().unwrap_or_default();
+            if sub.stat(name)?.is_some() {
+                return Ok(Some((*path).clone()));
+            }
+            sub.create_new(name, DEFAULT_MODE)?;
+        }
+        dir.remove_tree(&number)?;
+    }
+    Ok(None)
+}
+
+/// What lies at `path` now, if anything.
+pub(super) fn live_stat(memdir: &Dir, path: &BundlePath) -> Result<Option<Stat>, StoresError> {
+    match locate(memdir, path).and_then(|(dir, name)| Ok(dir.stat(name)?)) {
+        Err(StoresError::Fs(e)) if is_gone(&e) => Ok(None),
+        done => done,
+    }
+}
+
+pub(super) fn owner_of(stat: &Stat) -> (u32, u32) {
+    (stat.uid, stat.gid)
+}
+
+/// The deepest folder on the way to `path` that is there now.
+fn existing_folder(memdir: &Dir, path: &BundlePath) -> Result<Dir, StoresError> {
+    let mut dir = memdir.clone();
+    let parents = path.as_path().parent().into_iter().flat_map(Path::components);
+    for component in parents {
+        match dir.stat(component.as_os_str())? {
+            Some(stat) if stat.file_type == FileType::Dir => {
+                dir = dir.sub(component.as_os_str())?
+            }
+            _ => break,
+        }
+    }
+    Ok(dir)
+}

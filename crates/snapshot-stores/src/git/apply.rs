@@ -1,0 +1,224 @@
+//! Putting a staged repository into place: idempotent, so that a recovery can repeat it from any
+//! point. Nothing is checked out: working files are memory files.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use git2::Index;
+use snapshot_core::{Control, SnapshotId};
+use snapshot_fs::{Dir, FileType, Meta, TEMP_PREFIX};
+
+use super::info::oid;
+use super::lock::{self, git_folder};
+use super::open::{GitRepo, open};
+use super::plan::{DEFAULT_BRANCH, GitTargets};
+use super::stage::STAGED_PACKS;
+use super::{refs, stash};
+use crate::StoresError;
+
+/// Mode of packs, which never change.
+const PACK_MODE: u32 = 0o444;
+/// Mode of git's other files.
+const FILE_MODE: u32 = 0o644;
+/// Name of the new index in the staging folder.
+const STAGED_INDEX: &str = "index";
+/// The configuration that `git init` writes.
+const CONFIG: &[u8] = b"[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n\
+                        \tlogallrefupdates = true\n";
+/// Largest index, in bytes.
+const MAX_INDEX_BYTES: u64 = 1 << 30;
+
+/// Brings the memdir's repository to what `targets` say, from the objects that [`super::stage()`]
+/// put into `staged`: objects, shallow list, refs and HEAD, stash, index. The memory files must be
+/// in place. Configuration, hooks and other reflogs stay; the old HEAD is kept as
+/// `refs/nexo/pre-restore/<id>`. Holds the index lock of restore `id`, and releases it at the end;
+/// after an error it stays, for the call can be repeated ([`super::unlock`] gives it up).
+///
+/// # Errors
+/// [`StoresError::GitLocked`] where a git process holds a lock, and what libgit2 or the file system
+/// refuse.
+pub fn apply(
+    memdir: &Dir,
+    staged: &Dir,
+    targets: &GitTargets,
+    id: SnapshotId,
+    control: &Control,
+) -> Result<(), StoresError> {
+    make_missing(memdir, targets, id)?;
+    let repo = open(memdir.path())?.ok_or_else(|| StoresError::GitUnsupported {
+        path: memdir.path().to_owned(),
+        why: "it was removed during the restore".to_owned(),
+    })?;
+    let fs = memdir.durable_fs();
+    let git = git_folder(memdir, &repo)?;
+    let common = fs.open_dir(repo.repo.commondir())?;
+    lock::take(&git, id)?;
+    sweep(&git, &common)?;
+    bring_packs(staged, &common, control)?;
+    set_shallow(&repo, &common, targets)?;
+    common.sync_fs()?;
+    fs.external("set the refs", common.path())?;
+    refs::set(&repo, targets, &id.to_string())?;
+    stash::set(&repo, &common, &targets.after)?;
+    set_index(&repo, &git, staged)?;
+    fs.external("clean up after unfinished git operations", git.path())?;
+    repo.repo.cleanup_state().map_err(repo.fail("clean up"))?;
+    give_to_owner(&git, &common)?;
+    common.sync_fs()?;
+    git.sync_fs()?;
+    lock::unlock(memdir, id)
+}
+
+/// Makes an empty repository where there is none: beside its place, then in one step.
+fn make_missing(memdir: &Dir, targets: &GitTargets, id: SnapshotId) -> Result<(), StoresError> {
+    if memdir.stat(".git")?.is_some() {
+        return Ok(());
+    }
+    let name = format!("{TEMP_PREFIX}{id}-git");
+    memdir.remove_tree(&name)?;
+    let owner = memdir.stat_self()?;
+    let mode = owner.mode & 0o777;
+    memdir.create_dir(&name, mode)?;
+    let git = memdir.sub(&name)?;
+    for (folder, parts) in [("objects", ["info", "pack"]), ("refs", ["heads", "tags"])] {
+        let folder = git.ensure_sub(folder, mode)?;
+        for part in parts {
+            folder.ensure_sub(part, mode)?;
+        }
+    }
+    let branch = targets.after.head_ref.as_deref().unwrap_or(DEFAULT_BRANCH);
+    git.write_atomic("HEAD", format!("ref: {branch}\n").as_bytes(), FILE_MODE)?;
+    git.write_atomic("config", CONFIG, FILE_MODE)?;
+    give_all(memdir, (owner.uid, owner.gid), &name)?;
+    memdir.rename(&name, memdir, ".git")?;
+    Ok(memdir.sync()?)
+}
+
+/// Temporary files of ours that an interrupted restore left where git looks.
+fn sweep(git: &Dir, common: &Dir) -> Result<(), StoresError> {
+    let folders = ["refs", "logs/refs", STAGED_PACKS].map(|path| common.sub(path));
+    let folders = folders.into_iter().filter_map(Result::ok);
+    for dir in [git.clone(), common.clone()].into_iter().chain(folders) {
+        for entry in dir.entries()? {
+            if entry.name.as_encoded_bytes().starts_with(TEMP_PREFIX.as_bytes()) {
+                dir.remove_tree(&entry.name)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Copies the staged pack into the repository, its index last: git sees a pack by its index.
+fn bring_packs(staged: &Dir, common: &Dir, control: &Control) -> Result<(), StoresError> {
+    let from = match staged.sub(STAGED_PACKS) {
+        Err(e) if e.is_not_found() => return Ok(()),
+        opened => opened?,
+    };
+    let to = common.ensure_sub("objects", 0o755)?.ensure_sub("pack", 0o755)?;
+    let mut names: Vec<_> = from.entries()?.into_iter().map(|entry| entry.name).collect();
+    names.sort_by_key(|name| name.as_encoded_bytes().ends_with(b".idx"));
+    for name in names {
+        control.check().map_err(StoresError::stopped("bringing in the git history"))?;
+        if to.stat(&name)?.is_some() {
+            continue;
+        }
+        let (temp, mut file) = to.create_temp(PACK_MODE)?;
+        let at = file.path().to_owned();
+        io::copy(&mut from.open_file(&name)?, &mut file).map_err(StoresError::io("write", at))?;
+        let owner = to.stat_self()?;
+        if to.stat(&temp)?.is_some_and(|made| (made.uid, made.gid) != (owner.uid, owner.gid)) {
+            file.set_meta(Meta { owner: Some((owner.uid, owner.gid)), ..Meta::default() })?;
+        }
+        file.sync()?;
+        to.rename(&temp, &to, &name)?;
+        to.sync()?;
+    }
+    Ok(())
+}
+
+/// The snapshot's list, and of the present one what is still cut off: the old HEAD is kept.
+fn set_shallow(repo: &GitRepo, common: &Dir, targets: &GitTargets) -> Result<(), StoresError> {
+    let now = repo.pin()?.info.shallow;
+    let mut list: BTreeSet<_> = targets.after.shallow.iter().cloned().collect();
+    let odb = repo.repo.odb().map_err(repo.fail("open the objects"))?;
+    for commit in &now {
+        let Ok(object) = odb.read(oid(commit)?) else { continue };
+        let text = String::from_utf8_lossy(object.data()).into_owned();
+        let parents = text.lines().skip(1).map_while(|line| line.strip_prefix("parent "));
+        let is_cut = parents
+            .filter_map(|parent| git2::Oid::from_str(parent).ok())
+            .any(|parent| !odb.exists(parent));
+        if is_cut {
+            list.insert(commit.clone());
+        }
+    }
+    if list.iter().eq(&now) {
+        return Ok(());
+    }
+    if list.is_empty() {
+        common.unlink("shallow")?;
+        return Ok(common.sync()?);
+    }
+    let text: String = list.iter().map(|commit| format!("{commit}\n")).collect();
+    Ok(common.write_atomic("shallow", text.as_bytes(), FILE_MODE)?)
+}
+
+/// An index that says what HEAD's tree says. It knows no file's times: git's next look fills them in.
+fn set_index(repo: &GitRepo, git: &Dir, staged: &Dir) -> Result<(), StoresError> {
+    let fail = || repo.fail("build the index");
+    staged.remove_tree(STAGED_INDEX)?;
+    let path = staged.path().join(STAGED_INDEX);
+    staged.durable_fs().external("build the index", &path)?;
+    let mut index = Index::open(&path).map_err(fail())?;
+    match repo.repo.head() {
+        Ok(head) => {
+            let tree = head.peel_to_tree().map_err(fail())?;
+            index.read_tree(&tree).map_err(fail())?;
+        }
+        Err(e) if e.code() == git2::ErrorCode::UnbornBranch => {}
+        Err(e) => return Err(fail()(e)),
+    }
+    index.write().map_err(fail())?;
+    let mode = git.stat("index")?.map_or(FILE_MODE, |stat| stat.mode);
+    Ok(git.write_atomic("index", &staged.read(STAGED_INDEX, MAX_INDEX_BYTES)?, mode)?)
+}
+
+/// What root just made in another user's repository becomes that user's.
+fn give_to_owner(git: &Dir, common: &Dir) -> Result<(), StoresError> {
+    if rustix::process::geteuid().as_raw() != 0 {
+        return Ok(());
+    }
+    for dir in [git, common] {
+        let owner = dir.stat_self()?;
+        if owner.uid == 0 {
+            continue;
+        }
+        for entry in dir.entries()? {
+            // Objects are handed over one by one as they come; there may be very many.
+            if entry.name != "objects" {
+                give_all(dir, (owner.uid, owner.gid), &entry.name)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Hands over `name`, and everything below it, as far as it is our user's.
+fn give_all(
+    dir: &Dir,
+    owner: (u32, u32),
+    name: impl AsRef<std::ffi::OsStr>,
+) -> Result<(), StoresError> {
+    let name = name.as_ref();
+    let Some(stat) = dir.stat(name)? else { return Ok(()) };
+    if stat.file_type == FileType::Dir {
+        let sub = dir.sub(name)?;
+        for entry in sub.entries()? {
+            give_all(&sub, owner, &entry.name)?;
+        }
+    }
+    if (stat.uid, stat.gid) != owner && stat.uid == rustix::process::geteuid().as_raw() {
+        dir.set_meta(name, Meta { owner: Some(owner), ..Meta::default() })?;
+    }
+    Ok(())
+}

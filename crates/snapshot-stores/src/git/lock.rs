@@ -1,0 +1,71 @@
+//! git's own lock on the index, held by a restore: as long as it is there, no git command changes
+//! the index or the working files.
+//!
+//! The lock is a symbolic link whose target names the restore: made in one step with what it says,
+//! so that a recovery knows its own lock from a git process's.
+
+use std::ffi::OsString;
+
+use snapshot_core::SnapshotId;
+use snapshot_fs::{Dir, FileType, FsError};
+
+use super::open::{GitRepo, open};
+use crate::StoresError;
+
+/// Name of the lock in the git folder.
+const LOCK: &str = "index.lock";
+
+/// Takes the index lock of the memdir's repository, if it has one, for restore `id`. Holding it
+/// already is fine. [`super::apply()`] takes and releases it too; taking it before anything is
+/// committed tells early that git is busy.
+///
+/// # Errors
+/// [`StoresError::GitLocked`] where a git process holds it, or left it behind.
+pub fn lock(memdir: &Dir, id: SnapshotId) -> Result<(), StoresError> {
+    match open(memdir.path())? {
+        Some(repo) => take(&git_folder(memdir, &repo)?, id),
+        None => Ok(()),
+    }
+}
+
+/// Releases the index lock, if restore `id` holds it.
+///
+/// # Errors
+/// If it cannot be removed.
+pub fn unlock(memdir: &Dir, id: SnapshotId) -> Result<(), StoresError> {
+    let Some(repo) = open(memdir.path())? else { return Ok(()) };
+    let git = git_folder(memdir, &repo)?;
+    if is_ours(&git, id)? {
+        git.unlink(LOCK)?;
+        git.sync()?;
+    }
+    Ok(())
+}
+
+pub(super) fn take(git: &Dir, id: SnapshotId) -> Result<(), StoresError> {
+    match git.symlink(&marker(id), LOCK) {
+        Err(FsError::Io { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {
+            match is_ours(git, id)? {
+                true => Ok(()),
+                false => Err(StoresError::GitLocked { path: git.path().join(LOCK) }),
+            }
+        }
+        taken => Ok(taken?),
+    }
+}
+
+/// The git folder through the file-system layer.
+pub(super) fn git_folder(memdir: &Dir, repo: &GitRepo) -> Result<Dir, StoresError> {
+    Ok(memdir.durable_fs().open_dir(repo.repo.path())?)
+}
+
+fn is_ours(git: &Dir, id: SnapshotId) -> Result<bool, StoresError> {
+    Ok(match git.stat(LOCK)? {
+        Some(stat) if stat.file_type == FileType::Symlink => git.read_link(LOCK)? == marker(id),
+        _ => false,
+    })
+}
+
+fn marker(id: SnapshotId) -> OsString {
+    format!("nexo-memory-restore-{id}").into()
+}
