@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use nexo_memory_snapshot::id::{AgentId, StoreName, Tenant};
-use nexo_memory_snapshot::request::SnapshotRef;
+use nexo_memory_snapshot::request::{DiffSide, SnapshotRef};
 
 const ABOUT: &str = "\
 Freeze an agent's memory at one instant, seal it into one file that anyone can check, and put it \
@@ -126,6 +126,16 @@ Examples:
   nexo-memory snapshot --agent ana --label 'before the upgrade'
   nexo-memory snapshot --agent ana --memdir ~/ana/mem --store long_term=~/ana/memory.db")]
     Snapshot(SnapshotArgs),
+    /// Put an agent's memory back to a snapshot, whole or not at all
+    #[command(help_template = VERB, before_help = "\
+Shows what it will do and asks first. The present state is kept as a snapshot, so a restore \
+can be undone. Databases are written through SQLite: programs that have them open see the \
+restored rows at once.")]
+    #[command(after_help = "\
+Examples:
+  nexo-memory restore latest --agent ana --dry-run
+  nexo-memory restore 3f9c21ab --to /tmp/look-at-it-first")]
+    Restore(RestoreArgs),
     /// List snapshots, newest first
     #[command(help_template = VERB, before_help = "\
 Reads the summaries beside the bundles, not the bundles. What cannot be read is told on \
@@ -152,6 +162,14 @@ Examples:
   nexo-memory verify latest --agent ana
   nexo-memory verify --all --json")]
     Verify(VerifyArgs),
+    /// Count what changed between two snapshots, or a snapshot and the live memory
+    #[command(help_template = VERB, before_help = "\
+Rows by store, commits, memory files and runtime state. `live` is a valid side.")]
+    #[command(after_help = "\
+Examples:
+  nexo-memory diff latest~1 latest --agent ana
+  nexo-memory diff @before-dream live --agent ana")]
+    Diff(DiffArgs),
     /// Delete one snapshot
     #[command(help_template = VERB, before_help = "\
 Asks first, and refuses the last one of an agent. What is deleted never comes back, not even \
@@ -169,6 +187,16 @@ Examples:
   nexo-memory export latest --agent ana --to /mnt/backup --whole
   nexo-memory export 3f9c21ab --to ./ana.tar.zst --whole")]
     Export(ExportArgs),
+    /// Check the vault and the agents for what needs a decision or a repair
+    #[command(help_template = VERB, before_help = "\
+Changes nothing unless told. A restore that was interrupted while someone worked on waits \
+here: `forward` finishes it, `abandon` keeps what is there now; either way the present state \
+was kept as a snapshot. Exits with 11 where something is left to do.")]
+    #[command(after_help = "\
+Examples:
+  nexo-memory doctor --fix
+  nexo-memory doctor --agent ana --recover forward")]
+    Doctor(DoctorArgs),
     /// Look at the configuration
     #[command(subcommand_required = true, arg_required_else_help = true)]
     Config(ConfigArgs),
@@ -185,6 +213,30 @@ pub(crate) struct SnapshotArgs {
     /// A name for people; `@label` finds it again
     #[arg(long)]
     pub(crate) label: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    #[command(flatten)]
+    pub(crate) snapshot: Named,
+    /// The agent, where the snapshot's name does not tell it
+    #[arg(long)]
+    pub(crate) agent: Option<AgentId>,
+    /// Show the plan and stop
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Restore into this empty folder instead, to look at first
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: Option<PathBuf>,
+    /// Do not keep the present state as a snapshot first
+    #[arg(long)]
+    pub(crate) no_auto_pre_snapshot: bool,
+    /// Restore a database whole although other agents use it too
+    #[arg(long)]
+    pub(crate) whole_store: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Debug, Args)]
@@ -221,6 +273,19 @@ pub(crate) struct VerifyArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    /// The older side: a snapshot, or `live`
+    #[arg(value_parser = diff_side)]
+    pub(crate) a: DiffSide,
+    /// The newer side: a snapshot, or `live`
+    #[arg(value_parser = diff_side)]
+    pub(crate) b: DiffSide,
+    /// The agent, where the snapshots' names do not tell it
+    #[arg(long)]
+    pub(crate) agent: Option<AgentId>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct DeleteArgs {
     #[command(flatten)]
     pub(crate) snapshot: Named,
@@ -245,6 +310,28 @@ pub(crate) struct ExportArgs {
     /// The whole memory in the clear is meant
     #[arg(long)]
     pub(crate) whole: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Only this agent
+    #[arg(long)]
+    pub(crate) agent: Option<AgentId>,
+    /// Repair what can be repaired without a decision
+    #[arg(long)]
+    pub(crate) fix: bool,
+    /// Decide an interrupted restore
+    #[arg(long, value_name = "HOW", requires = "agent", conflicts_with = "fix")]
+    pub(crate) recover: Option<Recover>,
+}
+
+/// How an interrupted restore is decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Recover {
+    /// Finish it
+    Forward,
+    /// Keep what is there now
+    Abandon,
 }
 
 #[derive(Debug, Args)]
@@ -298,6 +385,13 @@ impl FromStr for NamedStore {
     }
 }
 
+fn diff_side(text: &str) -> Result<DiffSide, String> {
+    match text {
+        "live" => Ok(DiffSide::Live),
+        _ => text.parse().map(DiffSide::Snapshot).map_err(|e| format!("{e}, or live")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -326,11 +420,13 @@ mod tests {
     }
 
     #[test]
-    fn stores_are_parsed_types() {
+    fn stores_and_sides_are_parsed_types() {
         let store = "long_term=/a=b".parse::<NamedStore>().unwrap();
         assert_eq!(store.file, PathBuf::from("/a=b"));
         for bad in ["long_term", "long_term=", "../x=/y", "=/y"] {
             assert!(bad.parse::<NamedStore>().is_err(), "{bad}");
         }
+        assert_eq!(diff_side("live"), Ok(DiffSide::Live));
+        assert!(diff_side("lively").unwrap_err().contains("or live"));
     }
 }

@@ -34,7 +34,6 @@ pub(crate) struct Context {
     pub(crate) strict: bool,
     bar: Option<Arc<Bar>>,
     hooks: Option<Arc<ShellQuiesce>>,
-    now_ms: i64,
     zone: TimeZone,
 }
 
@@ -55,7 +54,6 @@ impl Context {
             control,
             strict,
             bar,
-            now_ms: SystemClock.now_ms(),
             zone: TimeZone::system(),
         }
     }
@@ -169,7 +167,7 @@ impl Context {
 
     /// A time for people.
     pub(crate) fn time(&self, ms: i64) -> String {
-        human::time(ms, self.now_ms, &self.zone)
+        human::time(ms, SystemClock.now_ms(), &self.zone)
     }
 
     /// Takes the progress bar away before something is printed.

@@ -30,11 +30,12 @@ pub(crate) fn time(ms: i64, now_ms: i64, zone: &TimeZone) -> String {
     format!("{shown} ({})", age(ms, now_ms))
 }
 
-/// `3 h 52 min ago`, or `in 2 min` where a clock was wrong.
+/// `3 h 52 min ago`, `just now`, or `in 2 min` where a clock was wrong.
 pub(crate) fn age(ms: i64, now_ms: i64) -> String {
     let secs = now_ms.abs_diff(ms) / 1000;
     let span = match secs {
-        0..MINUTE => format!("{secs} s"),
+        0 => return "just now".to_owned(),
+        1..MINUTE => format!("{secs} s"),
         MINUTE..HOUR => format!("{} min", secs / MINUTE),
         HOUR..DAY => format!("{} h {} min", secs / HOUR, secs % HOUR / MINUTE),
         _ => format!("{} d {} h", secs / DAY, secs % DAY / HOUR),
@@ -78,7 +79,8 @@ mod tests {
     #[test]
     fn ages_read_both_ways_and_at_the_extremes() {
         let hour = 3_600_000;
-        assert_eq!(age(0, 999), "0 s ago");
+        assert_eq!(age(0, 999), "just now");
+        assert_eq!(age(0, 1000), "1 s ago");
         assert_eq!(age(0, 59 * 60_000), "59 min ago");
         assert_eq!(age(0, 3 * hour + 52 * 60_000), "3 h 52 min ago");
         assert_eq!(age(0, 49 * hour), "2 d 1 h ago");

@@ -115,11 +115,15 @@ impl Settings {
         agents.next().filter(|_| agents.next().is_none())
     }
 
-    /// The command line that does `rest` with the same places, ready to paste.
+    /// The command line that does `rest` with the same places, ready to paste anywhere.
     pub(crate) fn command(&self, rest: &str) -> String {
         let mut command = format!("nexo-memory {rest}");
         let mut flag = |name: &str, value: &str| {
             command = format!("{command} {name} {}", quoted(value));
+        };
+        let absolute = |path: &Path| {
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+            path.to_string_lossy().into_owned()
         };
         let Global { root, config, memdir_root, sqlite_root, memdir, state_json_root, .. } =
             &self.global;
@@ -135,11 +139,11 @@ impl Settings {
             ("--state-json-root", state_json_root),
         ] {
             if let Some(path) = path {
-                flag(name, &path.to_string_lossy());
+                flag(name, &absolute(path));
             }
         }
         for store in &self.global.store {
-            flag("--store", &format!("{}={}", store.name, store.file.to_string_lossy()));
+            flag("--store", &format!("{}={}", store.name, absolute(&store.file)));
         }
         command
     }

@@ -96,7 +96,18 @@ fn text(value: &Value) -> &str {
 fn help_teaches_each_verb() {
     let home = Home::new();
     insta::assert_snapshot!("help", home.run(&["--help"]).out);
-    for verb in ["snapshot", "list", "show", "verify", "delete", "export", "config show"] {
+    for verb in [
+        "snapshot",
+        "restore",
+        "list",
+        "show",
+        "verify",
+        "diff",
+        "delete",
+        "export",
+        "doctor",
+        "config show",
+    ] {
         let args: Vec<&str> = verb.split(' ').chain(["--help"]).collect();
         let said = home.run(&args);
         assert_eq!((said.code, said.err.as_str()), (0, ""));
@@ -118,6 +129,8 @@ fn what_cannot_be_parsed_is_usage() {
         &["snapshot", "--agent", "ana", "--all"],
         &["show"],
         &["show", "zzzz"],
+        &["restore", "latest", "--from", "latest"],
+        &["doctor", "--recover", "forward"],
         &["snapshot", "--agent", "ana", "--store", "long_term"],
         &[],
     ] {
@@ -174,15 +187,17 @@ fn an_unknown_snapshot_is_told_with_the_command_that_lists() {
     let said = home.run(&["show", "3f9c", "--agent", "ana", "--root", "my vault"]);
     assert_eq!(said.code, 3, "{said:?}");
     assert!(said.err.contains("3f9c"), "{said:?}");
-    assert!(said.err.contains("try: nexo-memory list --agent ana --root 'my vault'"), "{said:?}");
+    assert!(said.err.contains("try: nexo-memory list --agent ana --root '~/my vault'"), "{said:?}");
 }
 
 #[test]
 fn what_needs_a_yes_is_refused_where_nobody_can_be_asked() {
     let home = Home::new();
-    let said = home.run(&["delete", "3f9c"]);
-    assert_eq!(said.code, 6, "{said:?}");
-    assert!(said.err.contains("--yes"), "{said:?}");
+    for args in [["restore", "latest", "--agent", "ana"].as_slice(), &["delete", "3f9c"]] {
+        let said = home.run(args);
+        assert_eq!(said.code, 6, "{said:?}");
+        assert!(said.err.contains("--yes"), "{said:?}");
+    }
 }
 
 #[test]
@@ -224,7 +239,7 @@ fn a_snapshot_is_listed_shown_verified_exported_and_kept() {
     assert_eq!(list["snapshots"][0]["id"], meta["id"]);
     assert_eq!(list["problems"], json!([]));
     let said = home.run(&["list"]);
-    assert!(said.out.contains("first") && said.out.contains(" ago)"), "{said:?}");
+    assert!(said.out.contains("first") && said.out.contains(" UTC ("), "{said:?}");
 
     let short = &text(&meta["id"])[..8];
     for name in ["latest", "@first", short, text(&meta["id"])] {
@@ -250,6 +265,69 @@ fn a_snapshot_is_listed_shown_verified_exported_and_kept() {
     home.with_ana();
     let (deleted, code) = home.json(&["delete", short, "--yes"]);
     assert_eq!((code, &deleted["deleted"]["id"]), (0, &meta["id"]));
+}
+
+#[test]
+fn a_restore_shows_its_plan_and_can_be_undone() {
+    let home = Home::new();
+    let meta = home.with_ana();
+    let short = &text(&meta["id"])[..8];
+    let fact = home.write("mem/MEMORY.md", "the user hates tea\n");
+    let restore = ["restore", short, "--agent", "ana", "--memdir", "mem"];
+    let run = |more: &[&str]| home.run(&[&restore, more].concat());
+
+    let said = run(&["--dry-run"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.out.starts_with(&format!("ana <- {short}  ")), "{said:?}");
+    assert!(said.out.contains("write MEMORY.md"), "{said:?}");
+    assert!(fs::read_to_string(&fact).unwrap().contains("hates"), "a dry run changed something");
+
+    let said = run(&["--to", "look"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(
+        fs::read_to_string(home.path("look/memory_files/MEMORY.md")).unwrap().contains("likes")
+    );
+    assert!(fs::read_to_string(&fact).unwrap().contains("hates"), "--to changed the agent");
+
+    let said = run(&["--yes"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(fs::read_to_string(&fact).unwrap().contains("likes"));
+    let undo = said.out.lines().find_map(|line| line.strip_prefix("undo: nexo-memory ")).unwrap();
+    let undo = undo.replace('~', home.0.path().to_str().unwrap());
+    let undo: Vec<&str> = undo.split(' ').chain(["--yes", "--json"]).collect();
+    let report: Value = serde_json::from_str(&home.run(&undo).out).unwrap();
+    assert_eq!(report["agent_id"], "ana");
+    assert!(fs::read_to_string(&fact).unwrap().contains("hates"), "the undo did not undo");
+}
+
+#[test]
+fn a_restore_to_another_agent_is_refused() {
+    let home = Home::new();
+    home.with_ana();
+    let path = home.json(&["list"]).0["snapshots"][0]["bundle_path"].as_str().unwrap().to_owned();
+    let path = path.replacen('~', home.0.path().to_str().unwrap(), 1);
+    home.write("bob/a", "");
+    let args = ["restore", &path, "--agent", "bob", "--memdir", "bob", "--yes"];
+    assert_eq!(home.json(&args).1, 6);
+    assert!(home.path("bob/a").exists());
+}
+
+#[test]
+fn a_diff_counts_and_the_doctor_finds_nothing_in_a_healthy_vault() {
+    let home = Home::new();
+    home.with_ana();
+    home.write("mem/new.md", "new\n");
+    let (diff, code) = home.json(&["diff", "@first", "live", "--agent", "ana", "--memdir", "mem"]);
+    assert_eq!((code, &diff["memory_files"]["added"]), (0, &json!(1)), "{diff}");
+    assert_eq!(diff["live"], true);
+    let said = home.run(&["diff", "@first", "latest"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.out.contains("memory files  +0 ~0 -0"), "{said:?}");
+
+    let (report, code) = home.json(&["doctor"]);
+    assert_eq!((code, &report["findings"]), (0, &json!([])), "{report}");
+    let (recovery, code) = home.json(&["doctor", "--agent", "ana", "--recover", "forward"]);
+    assert_eq!((code, &recovery["outcome"]), (0, &json!("nothing")), "{recovery}");
 }
 
 #[test]

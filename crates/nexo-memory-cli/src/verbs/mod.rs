@@ -2,8 +2,11 @@
 
 mod config;
 mod delete;
+mod diff;
+mod doctor;
 mod export;
 mod list;
+mod restore;
 mod show;
 mod snapshot;
 mod verify;
@@ -19,11 +22,14 @@ const SHOWN: usize = 8;
 pub(crate) fn run(context: &mut Context, verb: Verb) -> Ended {
     match verb {
         Verb::Snapshot(args) => snapshot::run(context, &args),
+        Verb::Restore(args) => restore::run(context, &args),
         Verb::List(args) => list::run(context, &args),
         Verb::Show(args) => show::run(context, &args),
         Verb::Verify(args) => verify::run(context, &args),
+        Verb::Diff(args) => diff::run(context, &args),
         Verb::Delete(args) => delete::run(context, &args),
         Verb::Export(args) => export::run(context, &args),
+        Verb::Doctor(args) => doctor::run(context, &args),
         Verb::Config(args) => match args.verb {
             ConfigVerb::Show => config::show(context),
         },
