@@ -165,15 +165,44 @@ mod tests {
         assert!(names.len() == 1 && names[0].starts_with(snapshot_fs::TEMP_PREFIX), "{names:?}");
     }
 
+    /// The body of the process that the next test kills.
+    #[test]
+    fn victim() {
+        let Some(dir) = std::env::var_os("NEXO_TESTKIT_VICTIM") else { return };
+        let hook = Arc::new(FaultHook::killing_at(3));
+        let dir = DurableFs::with_hook(hook).open_dir(dir.as_ref()).unwrap();
+        dir.write_atomic("f", b"x", 0o600).unwrap();
+    }
+
+    /// Would catch: a kill that comes late, so that the change after it still happens.
+    #[test]
+    fn a_killed_process_makes_no_further_change() {
+        use std::os::unix::process::ExitStatusExt as _;
+        let tmp = tempfile::tempdir().unwrap();
+        let status = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "fault::tests::victim"])
+            .env("NEXO_TESTKIT_VICTIM", tmp.path())
+            .stdout(std::process::Stdio::null())
+            .status()
+            .unwrap();
+        assert_eq!(status.signal(), Some(9));
+        let names: Vec<_> = std::fs::read_dir(tmp.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        assert!(names.len() == 1 && names[0].starts_with(snapshot_fs::TEMP_PREFIX), "{names:?}");
+    }
+
     /// Would catch: a write that is renamed before it is synced.
     #[test]
     fn the_recorder_keeps_the_order() {
         let recorder = Arc::new(Recorder::default());
         write_under(recorder.clone());
-        let kinds: Vec<OpKind> = recorder.changes().iter().map(|change| change.kind).collect();
-        let expected =
+        let changes = recorder.changes();
+        let at = |kind| changes.iter().position(|change| change.kind == kind).unwrap();
+        let order =
             [OpKind::Create, OpKind::Write, OpKind::SyncFile, OpKind::Rename, OpKind::SyncDir];
-        assert_eq!(kinds, expected);
-        assert_eq!(recorder.changes()[1].bytes, 1);
+        assert!(order.map(at).is_sorted_by(|a, b| a < b), "{changes:?}");
+        assert_eq!(changes[at(OpKind::Write)].bytes, 1);
     }
 }

@@ -24,6 +24,7 @@
     reason = "it plays the agent, whose files are not ours to make durable"
 )]
 
+mod bundle;
 pub mod compare;
 mod error;
 mod fault;
@@ -34,6 +35,7 @@ mod random;
 mod seed;
 mod torture;
 
+pub use bundle::MemoryBundle;
 pub use error::KitError;
 pub use fault::{FaultHook, Recorded, Recorder};
 pub use fixed::{FixedClock, SeqIds};
