@@ -197,6 +197,17 @@ Examples:
   nexo-memory doctor --fix
   nexo-memory doctor --agent ana --recover forward")]
     Doctor(DoctorArgs),
+    /// Watch an agent live through a bad day, in ten seconds
+    #[cfg(feature = "demo")]
+    #[command(help_template = VERB, before_help = "\
+Makes an agent with four databases, a git memdir and four writers that never rest, and takes it \
+through a snapshot, a poisoned fact, a restore, and a kill in the middle of a restore. Each \
+step is the command that was really run: paste it. Needs git, tar, zstd and sqlite3.")]
+    #[command(after_help = "\
+Examples:
+  nexo-memory demo
+  nexo-memory demo --dir /tmp/ana --plain")]
+    Demo(DemoArgs),
     /// Look at the configuration
     #[command(subcommand_required = true, arg_required_else_help = true)]
     Config(ConfigArgs),
@@ -213,6 +224,21 @@ pub(crate) struct SnapshotArgs {
     /// A name for people; `@label` finds it again
     #[arg(long)]
     pub(crate) label: Option<String>,
+}
+
+/// Flags of `demo`.
+#[cfg(feature = "demo")]
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Where to make the agent and its vault; a fresh folder for temporary files where absent
+    #[arg(long)]
+    pub(crate) dir: Option<PathBuf>,
+    /// No bold and no colours
+    #[arg(long)]
+    pub(crate) plain: bool,
+    /// Restore @before of the agent made in DIR, and die (SIGKILL) between two of its stores
+    #[arg(long, requires = "dir")]
+    pub(crate) kill_in_restore: bool,
 }
 
 #[derive(Debug, Args)]

@@ -16,8 +16,22 @@ use crate::exit::Failure;
 
 const BOLD: &str = "\x1b[1m";
 const RED: &str = "\x1b[1;31m";
+#[cfg(feature = "demo")]
+const CYAN: &str = "\x1b[36m";
 const YELLOW: &str = "\x1b[1;33m";
 const PLAIN: &str = "\x1b[0m";
+
+/// How a line of the demo looks.
+#[cfg(feature = "demo")]
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Style {
+    /// A command that was run.
+    Command,
+    /// What is told between the commands.
+    Aside,
+    /// As it is.
+    Plain,
+}
 
 /// Stdout and stderr.
 pub(crate) struct Output {
@@ -62,6 +76,19 @@ impl Output {
     pub(crate) fn line(&mut self, text: &str) {
         if !self.json {
             self.write_out(&format!("{}\n", escape(text)));
+        }
+    }
+
+    /// A line of the result in a style.
+    #[cfg(feature = "demo")]
+    pub(crate) fn styled(&mut self, style: Style, text: &str) {
+        let start = match style {
+            Style::Command => BOLD,
+            Style::Aside => CYAN,
+            Style::Plain => return self.line(text),
+        };
+        if !self.json {
+            self.write_out(&format!("{start}{}{PLAIN}\n", escape(text)));
         }
     }
 

@@ -23,6 +23,13 @@ enum Fault {
     Kill,
 }
 
+/// Kills this process (SIGKILL) right before another library makes a change of this name.
+#[derive(Debug)]
+pub struct KillBefore {
+    what: &'static str,
+    left: AtomicU64,
+}
+
 /// Remembers every change.
 #[derive(Debug, Default)]
 pub struct Recorder(Mutex<Vec<Recorded>>);
@@ -93,14 +100,31 @@ impl Hook for FaultHook {
         match self.fault {
             Fault::Once(errno) if n == self.at => Err(io::Error::from_raw_os_error(errno)),
             Fault::From(errno) if n >= self.at => Err(io::Error::from_raw_os_error(errno)),
-            Fault::Kill if n == self.at => {
-                kill_process(getpid(), Signal::KILL)?;
-                // The signal may come a moment later; nothing may happen in between.
-                loop {
-                    std::thread::park();
-                }
-            }
+            Fault::Kill if n == self.at => die(),
             _ => Ok(()),
+        }
+    }
+}
+
+impl KillBefore {
+    /// Before the `nth` change called `what` (from 0), as in [`OpKind::External`].
+    #[must_use]
+    pub const fn new(what: &'static str, nth: u64) -> Self {
+        Self { what, left: AtomicU64::new(nth) }
+    }
+}
+
+impl Hook for KillBefore {
+    fn before(&self, op: &Op<'_>) -> io::Result<()> {
+        if op.kind != OpKind::External(self.what) {
+            return Ok(());
+        }
+        match self.left.load(Ordering::SeqCst) {
+            0 => die(),
+            left => {
+                self.left.store(left - 1, Ordering::SeqCst);
+                Ok(())
+            }
         }
     }
 }
@@ -118,6 +142,14 @@ impl Hook for Recorder {
         let change = Recorded { kind: op.kind, path: op.path.to_owned(), bytes: op.bytes };
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(change);
         Ok(())
+    }
+}
+
+fn die() -> io::Result<()> {
+    kill_process(getpid(), Signal::KILL)?;
+    // The signal may come a moment later; nothing may happen in between.
+    loop {
+        std::thread::park();
     }
 }
 

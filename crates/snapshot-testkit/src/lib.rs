@@ -37,7 +37,7 @@ mod torture;
 
 pub use bundle::MemoryBundle;
 pub use error::KitError;
-pub use fault::{FaultHook, Recorded, Recorder};
+pub use fault::{FaultHook, KillBefore, Recorded, Recorder};
 pub use fixed::{FixedClock, SeqIds};
 pub use git::Git;
 pub use random::Random;

@@ -2,6 +2,8 @@
 
 mod config;
 mod delete;
+#[cfg(feature = "demo")]
+mod demo;
 mod diff;
 mod doctor;
 mod export;
@@ -30,6 +32,8 @@ pub(crate) fn run(context: &mut Context, verb: Verb) -> Ended {
         Verb::Delete(args) => delete::run(context, &args),
         Verb::Export(args) => export::run(context, &args),
         Verb::Doctor(args) => doctor::run(context, &args),
+        #[cfg(feature = "demo")]
+        Verb::Demo(args) => demo::run(context, &args),
         Verb::Config(args) => match args.verb {
             ConfigVerb::Show => config::show(context),
         },
