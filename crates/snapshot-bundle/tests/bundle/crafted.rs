@@ -1,7 +1,10 @@
 //! Bundles made to mislead: each byte of them is chosen, frames and checksums are whole.
 
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
 use serde_json::Value;
-use snapshot_bundle::{BundleError, FRAME_BYTES};
+use snapshot_bundle::{Bundle, BundleError, FRAME_BYTES};
 use snapshot_core::{Control, ErrorKind};
 
 use crate::support::{Item, Parts, build, compress, mixed, open_bytes, seal, verify_bytes};
@@ -180,6 +183,26 @@ fn nothing_hides_between_or_inside_frames() {
     let first = parts().frames[0].0.len();
     let between = [&bytes[..first], &skippable, &bytes[first..]].concat();
     assert!(open_bytes(&between).is_err());
+}
+
+/// Catches frames that overlap the index, or leave a gap before it, as large as a crafted file
+/// likes, that a reader would take into memory.
+#[test]
+fn frames_that_do_not_fill_the_file_are_refused() {
+    let bytes = parts().to_bytes();
+    let entry = bytes.len() - 9 - 8 * (parts().frames.len() + 1);
+    for compressed in [0u32, 1, 1 << 20] {
+        let mut bad = bytes.clone();
+        bad[entry..entry + 4].copy_from_slice(&compressed.to_le_bytes());
+        let error = open_bytes(&bad).map(|_| ()).unwrap_err();
+        assert!(error.to_string().contains("do not fill it"), "{compressed}: {error}");
+    }
+    let (sparse, hole) = (tempfile::tempfile().unwrap(), 1 << 40);
+    let table = entry - 8;
+    sparse.write_all_at(&bytes[..table], 0).unwrap();
+    sparse.write_all_at(&bytes[table..], hole).unwrap();
+    let error = Bundle::open(sparse, Path::new("sparse")).map(|_| ()).unwrap_err();
+    assert!(error.to_string().contains("do not fill it"), "{error}");
 }
 
 /// Catches an index that is followed where it disagrees with manifest and frames.
