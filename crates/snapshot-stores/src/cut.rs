@@ -69,9 +69,13 @@ pub fn cut<'a>(
     opts.control.check().map_err(StoresError::stopped("taking the cut"))?;
     let sources = Sources::discover(opts.fs, opts.agent, layout, opts.control)?;
     let lives: Vec<Live> = sources.databases.iter().map(|d| d.live.clone()).collect();
-    let gates = Gates::open(&lives)?;
-    let readers = lives.iter().map(open_reader).collect::<Result<Vec<_>, _>>()?;
     let mut backoff = Backoff::new(opts.timeout, opts.control);
+    let (gates, readers) = loop {
+        match open_all(&lives) {
+            Ok(opened) => break opened,
+            Err(e) => backoff.pause_after(e)?,
+        }
+    };
     let mut torn_reads = 0;
     loop {
         opts.control.advance(Step::Cut, 0, 0);
@@ -106,6 +110,12 @@ pub fn cut<'a>(
         let held = started.elapsed();
         return Pinned::new(*opts, sources, stores, Some(gates), instant, started, held);
     }
+}
+
+/// Opens a gate and a reader to each database; in rollback-journal mode even that can be busy.
+fn open_all(lives: &[Live]) -> Result<(Gates, Vec<Connection>), StoresError> {
+    let readers = lives.iter().map(open_reader).collect::<Result<_, _>>()?;
+    Ok((Gates::open(lives)?, readers))
 }
 
 /// Opens a reader and lets it parse the schema, so that nothing of that happens under the gates.
