@@ -1,2 +1,104 @@
-//! cli
-fn main() {}
+//! `nexo-memory`: the command line over the engine of `nexo-memory-snapshot`. The only crate that
+//! prints, reads the environment and parses flags.
+
+mod args;
+mod context;
+mod exit;
+mod human;
+mod output;
+mod progress;
+mod settings;
+mod verbs;
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::Parser;
+use clap::error::ErrorKind as ClapKind;
+use nexo_memory_snapshot::error::ErrorKind;
+use nexo_memory_snapshot::ports::Control;
+
+use crate::args::{Cli, Color};
+use crate::context::Context;
+use crate::exit::{Ended, Failure};
+use crate::output::Output;
+use crate::progress::Bar;
+use crate::settings::Settings;
+
+fn main() -> ExitCode {
+    match Cli::try_parse() {
+        Ok(cli) => run(cli),
+        Err(e) => misunderstood(&e),
+    }
+}
+
+fn run(cli: Cli) -> ExitCode {
+    let global = &cli.global;
+    let mut out = Output::new(global.json, global.quiet, global.color);
+    let bar = Bar::new(!global.quiet && !global.no_progress);
+    let mut control = Control::default();
+    if let Some(bar) = &bar {
+        control = control.with_progress(bar.clone());
+    }
+    if let Err(e) = listen(control.clone()) {
+        out.warn(&format!("Ctrl-C will not end this cleanly: {e}"));
+    }
+    let env = |name: &str| std::env::var(name).ok();
+    let settings = match Settings::new(global, &env) {
+        Ok(settings) => settings,
+        Err(failure) => return end(out, Err(failure)),
+    };
+    let mut context = Context::new(out, settings, control, bar, global.strict);
+    let ended = verbs::run(&mut context, cli.verb);
+    context.epilogue();
+    end(context.out, ended)
+}
+
+/// Ctrl-C cancels; what cannot stop at once is asked again, and then the process just ends: every
+/// step is made so that its next start finds its way.
+fn listen(control: Control) -> Result<(), ctrlc::Error> {
+    let asked = AtomicBool::new(false);
+    ctrlc::set_handler(move || {
+        control.cancel();
+        if asked.swap(true, Ordering::Relaxed) {
+            std::process::exit(i32::from(ErrorKind::Interrupted.exit_code()));
+        }
+    })
+}
+
+fn end(mut out: Output, ended: Ended) -> ExitCode {
+    let kind = match ended {
+        Ok(kind) => kind,
+        Err(failure) => {
+            out.failure(&failure);
+            Some(failure.kind())
+        }
+    };
+    match out.finish() {
+        Ok(()) => exit::code(kind),
+        // The result did not reach its reader: that is no success.
+        Err(_) => exit::code(Some(kind.unwrap_or(ErrorKind::Io))),
+    }
+}
+
+/// Help and version go to stdout; what cannot be parsed is a failure like any other.
+fn misunderstood(error: &clap::Error) -> ExitCode {
+    let json = std::env::args_os().any(|arg| arg == "--json");
+    let mut out = Output::new(json && error.use_stderr(), false, Color::Auto);
+    if !error.use_stderr() {
+        out.block(&error.render().to_string());
+        return end(out, Ok(None));
+    }
+    if json {
+        let text = error.render().to_string();
+        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        return end(out, Err(Failure::usage(message).try_this("nexo-memory --help")));
+    }
+    let help = error.kind() == ClapKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    if help {
+        out.notes(&error.render().to_string());
+    } else {
+        out.notes(error.render().to_string().trim_end());
+    }
+    end(out, Ok(Some(ErrorKind::Usage)))
+}

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use snapshot_core::{
-    AgentId, Control, ExportRequest, Interrupted, SnapshotMeta, SnapshotRef, SnapshotRequest,
-    Tenant, VerifyReport,
+    AgentId, Control, DiffRequest, ExportRequest, Interrupted, RestoreReport, RestoreRequest,
+    SnapshotDiff, SnapshotMeta, SnapshotRef, SnapshotRequest, Tenant, VerifyReport,
 };
 use snapshot_vault::Listing;
 
@@ -70,6 +70,14 @@ impl Drop for CancelOnDrop {
 impl MemorySnapshotter for LocalFsSnapshotter {
     async fn snapshot(&self, req: SnapshotRequest) -> Result<SnapshotMeta, SnapshotError> {
         self.run(move |engine, control| engine.snapshot(&req, control)).await
+    }
+
+    async fn restore(&self, req: RestoreRequest) -> Result<RestoreReport, SnapshotError> {
+        self.run(move |engine, control| engine.plan_restore(&req, control)?.apply(control)).await
+    }
+
+    async fn diff(&self, req: DiffRequest) -> Result<SnapshotDiff, SnapshotError> {
+        self.run(move |engine, control| engine.diff(&req, control)).await
     }
 
     async fn list(&self, tenant: Tenant, agent: Option<AgentId>) -> Result<Listing, SnapshotError> {

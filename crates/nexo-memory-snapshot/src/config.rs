@@ -206,7 +206,7 @@ impl ConfigError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::UnknownKey { nearest, .. } => Some(format!("the nearest known key is {nearest}")),
+            Self::UnknownKey { nearest, .. } => Some(format!("{nearest}, the nearest known key")),
             Self::Variable { variable, .. } => {
                 Some(format!("set {variable}, or write the value itself"))
             }

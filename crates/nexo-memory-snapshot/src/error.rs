@@ -13,7 +13,7 @@ use snapshot_fs::FsError;
 use snapshot_stores::StoresError;
 use snapshot_vault::VaultError;
 
-pub use snapshot_core::ErrorKind;
+pub use snapshot_core::{ErrorKind, error_chain};
 
 /// Most candidates named for an ambiguous prefix.
 const SHOWN: usize = 8;
@@ -93,6 +93,8 @@ pub enum SnapshotError {
     Unusable {
         /// The file at fault.
         path: PathBuf,
+        /// The snapshot, where the file's place tells it.
+        id: Option<SnapshotId>,
         /// What is wrong with it.
         why: String,
     },

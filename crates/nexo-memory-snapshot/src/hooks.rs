@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process_group};
-use snapshot_core::{AgentId, ErrorKind, PortError, Quiesce};
+use snapshot_core::{AgentId, Control, ErrorKind, Interrupted, PortError, Quiesce};
 
 /// What is replaced by the agent's id.
 const AGENT: &str = "{agent}";
@@ -39,6 +39,7 @@ pub struct ShellHooks {
 #[derive(Debug)]
 pub struct ShellQuiesce {
     hooks: ShellHooks,
+    control: Control,
     resume_failures: Mutex<Vec<PortError>>,
 }
 
@@ -46,11 +47,19 @@ pub struct ShellQuiesce {
 #[derive(Debug)]
 struct Failed(String);
 
+/// How a command ended.
+enum End {
+    Exit(ExitStatus),
+    Late,
+    Stopped(Interrupted),
+}
+
 impl ShellQuiesce {
-    /// From its commands.
+    /// From its commands. Cancelling `control` ends the one that pauses; the one that resumes always
+    /// runs to its end or deadline.
     #[must_use]
-    pub fn new(hooks: ShellHooks) -> Self {
-        Self { hooks, resume_failures: Mutex::default() }
+    pub fn new(hooks: ShellHooks, control: Control) -> Self {
+        Self { hooks, control, resume_failures: Mutex::default() }
     }
 
     /// How long each command may take.
@@ -69,11 +78,14 @@ impl ShellQuiesce {
 
 impl Quiesce for ShellQuiesce {
     fn pause(&self, agent: &AgentId, deadline: Duration) -> Result<(), PortError> {
-        run("quiesce", &self.hooks.quiesce, agent, deadline.min(self.hooks.deadline))
+        let deadline = deadline.min(self.hooks.deadline);
+        run("quiesce", &self.hooks.quiesce, agent, deadline, &self.control)
     }
 
     fn resume(&self, agent: &AgentId) {
-        if let Err(e) = run("resume", &self.hooks.resume, agent, self.hooks.deadline) {
+        let ran =
+            run("resume", &self.hooks.resume, agent, self.hooks.deadline, &Control::default());
+        if let Err(e) = ran {
             self.resume_failures.lock().unwrap_or_else(PoisonError::into_inner).push(e);
         }
     }
@@ -87,7 +99,13 @@ impl fmt::Display for Failed {
 
 impl std::error::Error for Failed {}
 
-fn run(hook: &str, command: &str, agent: &AgentId, deadline: Duration) -> Result<(), PortError> {
+fn run(
+    hook: &str,
+    command: &str,
+    agent: &AgentId,
+    deadline: Duration,
+    control: &Control,
+) -> Result<(), PortError> {
     let command = command.replace(AGENT, agent.as_str());
     let what = format!("cannot {hook} agent {agent} by `{command}`");
     let late = Instant::now() + deadline;
@@ -102,26 +120,30 @@ fn run(hook: &str, command: &str, agent: &AgentId, deadline: Duration) -> Result
         .spawn()
         .map_err(|e| PortError::new(ErrorKind::Io, what.clone(), e))?;
     let mut said = Vec::new();
-    let ended = wait(&mut child, late, &mut said).map_err(|e| {
+    let ended = wait(&mut child, late, control, &mut said).map_err(|e| {
         kill(&mut child);
         PortError::new(ErrorKind::Io, what.clone(), e)
     })?;
     let (kind, why) = match ended {
-        Some(status) if status.success() => return Ok(()),
-        Some(status) => (ErrorKind::Refused, status.to_string()),
-        None => (ErrorKind::DeadlineExceeded, format!("killed after {} s", deadline.as_secs_f32())),
+        End::Exit(status) if status.success() => return Ok(()),
+        End::Exit(status) => (ErrorKind::Refused, status.to_string()),
+        End::Late => {
+            (ErrorKind::DeadlineExceeded, format!("killed after {} s", deadline.as_secs_f32()))
+        }
+        End::Stopped(why) => (why.kind(), why.to_string()),
     };
     let said = String::from_utf8_lossy(&said);
     let why = if said.trim().is_empty() { why } else { format!("{why}: {}", said.trim()) };
     Err(PortError::new(kind, what, Failed(why)))
 }
 
-/// Waits for the end, or until `late`; then the group is killed and the answer is none.
+/// Waits for the end; at the deadline, or once cancelled, the group is killed.
 fn wait(
     child: &mut Child,
     late: Instant,
+    control: &Control,
     said: &mut Vec<u8>,
-) -> std::io::Result<Option<ExitStatus>> {
+) -> std::io::Result<End> {
     let mut stderr = child.stderr.take();
     if let Some(stderr) = &stderr {
         fcntl_setfl(stderr, OFlags::NONBLOCK)?;
@@ -129,12 +151,13 @@ fn wait(
     loop {
         let status = child.try_wait()?;
         drain(&mut stderr, said);
-        if status.is_some() {
-            return Ok(status);
+        if let Some(status) = status {
+            return Ok(End::Exit(status));
         }
-        if Instant::now() >= late {
+        let stop = control.check().map_err(End::Stopped).err();
+        if let Some(end) = stop.or_else(|| (Instant::now() >= late).then_some(End::Late)) {
             kill(child);
-            return Ok(None);
+            return Ok(end);
         }
         thread::sleep(POLL);
     }

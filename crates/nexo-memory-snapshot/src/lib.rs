@@ -108,6 +108,9 @@ pub mod local_fs {
     #[cfg(feature = "tokio")]
     pub use crate::blocking::LocalFsSnapshotter;
     pub use crate::builder::EngineBuilder;
-    pub use crate::engine::Engine;
+    pub use crate::engine::{
+        DoctorReport, Engine, Finding, PlannedRestore, Recovery, RecoveryOutcome,
+    };
+    pub use snapshot_stores::Decision;
     pub use snapshot_vault::{ListProblem, Listing, ProblemKind};
 }

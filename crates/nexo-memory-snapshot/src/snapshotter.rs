@@ -2,7 +2,8 @@
 
 use async_trait::async_trait;
 use snapshot_core::{
-    AgentId, ExportRequest, SnapshotMeta, SnapshotRef, SnapshotRequest, Tenant, VerifyReport,
+    AgentId, DiffRequest, ExportRequest, RestoreReport, RestoreRequest, SnapshotDiff, SnapshotMeta,
+    SnapshotRef, SnapshotRequest, Tenant, VerifyReport,
 };
 use snapshot_vault::Listing;
 use std::path::PathBuf;
@@ -17,6 +18,12 @@ use crate::error::SnapshotError;
 pub trait MemorySnapshotter: Send + Sync {
     /// Takes a snapshot.
     async fn snapshot(&self, req: SnapshotRequest) -> Result<SnapshotMeta, SnapshotError>;
+
+    /// Puts a snapshot back over the live agent, or into an empty folder.
+    async fn restore(&self, req: RestoreRequest) -> Result<RestoreReport, SnapshotError>;
+
+    /// Counts what changed between two snapshots, or one and the live memory.
+    async fn diff(&self, req: DiffRequest) -> Result<SnapshotDiff, SnapshotError>;
 
     /// The snapshots of an agent, or of all of a tenant, newest first.
     async fn list(&self, tenant: Tenant, agent: Option<AgentId>) -> Result<Listing, SnapshotError>;

@@ -139,7 +139,7 @@ fn an_unknown_key_names_the_nearest_known_one() {
     ] {
         let error = section(lines).expect_err(lines);
         assert!(error.to_string().ends_with(&format!("unknown key memory.snapshot.{unknown}")));
-        let hint = format!("the nearest known key is memory.snapshot.{nearest}");
+        let hint = format!("memory.snapshot.{nearest}, the nearest known key");
         assert_eq!(error.hint(), Some(hint));
     }
 }

@@ -5,13 +5,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use nexo_memory_snapshot::{ShellHooks, ShellQuiesce};
-use snapshot_core::{AgentId, ErrorKind, Quiesce};
+use snapshot_core::{AgentId, Control, ErrorKind, Quiesce};
 
 const LONG: Duration = Duration::from_secs(60);
 
 fn hooks(quiesce: &str, resume: &str, deadline: Duration) -> ShellQuiesce {
     let (quiesce, resume) = (quiesce.to_owned(), resume.to_owned());
-    ShellQuiesce::new(ShellHooks { quiesce, resume, deadline })
+    ShellQuiesce::new(ShellHooks { quiesce, resume, deadline }, Control::default())
 }
 
 fn source(e: &dyn std::error::Error) -> String {
@@ -74,4 +74,19 @@ fn output_without_end_does_not_keep_it_from_its_deadline() {
         .unwrap_err();
     assert_eq!(error.kind, ErrorKind::DeadlineExceeded);
     assert!(source(&error).len() < 4096);
+}
+
+#[test]
+fn cancelling_ends_the_pause_and_never_the_resume() {
+    let dir = tempfile::tempdir().unwrap();
+    let resumed = dir.path().join("resumed");
+    let quiesce = "sleep 1000".to_owned();
+    let resume = format!("sleep 0.1; touch {}", resumed.display());
+    let control = Control::default();
+    let hooks = ShellQuiesce::new(ShellHooks { quiesce, resume, deadline: LONG }, control.clone());
+    control.cancel();
+    let ana = AgentId::from_static("ana");
+    assert_eq!(hooks.pause(&ana, LONG).unwrap_err().kind, ErrorKind::Interrupted);
+    hooks.resume(&ana);
+    assert!(resumed.exists());
 }

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use snapshot_core::{Artifact, BundlePath, Manifest, Sha256Digest, root_digest};
 
 use crate::error::BundleError;
-use crate::format::{SEEK_FOOTER_BYTES, TAR_END_BYTES};
+use crate::format::{SEEK_FOOTER_BYTES, TAR_BLOCK, TAR_END_BYTES};
 use crate::frame::Decoder;
 use crate::seek::{FrameTable, Index, structure};
 use crate::tar::{Entry, padding};
@@ -82,9 +82,12 @@ impl Bundle {
         let raw = RawFile { file: &file, path };
         let len = raw.len()?;
         let (frames, index) = read_tail(raw, len)?;
-        let manifest_bytes = read_manifest(raw, &frames, &index)?;
+        let (manifest_header, manifest_bytes) = read_manifest(raw, &frames, &index)?;
         let manifest = Manifest::parse(&manifest_bytes)
             .map_err(|source| BundleError::Manifest { path: path.to_owned(), source })?;
+        if manifest_header != header_of_manifest(&manifest_bytes, manifest.created_at_ms) {
+            return Err(structure(path, "the header of its manifest is not what it must be"));
+        }
         let contents = check_layout(path, &frames, &index, &manifest)?;
         let mut by_path: Vec<u32> = (0u32..).take(manifest.artifacts.len()).collect();
         by_path.sort_unstable_by_key(|&n| manifest.artifacts[n as usize].path.as_bytes());
@@ -345,38 +348,45 @@ fn read_tail(raw: RawFile<'_>, len: u64) -> Result<(FrameTable, Index), BundleEr
     Ok((frames, index))
 }
 
-/// Reads the exact bytes of the manifest, whose entry fills the last frames.
+/// Reads header and exact bytes of the manifest, whose entry fills the last frames.
 fn read_manifest(
     raw: RawFile<'_>,
     frames: &FrameTable,
     index: &Index,
-) -> Result<Vec<u8>, BundleError> {
+) -> Result<(Vec<u8>, Vec<u8>), BundleError> {
     let bad = |why: &str| structure(raw.path, why);
     let first = index.manifest_frame as usize;
     let start = frames.in_stream(first).ok_or_else(|| bad("its manifest lies past its end"))?.start;
-    // The limit on the manifest's size was checked with the index.
+    // The limit on the manifest's size was checked with the index; it needs one header block.
     let size = usize::try_from(index.manifest_bytes).unwrap_or(usize::MAX);
-    let mut header = Vec::new();
-    Entry::of_manifest(index.manifest_bytes, 0).render(&mut header);
     let tail = padding(index.manifest_bytes) + TAR_END_BYTES;
-    if frames.stream_end() - start != (header.len() + size + tail) as u64 {
+    if frames.stream_end() - start != (TAR_BLOCK + size + tail) as u64 {
         return Err(bad("its last frames do not hold the manifest alone"));
     }
-    let mut entry = Vec::with_capacity(header.len() + size + tail);
+    let mut header = Vec::with_capacity(TAR_BLOCK + size + tail);
     let mut cursor = FrameCursor::default();
     for frame in first..frames.len() {
         cursor.load(raw, frames, frame)?;
-        entry.extend_from_slice(&cursor.content);
+        header.extend_from_slice(&cursor.content);
     }
-    entry.truncate(header.len() + size);
-    entry.drain(..header.len());
-    Ok(entry)
+    let mut manifest = header.split_off(TAR_BLOCK);
+    if manifest.split_off(size).iter().any(|&byte| byte != 0) {
+        return Err(bad("what follows its manifest is not zero"));
+    }
+    Ok((header, manifest))
+}
+
+/// The header that the entry of the manifest must have.
+fn header_of_manifest(manifest_bytes: &[u8], created_at_ms: i64) -> Vec<u8> {
+    let mut header = Vec::with_capacity(TAR_BLOCK);
+    Entry::of_manifest(manifest_bytes.len() as u64, created_at_ms).render(&mut header);
+    header
 }
 
 /// Checks that frames, index and manifest agree; returns where each artifact's content starts.
 ///
-/// Headers, padding and the end of the archive are compared where the stream is read as a whole:
-/// in a verification.
+/// Headers and padding of artifacts are compared where the stream is read as a whole: in a
+/// verification.
 fn check_layout(
     path: &Path,
     frames: &FrameTable,

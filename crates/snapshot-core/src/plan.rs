@@ -109,7 +109,7 @@ impl fmt::Display for RestorePlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} <- {}", self.agent_id, self.from.short())?;
         if let Some(label) = &self.label {
-            write!(f, " ({})", label.escape_debug())?;
+            write!(f, " ({})", escaped(label))?;
         }
         writeln!(f)?;
         for store in &self.stores {
@@ -121,9 +121,9 @@ impl fmt::Display for RestorePlan {
             writeln!(
                 f,
                 "  store {:<12} {action}, {} bytes, {}",
-                store.store,
+                escaped(&store.store),
                 store.size_bytes,
-                store.target.display()
+                escaped(&store.target.display())
             )?;
         }
         let FilePlan { write, touch, remove, unchanged } = &self.files;
@@ -157,7 +157,7 @@ impl fmt::Display for RestorePlan {
             writeln!(
                 f,
                 "  space at {}: {} bytes needed at most, {} free",
-                need.at.display(),
+                escaped(&need.at.display()),
                 need.needed_bytes,
                 need.free_bytes
             )?;
@@ -165,16 +165,61 @@ impl fmt::Display for RestorePlan {
         if !self.auto_pre_snapshot {
             writeln!(f, "  the present state is NOT kept as a snapshot")?;
         }
-        self.notes.iter().try_for_each(|note| writeln!(f, "  note: {note}"))
+        self.notes.iter().try_for_each(|note| writeln!(f, "  note: {}", escaped(note)))
     }
 }
 
 fn list(f: &mut fmt::Formatter<'_>, verb: &str, names: &[String]) -> fmt::Result {
     for name in names.iter().take(SHOWN) {
-        writeln!(f, "    {verb} {}", name.escape_debug())?;
+        writeln!(f, "    {verb} {}", escaped(name))?;
     }
     if names.len() > SHOWN {
         writeln!(f, "    ... and {} more", names.len() - SHOWN)?;
     }
     Ok(())
+}
+
+/// Text that stays on its line and cannot steer a terminal: a bundle's names may hold line ends and
+/// worse. Quotes and backslashes are left alone.
+fn escaped(text: &impl fmt::Display) -> String {
+    let mut out = String::new();
+    for c in text.to_string().chars() {
+        match c {
+            '\'' | '"' | '\\' => out.push(c),
+            c => out.extend(c.escape_debug()),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_from_a_bundle_stay_on_their_line() {
+        let plan = RestorePlan {
+            agent_id: AgentId::from_static("ana"),
+            tenant: Tenant::default(),
+            from: SnapshotId::nil(),
+            created_at_ms: 0,
+            label: Some("l\u{202e}".into()),
+            auto_pre_snapshot: true,
+            stores: vec![StorePlan {
+                store: StoreName::auto("x\n  store forged").unwrap(),
+                target: PathBuf::from("/t\u{1b}[2J"),
+                action: StoreAction::Create,
+                size_bytes: 1,
+            }],
+            files: FilePlan { write: vec!["it's\n".into()], ..FilePlan::default() },
+            git: None,
+            state: Vec::new(),
+            space: Vec::new(),
+            notes: vec!["n\u{9b}".into()],
+        };
+        let text = plan.to_string();
+        assert!(!text.contains(['\u{202e}', '\u{1b}', '\u{9b}']), "{text:?}");
+        assert_eq!(text.lines().filter(|line| line.contains("store")).count(), 1, "{text}");
+        assert!(text.contains(r"it's\n"), "{text}");
+    }
 }

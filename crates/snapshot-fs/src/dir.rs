@@ -174,7 +174,12 @@ impl Dir {
     ///
     /// # Errors
     /// If a step fails; the temporary file is removed then.
-    pub fn write_atomic(&self, name: impl AsRef<OsStr>, bytes: &[u8], mode: u32) -> Result<(), FsError> {
+    pub fn write_atomic(
+        &self,
+        name: impl AsRef<OsStr>,
+        bytes: &[u8],
+        mode: u32,
+    ) -> Result<(), FsError> {
         self.replace(name, bytes, Meta { mode: Some(mode), ..Meta::default() })
     }
 
@@ -182,7 +187,12 @@ impl Dir {
     ///
     /// # Errors
     /// As [`Dir::write_atomic`].
-    pub fn replace(&self, name: impl AsRef<OsStr>, bytes: &[u8], meta: Meta) -> Result<(), FsError> {
+    pub fn replace(
+        &self,
+        name: impl AsRef<OsStr>,
+        bytes: &[u8],
+        meta: Meta,
+    ) -> Result<(), FsError> {
         let (temp, mut file) = self.create_temp(0o600)?;
         let written = std::io::Write::write_all(&mut file, bytes)
             .map_err(FsError::io("write", file.path()))

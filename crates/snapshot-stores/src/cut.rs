@@ -120,7 +120,7 @@ fn open_all(lives: &[Live]) -> Result<(Gates, Vec<Connection>), StoresError> {
 
 /// Opens a reader and lets it parse the schema, so that nothing of that happens under the gates.
 pub(crate) fn open_reader(live: &Live) -> Result<Connection, StoresError> {
-    let conn = live.open()?;
+    let conn = live.open_impatient()?;
     // Busy here is no fault: the pin reads again under the gate.
     let _ = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()));
     Ok(conn)

@@ -21,7 +21,7 @@ pub use error::StoresError;
 pub use pinned::{Captured, Pinned};
 pub use restore::{
     Applied, BeforeCommit, Decision, Keep, OtherAgent, Recovered, RestoreOptions, pending, plan,
-    recover, restore,
+    recover, restore, sweep,
 };
 
 /// Versions of the libraries that read and write an agent's memory, for the manifest.

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use snapshot_core::{AgentId, Control, Sidecar, SnapshotId, Tenant};
+use snapshot_core::{AgentId, Control, Sidecar, SnapshotId, SnapshotMeta, Tenant};
 use snapshot_fs::{Dir, FileLock, LockMode};
 
 use crate::error::VaultError;
@@ -113,16 +113,8 @@ impl AgentVault {
     /// [`VaultError::UnknownSnapshot`], a sidecar that is not usable, or a missing bundle. Its size
     /// and content are for the reader to check.
     pub fn open_bundle(&self, id: SnapshotId) -> Result<OpenBundle, VaultError> {
-        let unknown = || VaultError::UnknownSnapshot {
-            id,
-            agent: self.agent.clone(),
-            folder: self.snapshots_path(),
-        };
-        let dir = self.existing_snapshots_dir()?.ok_or_else(unknown)?;
-        let sidecar = match self.read_sidecar(&dir, id) {
-            Err(VaultError::Fs(e)) if e.is_not_found() => return Err(unknown()),
-            read => read?,
-        };
+        let dir = self.existing_snapshots_dir()?.ok_or_else(|| self.unknown(id))?;
+        let sidecar = self.known_sidecar(&dir, id)?;
         let name = layout::bundle_name(id, sidecar.encryption.is_some());
         let path = dir.path().join(&name);
         match dir.open_file(&name) {
@@ -130,6 +122,30 @@ impl AgentVault {
             Err(e) if e.is_not_found() => Err(VaultError::BundleMissing { path }),
             Err(e) => Err(e.into()),
         }
+    }
+
+    /// The folder of this agent's restore journal, where there is one.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub fn existing_restore_dir(&self) -> Result<Option<Dir>, VaultError> {
+        self.existing_dir(&[layout::RESTORE, self.agent.as_str()])
+    }
+
+    /// What a snapshot is by its summary alone; its bundle may be damaged or missing.
+    ///
+    /// # Errors
+    /// [`VaultError::UnknownSnapshot`], or a sidecar that is not usable.
+    pub fn meta(&self, id: SnapshotId) -> Result<SnapshotMeta, VaultError> {
+        let dir = self.existing_snapshots_dir()?.ok_or_else(|| self.unknown(id))?;
+        let sidecar = self.known_sidecar(&dir, id)?;
+        let name = layout::bundle_name(id, sidecar.encryption.is_some());
+        Ok(sidecar.to_meta(dir.path().join(name)))
+    }
+
+    pub(crate) fn unknown(&self, id: SnapshotId) -> VaultError {
+        let (agent, folder) = (self.agent.clone(), self.snapshots_path());
+        VaultError::UnknownSnapshot { id, agent, folder }
     }
 
     /// Reads a sidecar and checks that it is of this place.
@@ -141,6 +157,14 @@ impl AgentVault {
             .map_err(|source| VaultError::Sidecar { path: path.clone(), source })?;
         self.check_own(&sidecar, id, path)?;
         Ok(sidecar)
+    }
+
+    /// As [`AgentVault::read_sidecar`]; where there is none, there is no snapshot.
+    fn known_sidecar(&self, dir: &Dir, id: SnapshotId) -> Result<Sidecar, VaultError> {
+        match self.read_sidecar(dir, id) {
+            Err(VaultError::Fs(e)) if e.is_not_found() => Err(self.unknown(id)),
+            read => read,
+        }
     }
 
     /// That a sidecar at `path` is of this agent and of `id`.

@@ -34,13 +34,7 @@ impl AgentLock {
         let _alone = self.agent.vault_lock(LockMode::Exclusive, until, control)?;
         let sidecar = layout::sidecar_name(id);
         match self.snapshots.rename(sidecar, &self.snapshots, layout::deleting_name(id)) {
-            Err(e) if e.is_not_found() => {
-                return Err(VaultError::UnknownSnapshot {
-                    id,
-                    agent: self.agent.agent().clone(),
-                    folder: self.agent.snapshots_path(),
-                });
-            }
+            Err(e) if e.is_not_found() => return Err(self.agent.unknown(id)),
             renamed => renamed?,
         }
         self.snapshots.sync()?;

@@ -8,7 +8,7 @@ use super::{Engine, LOCK_TIMEOUT};
 use crate::error::SnapshotError;
 
 impl Engine {
-    /// Deletes a snapshot, and returns what it was. Another one of the agent must be good, which is
+    /// Deletes a snapshot, damaged or not, and returns what it was. Another one of the agent must be good, which is
     /// found out by reading it whole.
     ///
     /// # Errors
@@ -34,7 +34,7 @@ impl Engine {
         r: &SnapshotRef,
         ctl: &Control,
     ) -> Result<SnapshotMeta, SnapshotError> {
-        let meta = self.resolve(tenant, agent, r)?;
+        let meta = self.resolve_damaged(tenant, agent, r)?;
         let Some(vault) = self.vault_of(&meta) else {
             let (path, root) = (meta.bundle_path, self.root().to_owned());
             return Err(SnapshotError::NotInVault { path, root });
@@ -51,6 +51,26 @@ impl Engine {
         }
         lock.delete(meta.id, until, ctl)?;
         Ok(meta)
+    }
+
+    /// As [`Engine::resolve`], and also a snapshot whose bundle is damaged or missing but whose
+    /// summary says what it was.
+    fn resolve_damaged(
+        &self,
+        tenant: &Tenant,
+        agent: Option<&AgentId>,
+        r: &SnapshotRef,
+    ) -> Result<SnapshotMeta, SnapshotError> {
+        let (id, unusable) = match self.resolve(tenant, agent, r) {
+            Err(e @ SnapshotError::Unusable { id: Some(id), .. }) => (id, e),
+            done => return done,
+        };
+        let vault = &self.parts.vault;
+        let agents = vault.agents()?.into_iter();
+        agents
+            .filter(|(t, a)| t == tenant && agent.is_none_or(|agent| agent == a))
+            .find_map(|(tenant, agent)| vault.agent(&tenant, &agent).meta(id).ok())
+            .ok_or(unusable)
     }
 
     /// The newest other snapshot of the agent that verifies.

@@ -2,7 +2,8 @@
 
 use snapshot_bundle::{Bundle, BundleWriter, VerifiedBundle, WriteOptions};
 use snapshot_core::{
-    Control, CreatedBy, DiffRequest, DiffSide, RestoreRequest, SnapshotDiff, SnapshotId, SnapshotRef,
+    Control, CreatedBy, DiffRequest, DiffSide, RestoreRequest, SnapshotDiff, SnapshotId,
+    SnapshotRef,
 };
 use snapshot_stores::cut;
 use snapshot_vault::AgentLock;
@@ -32,17 +33,28 @@ impl Engine {
         Ok(snapshot_stores::diff(&a, &b, scratch.dir(), max, ctl)?)
     }
 
-    fn verified(&self, req: &DiffRequest, r: &SnapshotRef, ctl: &Control) -> Result<VerifiedBundle, SnapshotError> {
+    fn verified(
+        &self,
+        req: &DiffRequest,
+        r: &SnapshotRef,
+        ctl: &Control,
+    ) -> Result<VerifiedBundle, SnapshotError> {
         let meta = self.resolve(&req.tenant, Some(&req.agent_id), r)?;
         let opened = self.open(&meta, ctl)?;
         Ok(opened.bundle.into_verified(opened.sidecar.as_ref(), self.parts.threads, ctl)?)
     }
 
     /// The live memory as a bundle that is never published; its open file outlives its name.
-    fn live_bundle(&self, lock: &AgentLock, req: &DiffRequest, ctl: &Control) -> Result<VerifiedBundle, SnapshotError> {
+    fn live_bundle(
+        &self,
+        lock: &AgentLock,
+        req: &DiffRequest,
+        ctl: &Control,
+    ) -> Result<VerifiedBundle, SnapshotError> {
         let layout = self.layout(&req.tenant, &req.agent_id)?;
         let staging = lock.staging()?;
-        let as_restore = RestoreRequest::new(req.agent_id.clone(), req.tenant.clone(), SnapshotRef::Latest(0));
+        let as_restore =
+            RestoreRequest::new(req.agent_id.clone(), req.tenant.clone(), SnapshotRef::Latest(0));
         let mut pinned = cut(&layout, &self.capture_options(&as_restore, staging.dir(), ctl))?;
         let created_at_ms = pinned.instant_ms();
         let opts = WriteOptions { threads: self.parts.threads, level: LIVE_LEVEL, created_at_ms };
@@ -52,6 +64,10 @@ impl Engine {
         let (manifest, _) = manifest(lock, &about, SnapshotId::nil(), created_at_ms, captured);
         let written = writer.finish(&manifest)?.out;
         let path = written.path().to_owned();
-        Ok(Bundle::open(written.into_reader()?, &path)?.into_verified(None, self.parts.threads, ctl)?)
+        Ok(Bundle::open(written.into_reader()?, &path)?.into_verified(
+            None,
+            self.parts.threads,
+            ctl,
+        )?)
     }
 }

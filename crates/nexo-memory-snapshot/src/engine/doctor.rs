@@ -38,10 +38,23 @@ impl Engine {
     ///
     /// # Errors
     /// If a folder of the vault cannot be read.
-    pub fn doctor(&self, tenant: &Tenant, agent: Option<&AgentId>, fix: bool, ctl: &Control) -> Result<DoctorReport, SnapshotError> {
+    pub fn doctor(
+        &self,
+        tenant: &Tenant,
+        agent: Option<&AgentId>,
+        fix: bool,
+        ctl: &Control,
+    ) -> Result<DoctorReport, SnapshotError> {
         let agents = match agent {
             Some(agent) => vec![agent.clone()],
-            None => self.parts.vault.agents()?.into_iter().filter(|(t, _)| t == tenant).map(|(_, a)| a).collect(),
+            None => self
+                .parts
+                .vault
+                .agents()?
+                .into_iter()
+                .filter(|(t, _)| t == tenant)
+                .map(|(_, a)| a)
+                .collect(),
         };
         let mut report = DoctorReport::default();
         for agent in agents {
@@ -53,15 +66,24 @@ impl Engine {
         Ok(report)
     }
 
-    fn check_recovery(&self, vault: &AgentVault, fix: bool, ctl: &Control, report: &mut DoctorReport) -> Result<(), SnapshotError> {
+    fn check_recovery(
+        &self,
+        vault: &AgentVault,
+        fix: bool,
+        ctl: &Control,
+        report: &mut DoctorReport,
+    ) -> Result<(), SnapshotError> {
         let Some(work) = vault.existing_restore_dir()? else { return Ok(()) };
         let Some(from) = snapshot_stores::pending(&work)? else { return Ok(()) };
-        let mut why = format!("a restore of snapshot {from} was interrupted; the next command finishes it, or `doctor --fix`");
+        let mut why = format!(
+            "a restore of snapshot {from} was interrupted; the next command finishes it, or `doctor --fix`"
+        );
         let mut fixed = false;
         if fix {
             match self.recover(vault.tenant(), vault.agent(), None, ctl)?.outcome {
                 RecoveryOutcome::Pending { why: others, pre_recovery, .. } => {
-                    let kept = pre_recovery.map_or_else(|| "not kept".to_owned(), |id| format!("kept as {id}"));
+                    let kept = pre_recovery
+                        .map_or_else(|| "not kept".to_owned(), |id| format!("kept as {id}"));
                     why = format!(
                         "a restore of snapshot {from} was interrupted and somebody has worked since ({others}; the present \
                          state is {kept}): decide with `doctor --recover forward` or `--recover abandon`"
@@ -70,15 +92,26 @@ impl Engine {
                 _ => fixed = true,
             }
         }
-        report.findings.push(Finding { what: "interrupted restore".to_owned(), path: work.path().to_owned(), why, fixed });
+        report.findings.push(Finding {
+            what: "interrupted restore".to_owned(),
+            path: work.path().to_owned(),
+            why,
+            fixed,
+        });
         Ok(())
     }
 }
 
-fn check_vault(vault: &AgentVault, fix: bool, ctl: &Control, report: &mut DoctorReport) -> Result<(), SnapshotError> {
+fn check_vault(
+    vault: &AgentVault,
+    fix: bool,
+    ctl: &Control,
+    report: &mut DoctorReport,
+) -> Result<(), SnapshotError> {
     let problems = vault.list()?.problems;
-    let mendable = |kind: ProblemKind| matches!(kind, ProblemKind::HalfDeleted | ProblemKind::Leftover);
-    if fix && (vault.has_staging()? || problems.iter().any(|p| mendable(p.kind))) {
+    let mendable =
+        |kind: ProblemKind| matches!(kind, ProblemKind::HalfDeleted | ProblemKind::Leftover);
+    if fix && problems.iter().any(|p| mendable(p.kind)) {
         let until = ctl.wait_until(LOCK_TIMEOUT);
         let lock = vault.lock(until, ctl)?;
         lock.sweep()?;
@@ -87,8 +120,21 @@ fn check_vault(vault: &AgentVault, fix: bool, ctl: &Control, report: &mut Doctor
     let left = if fix { vault.list()?.problems } else { problems.clone() };
     for problem in problems {
         let fixed = !left.contains(&problem);
-        let what = problem.kind.as_str().to_owned();
+        let what = problem_name(problem.kind).to_owned();
         report.findings.push(Finding { what, path: problem.path, why: problem.why, fixed });
     }
     Ok(())
+}
+
+const fn problem_name(kind: ProblemKind) -> &'static str {
+    match kind {
+        ProblemKind::Sidecar => "sidecar",
+        ProblemKind::Bundle => "bundle",
+        ProblemKind::Sum => "checksum file",
+        ProblemKind::Orphan => "bundle without sidecar",
+        ProblemKind::V1 => "bundle of 0.1.x",
+        ProblemKind::HalfDeleted => "half-done delete",
+        ProblemKind::Leftover => "leftover",
+        ProblemKind::Unknown => "unknown file",
+    }
 }

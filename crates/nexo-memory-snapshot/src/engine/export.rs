@@ -111,6 +111,7 @@ fn copy_bundle(
     .and_then(|sha256| match sha256 == sidecar.bundle_sha256 {
         true => Ok(()),
         false => Err(SnapshotError::Unusable {
+            id: Some(sidecar.snapshot_id),
             path: path.to_owned(),
             why: format!("its SHA-256 is {sha256}, its summary says {}", sidecar.bundle_sha256),
         }),

@@ -116,7 +116,7 @@ fn by_prefix(listing: Listing, prefix: &str) -> Result<Option<SnapshotMeta>, Sna
         return Err(SnapshotError::Ambiguous { wanted: prefix.to_owned(), candidates });
     }
     match unusable.into_iter().next() {
-        Some(ListProblem { path, why, .. }) => Err(SnapshotError::Unusable { path, why }),
+        Some(ListProblem { path, id, why, .. }) => Err(SnapshotError::Unusable { path, id, why }),
         None => Ok(found.pop()),
     }
 }

@@ -5,13 +5,21 @@
 
 mod copy;
 mod delete;
+mod diff;
+mod doctor;
 mod export;
 mod list;
 mod open;
 mod quiesce;
+mod recover;
+mod restore;
 mod seal;
 mod snapshot;
 mod verify;
+
+pub use doctor::{DoctorReport, Finding};
+pub use recover::{Recovery, RecoveryOutcome};
+pub use restore::PlannedRestore;
 
 use std::fmt;
 use std::path::Path;

@@ -39,7 +39,8 @@ impl Engine {
         let expected = name(&meta.tenant, &meta.agent_id, meta.id);
         if found != expected {
             let why = format!("it holds {found}, not {expected}");
-            return Err(SnapshotError::Unusable { path: located.path, why });
+            let id = Some(meta.id);
+            return Err(SnapshotError::Unusable { path: located.path, id, why });
         }
         Ok(Opened { bundle, sidecar: located.sidecar, _reading: located.reading })
     }
@@ -60,7 +61,13 @@ impl Engine {
             Err(e) if e.kind() == ErrorKind::Io => None,
             Err(e) => return Err(e.into()),
         };
-        let open = agent.open_bundle(meta.id)?;
+        let open = match agent.open_bundle(meta.id) {
+            // A bundle that lies in the vault without its summary, and was named by its path.
+            Err(unknown @ VaultError::UnknownSnapshot { .. }) => {
+                return self.locate_outside(&meta.bundle_path).map_err(|_| unknown.into());
+            }
+            open => open?,
+        };
         Ok(Located { file: open.file, path: open.path, sidecar: Some(open.sidecar), reading })
     }
 

@@ -91,7 +91,12 @@ impl Engine {
 
     /// Before anything else under the agent's lock: an interrupted restore is finished, or refused
     /// to be worked over.
-    pub(super) fn recover_first(&self, lock: &AgentLock, timeout: Duration, ctl: &Control) -> Result<(), SnapshotError> {
+    pub(super) fn recover_first(
+        &self,
+        lock: &AgentLock,
+        timeout: Duration,
+        ctl: &Control,
+    ) -> Result<(), SnapshotError> {
         match self.recover_locked(lock, None, timeout, ctl)? {
             RecoveryOutcome::Pending { from, why, .. } => {
                 Err(StoresError::RecoveryPending { from: from.to_string(), why }.into())
@@ -108,10 +113,15 @@ impl Engine {
         ctl: &Control,
     ) -> Result<RecoveryOutcome, SnapshotError> {
         let (tenant, agent) = (lock.agent().tenant(), lock.agent().agent());
-        let work = lock.restore_dir()?;
-        if snapshot_stores::pending(&work)?.is_none() && decision.is_none() {
+        let work = lock.agent().existing_restore_dir()?;
+        let pending = work.as_ref().map(snapshot_stores::pending).transpose()?.flatten();
+        let (Some(work), Some(_)) = (work, pending) else {
+            // A restore that died before its journal changed nothing, but may have left staging.
+            if let Ok(layout) = self.layout(tenant, agent) {
+                snapshot_stores::sweep(&self.parts.fs, &layout)?;
+            }
             return Ok(RecoveryOutcome::Nothing);
-        }
+        };
         let spool = lock.staging()?;
         let mut req = RestoreRequest::new(agent.clone(), tenant.clone(), SnapshotRef::Latest(0));
         req.timeout = timeout;
@@ -122,11 +132,15 @@ impl Engine {
         };
         Ok(match snapshot_stores::recover(&opts, decision, &mut keep)? {
             Recovered::Nothing => RecoveryOutcome::Nothing,
-            Recovered::RolledForward { from, applied } => {
-                RecoveryOutcome::RolledForward { report: Box::new(self.report(&req, from, *applied)) }
+            Recovered::RolledForward { from, applied } => RecoveryOutcome::RolledForward {
+                report: Box::new(self.report(&req, from, *applied)),
+            },
+            Recovered::Pending { from, pre_recovery, why } => {
+                RecoveryOutcome::Pending { from, pre_recovery, why }
             }
-            Recovered::Pending { from, pre_recovery, why } => RecoveryOutcome::Pending { from, pre_recovery, why },
-            Recovered::Abandoned { from, pre_recovery } => RecoveryOutcome::Abandoned { from, pre_recovery },
+            Recovered::Abandoned { from, pre_recovery } => {
+                RecoveryOutcome::Abandoned { from, pre_recovery }
+            }
         })
     }
 }
@@ -135,6 +149,7 @@ impl Recovery {
     /// The kind of error that this outcome is for those who wanted to go on.
     #[must_use]
     pub fn error_kind(&self) -> Option<ErrorKind> {
-        matches!(self.outcome, RecoveryOutcome::Pending { .. }).then_some(ErrorKind::RecoveryPending)
+        matches!(self.outcome, RecoveryOutcome::Pending { .. })
+            .then_some(ErrorKind::RecoveryPending)
     }
 }

@@ -7,10 +7,10 @@ use std::time::Instant;
 use serde::{Serialize, Serializer};
 use snapshot_bundle::VerifiedBundle;
 use snapshot_core::{
-    ArtifactSource, Control, CreatedBy, ErrorKind, Manifest, MemoryLayout, PathResolver, PortError,
+    ArtifactSource, Control, CreatedBy, Manifest, MemoryLayout, PathResolver, PortError,
     RestorePlan, RestoreReport, RestoreRequest, RestoreTarget, RowCounts, SnapshotId, StateLayout,
 };
-use snapshot_fs::{Dir, FileType};
+use snapshot_fs::Dir;
 use snapshot_stores::{Applied, CaptureOptions, OtherAgent, Pinned, RestoreOptions};
 use snapshot_vault::AgentLock;
 
@@ -36,10 +36,15 @@ impl Engine {
     /// # Errors
     /// Every refusal that the restore itself would make: another agent's bundle, damage, a shared
     /// store, too little space, an owner that we cannot give files to.
-    pub fn plan_restore(&self, req: &RestoreRequest, ctl: &Control) -> Result<PlannedRestore, SnapshotError> {
+    pub fn plan_restore(
+        &self,
+        req: &RestoreRequest,
+        ctl: &Control,
+    ) -> Result<PlannedRestore, SnapshotError> {
         let meta = self.resolve(&req.tenant, Some(&req.agent_id), &req.from)?;
         let opened = self.open(&meta, ctl)?;
-        let bundle = opened.bundle.into_verified(opened.sidecar.as_ref(), self.parts.threads, ctl)?;
+        let bundle =
+            opened.bundle.into_verified(opened.sidecar.as_ref(), self.parts.threads, ctl)?;
         let layout = match &req.target {
             RestoreTarget::Live => self.layout(&req.tenant, &req.agent_id)?,
             RestoreTarget::Dir(dir) => {
@@ -57,7 +62,12 @@ impl Engine {
         Ok(PlannedRestore { engine: self.clone(), req: req.clone(), bundle, layout, plan })
     }
 
-    pub(super) fn capture_options<'a>(&'a self, req: &'a RestoreRequest, spool: &'a Dir, ctl: &'a Control) -> CaptureOptions<'a> {
+    pub(super) fn capture_options<'a>(
+        &'a self,
+        req: &'a RestoreRequest,
+        spool: &'a Dir,
+        ctl: &'a Control,
+    ) -> CaptureOptions<'a> {
         CaptureOptions {
             agent: &req.agent_id,
             fs: &self.parts.fs,
@@ -85,7 +95,9 @@ impl Engine {
         let label = format!("{created_by} {}", of.short());
         let about = About { label: Some(label), created_by: CreatedBy::from_static(created_by) };
         let kept = self.seal(lock, pinned, &about, ctl);
-        let fail = |e: SnapshotError| PortError::new(e.kind(), "cannot keep the present state as a snapshot", e);
+        let fail = |e: SnapshotError| {
+            PortError::new(e.kind(), "cannot keep the present state as a snapshot", e)
+        };
         kept.map(|meta| Some(meta.id)).map_err(fail)
     }
 
@@ -94,7 +106,9 @@ impl Engine {
         let known = layouts.agents().into_iter();
         known
             .filter(|(tenant, agent)| (tenant, agent) != (&req.tenant, &req.agent_id))
-            .filter_map(|(tenant, agent)| layouts.layout(&tenant, &agent).map(|layout| (agent, layout)))
+            .filter_map(|(tenant, agent)| {
+                layouts.layout(&tenant, &agent).map(|layout| (agent, layout))
+            })
             .collect()
     }
 
@@ -133,7 +147,9 @@ impl PlannedRestore {
                 engine.recover_first(&lock, req.timeout, ctl)?;
                 engine.restore_live(&lock, &req, &bundle, &layout, until, ctl)
             }
-            RestoreTarget::Dir(dir) => engine.restore_to_dir(&lock, &req, &bundle, &layout, dir, ctl),
+            RestoreTarget::Dir(dir) => {
+                engine.restore_to_dir(&lock, &req, &bundle, &layout, dir, ctl)
+            }
         }
     }
 }
@@ -187,7 +203,8 @@ impl Engine {
         let (spool, work) = (lock.staging()?, lock.staging()?);
         let capture = self.capture_options(req, spool.dir(), ctl);
         let opts = restore_options(req, capture, work.dir(), self.parts.ids.next_id(), &[]);
-        let done = snapshot_stores::restore(bundle, layout, &opts, &mut |_| Ok(None), &mut || Ok(()));
+        let done =
+            snapshot_stores::restore(bundle, layout, &opts, &mut |_| Ok(None), &mut || Ok(()));
         if done.is_err() {
             for entry in root.entries()? {
                 root.remove_tree(&entry.name)?;
@@ -199,7 +216,12 @@ impl Engine {
         Ok(self.report(req, bundle.manifest().snapshot_id, done?))
     }
 
-    pub(super) fn report(&self, req: &RestoreRequest, from: SnapshotId, applied: Applied) -> RestoreReport {
+    pub(super) fn report(
+        &self,
+        req: &RestoreRequest,
+        from: SnapshotId,
+        applied: Applied,
+    ) -> RestoreReport {
         let live = req.target == RestoreTarget::Live;
         RestoreReport {
             agent_id: req.agent_id.clone(),
@@ -212,7 +234,8 @@ impl Engine {
             workers_restarted: live && self.parts.quiesce.is_some(),
             dry_run: false,
             writers_held_us: live.then_some(applied.writers_held_us),
-            readers_held_us: (live && applied.readers_held_us > 0).then_some(applied.readers_held_us),
+            readers_held_us: (live && applied.readers_held_us > 0)
+                .then_some(applied.readers_held_us),
             memory_files: Some(applied.files).filter(|counts: &RowCounts| !counts.is_zero()),
             notes: applied.notes,
         }
@@ -244,7 +267,14 @@ pub(super) fn restore_options<'a>(
     restore_id: SnapshotId,
     others: &'a [OtherAgent],
 ) -> RestoreOptions<'a> {
-    RestoreOptions { capture, tenant: &req.tenant, work, restore_id, whole_store: req.whole_store, others }
+    RestoreOptions {
+        capture,
+        tenant: &req.tenant,
+        work,
+        restore_id,
+        whole_store: req.whole_store,
+        others,
+    }
 }
 
 /// Where a restore into a folder puts things: as in the bundle.

@@ -46,7 +46,7 @@ impl Engine {
 }
 
 /// The manifest of what was captured, and how the capture went.
-fn manifest(
+pub(super) fn manifest(
     lock: &AgentLock,
     about: &About,
     snapshot_id: SnapshotId,

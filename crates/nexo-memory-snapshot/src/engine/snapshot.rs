@@ -38,6 +38,7 @@ impl Engine {
         check_not_pending(&lock)?;
         // What the dead left is no reason to refuse the living; doctor names what stays.
         let _ = lock.sweep();
+        self.recover_first(&lock, req.timeout, ctl)?;
         let targets: Vec<PathBuf> = layout.paths().into_iter().map(Path::to_owned).collect();
         let _targets = self.parts.vault.lock_targets(&targets, until, ctl)?;
         let about = About { label: req.label.clone(), created_by: req.created_by.clone() };

@@ -33,6 +33,21 @@ fn a_damaged_one_does_not_count_as_the_one_that_stays() {
 }
 
 #[test]
+fn a_snapshot_that_lost_its_bundle_can_be_deleted() {
+    let home = Home::new();
+    let (sound, cut_short, gone) = (home.take(), home.take(), home.take());
+    std::fs::write(&cut_short.bundle_path, b"cut short").unwrap();
+    std::fs::remove_file(&gone.bundle_path).unwrap();
+    for id in [cut_short.id, gone.id] {
+        let deleted = home.engine().delete(&Tenant::default(), None, &SnapshotRef::Id(id));
+        assert_eq!(deleted.unwrap().id, id);
+    }
+    let listing = home.engine().list(&Tenant::default(), None).unwrap();
+    assert_eq!((listing.snapshots[0].id, listing.problems), (sound.id, vec![]));
+    assert_eq!(home.files().len(), 3);
+}
+
+#[test]
 fn a_bundle_outside_the_vault_is_not_ours_to_delete() {
     let home = Home::new();
     let meta = home.take();

@@ -111,4 +111,12 @@ fn a_path_outside_the_vault_needs_no_summary_and_must_be_the_named_agents() {
     let tail = meta.bundle_path.strip_prefix(home.vault()).unwrap();
     let found = engine.resolve(&Tenant::default(), None, &SnapshotRef::Path(link.join(tail)));
     assert_eq!(found.unwrap().bundle_path, meta.bundle_path);
+    // One in the vault that lost its summary can still be looked at by its path.
+    let name = format!("{}.manifest.json", meta.id);
+    std::fs::remove_file(meta.bundle_path.with_file_name(name)).unwrap();
+    let orphan = SnapshotRef::Path(meta.bundle_path.clone());
+    let orphan = engine.resolve(&Tenant::default(), Some(&ana()), &orphan).unwrap();
+    assert_eq!(engine.manifest(&orphan).unwrap().snapshot_id, meta.id);
+    std::fs::remove_file(&meta.bundle_path).unwrap();
+    assert_eq!(engine.manifest(&orphan).unwrap_err().kind(), ErrorKind::UnknownSnapshot);
 }

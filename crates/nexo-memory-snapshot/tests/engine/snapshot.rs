@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use nexo_memory_snapshot::error::{ErrorKind, SnapshotError};
 use nexo_memory_snapshot::id::{AgentId, Tenant};
-use nexo_memory_snapshot::local_fs::Engine;
+use nexo_memory_snapshot::local_fs::{Engine, ProblemKind};
 use nexo_memory_snapshot::manifest::BundlePath;
 use nexo_memory_snapshot::ports::{Control, DurableFs};
 use nexo_memory_snapshot::report::Inside;
 use nexo_memory_snapshot::request::SnapshotRequest;
 use snapshot_vault::Vault;
 
-use crate::support::{FailOnce, Home, ana, flip, request};
+use crate::support::{CancelAt, Fail, Home, ana, flip, request};
 
 #[test]
 fn a_snapshot_is_listed_verified_and_read_back() {
@@ -116,27 +116,70 @@ fn cancel_and_deadline_leave_nothing() {
 }
 
 #[test]
-fn a_failure_at_any_operation_leaves_nothing_or_a_good_snapshot() {
+fn cancelled_at_any_moment_it_leaves_nothing_or_a_good_snapshot() {
     for at in 0.. {
         let home = Home::new();
-        let hook = FailOnce::new(at);
+        let (hook, control) = CancelAt::control(at);
+        match home.engine().snapshot(&request(), &control) {
+            Ok(meta) => {
+                let report = home.engine().verify(&meta, &Control::default()).unwrap();
+                assert!(report.is_good());
+            }
+            Err(e) => {
+                assert_eq!(e.kind(), ErrorKind::Interrupted);
+                assert_eq!(home.files(), [""; 0], "progress {at}");
+            }
+        }
+        if !hook.cancelled() {
+            assert!(at > 1, "there was no progress to cancel at");
+            return;
+        }
+    }
+}
+
+#[test]
+fn an_operation_that_fails_leaves_nothing_or_a_good_snapshot() {
+    at_every_operation(false, |home, at| assert_eq!(home.files(), [""; 0], "operation {at}"));
+}
+
+#[test]
+fn a_process_that_dies_leaves_nothing_that_counts() {
+    at_every_operation(true, |home, at| {
+        let listing = home.engine().list(&Tenant::default(), Some(&ana())).unwrap();
+        for meta in &listing.snapshots {
+            // Dead between the commit point and the report of it.
+            let report = home.engine().verify(meta, &Control::default()).unwrap();
+            assert!(report.is_good(), "operation {at}");
+        }
+    });
+}
+
+/// Takes snapshots with operation 0, 1, ... failing, once or all from there on; looks at what a
+/// failed one left.
+fn at_every_operation(for_good: bool, after_failure: impl Fn(&Home, usize)) {
+    for at in 0.. {
+        let home = Home::new();
+        let hook = Fail::new(at, for_good);
         let engine = home.builder().fs(DurableFs::with_hook(hook.clone())).build().unwrap();
         let taken = engine.snapshot(&request(), &Control::default());
         match &taken {
-            Ok(meta) => assert!(engine.verify(meta, &Control::default()).unwrap().is_good()),
-            // The staging folder that could not be removed is for the next sweep.
-            Err(_) => assert_eq!(home.files(), [""; 0], "operation {at}"),
+            Ok(meta) => {
+                let report = home.engine().verify(meta, &Control::default()).unwrap();
+                assert!(report.is_good(), "operation {at}");
+            }
+            Err(_) => after_failure(&home, at),
         }
         if !hook.failed() {
             taken.unwrap();
             assert!(at > 20, "the hook sees too little: {at}");
             return;
         }
-        // Whatever failed, the next one succeeds, and sweeps.
+        // Whatever failed, the next one succeeds, and sweeps all but a bundle without its summary.
         home.take();
         let listing = home.engine().list(&Tenant::default(), Some(&ana())).unwrap();
-        assert_eq!(listing.problems, []);
-        assert_eq!(home.files().len(), 3 * listing.snapshots.len());
+        let orphans = listing.problems.iter().filter(|p| p.kind == ProblemKind::Orphan).count();
+        assert_eq!(orphans, listing.problems.len(), "{:?}", listing.problems);
+        assert!(home.files().len() <= 3 * listing.snapshots.len() + 2 * orphans);
     }
 }
 

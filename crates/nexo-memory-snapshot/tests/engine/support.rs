@@ -11,7 +11,8 @@ use nexo_memory_snapshot::layout::MemoryLayout;
 use nexo_memory_snapshot::local_fs::{Engine, EngineBuilder};
 use nexo_memory_snapshot::meta::SnapshotMeta;
 use nexo_memory_snapshot::ports::{
-    Clock, Control, IdSource, PathResolver, PortError, Quiesce, StateKind, StateProvider,
+    Clock, Control, IdSource, PathResolver, PortError, Progress, Quiesce, StateKind, StateProvider,
+    Step,
 };
 use nexo_memory_snapshot::request::{SnapshotRef, SnapshotRequest};
 use snapshot_fs::{Hook, Op};
@@ -37,10 +38,18 @@ struct Ids {
 /// `<home>/<agent>/long_term.sqlite`, whatever the tenant.
 struct Layouts(PathBuf);
 
-/// Fails its operation number `at`, once.
-pub(crate) struct FailOnce {
+/// Fails its operation number `at`, and all after it where it is for good.
+pub(crate) struct Fail {
+    at: usize,
+    for_good: bool,
+    seen: AtomicUsize,
+}
+
+/// Cancels at its call number `at`.
+pub(crate) struct CancelAt {
     at: usize,
     seen: AtomicUsize,
+    control: Control,
 }
 
 /// What the host's plugs were asked for, in order.
@@ -128,9 +137,9 @@ impl Home {
     }
 }
 
-impl FailOnce {
-    pub(crate) fn new(at: usize) -> Arc<Self> {
-        Arc::new(Self { at, seen: AtomicUsize::new(0) })
+impl Fail {
+    pub(crate) fn new(at: usize, for_good: bool) -> Arc<Self> {
+        Arc::new(Self { at, for_good, seen: AtomicUsize::new(0) })
     }
 
     pub(crate) fn failed(&self) -> bool {
@@ -138,11 +147,34 @@ impl FailOnce {
     }
 }
 
-impl Hook for FailOnce {
+impl Hook for Fail {
     fn before(&self, _: &Op<'_>) -> io::Result<()> {
-        match self.seen.fetch_add(1, Ordering::SeqCst) == self.at {
+        let seen = self.seen.fetch_add(1, Ordering::SeqCst);
+        match seen == self.at || (self.for_good && seen > self.at) {
             true => Err(io::Error::other("injected")),
             false => Ok(()),
+        }
+    }
+}
+
+impl CancelAt {
+    /// A control that is cancelled when it is told of progress for the time number `at`.
+    pub(crate) fn control(at: usize) -> (Arc<Self>, Control) {
+        let control = Control::default();
+        let hook = Arc::new(Self { at, seen: AtomicUsize::new(0), control: control.clone() });
+        let control = control.with_progress(hook.clone());
+        (hook, control)
+    }
+
+    pub(crate) fn cancelled(&self) -> bool {
+        self.seen.load(Ordering::SeqCst) > self.at
+    }
+}
+
+impl Progress for CancelAt {
+    fn advance(&self, _: Step, _: u64, _: u64) {
+        if self.seen.fetch_add(1, Ordering::SeqCst) == self.at {
+            self.control.cancel();
         }
     }
 }

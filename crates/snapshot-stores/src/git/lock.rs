@@ -14,6 +14,8 @@ use crate::StoresError;
 
 /// Name of the lock in the git folder.
 const LOCK: &str = "index.lock";
+/// Start of the target of a lock of ours.
+const MARKER: &str = "nexo-memory-restore-";
 
 /// Takes the index lock of the memdir's repository, if it has one, for restore `id`. Holding it
 /// already is fine. [`super::apply()`] takes and releases it too; taking it before anything is
@@ -42,6 +44,22 @@ pub fn unlock(memdir: &Dir, id: SnapshotId) -> Result<(), StoresError> {
     Ok(())
 }
 
+/// Releases the index lock that a restore left which died before it changed anything. Only for the
+/// holder of the agent's lock, and only while there is no journal.
+///
+/// # Errors
+/// If it cannot be removed.
+pub fn sweep_lock(memdir: &Dir) -> Result<(), StoresError> {
+    let Some(repo) = open(memdir.path())? else { return Ok(()) };
+    let git = git_folder(memdir, &repo)?;
+    let Some(target) = lock_target(&git)? else { return Ok(()) };
+    if target.as_encoded_bytes().starts_with(MARKER.as_bytes()) {
+        git.unlink(LOCK)?;
+        git.sync()?;
+    }
+    Ok(())
+}
+
 pub(super) fn take(git: &Dir, id: SnapshotId) -> Result<(), StoresError> {
     match git.symlink(&marker(id), LOCK) {
         Err(FsError::Io { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {
@@ -60,12 +78,17 @@ pub(super) fn git_folder(memdir: &Dir, repo: &GitRepo) -> Result<Dir, StoresErro
 }
 
 fn is_ours(git: &Dir, id: SnapshotId) -> Result<bool, StoresError> {
+    Ok(lock_target(git)?.is_some_and(|target| target == marker(id)))
+}
+
+/// What the lock says, where it is a link as ours are.
+fn lock_target(git: &Dir) -> Result<Option<OsString>, StoresError> {
     Ok(match git.stat(LOCK)? {
-        Some(stat) if stat.file_type == FileType::Symlink => git.read_link(LOCK)? == marker(id),
-        _ => false,
+        Some(stat) if stat.file_type == FileType::Symlink => Some(git.read_link(LOCK)?),
+        _ => None,
     })
 }
 
 fn marker(id: SnapshotId) -> OsString {
-    format!("nexo-memory-restore-{id}").into()
+    format!("{MARKER}{id}").into()
 }

@@ -15,6 +15,7 @@ use crate::pinned::{PinConn, Pinned, PinnedStore};
 use crate::restore::hold::{Attempt, Held, ReadBack, create, hold_once};
 use crate::restore::journal::{Journal, StateTarget, Work};
 use crate::restore::plan::{choose_stores, discover, plan_files, wanted_git};
+use crate::restore::recover::sweep;
 use crate::restore::stage::{read_state, stage_git, stage_store, staged_git};
 use crate::restore::target::{Action, StoreTarget};
 use crate::restore::{BeforeCommit, Keep, RestoreOptions};
@@ -73,7 +74,7 @@ pub fn restore(
         .and_then(|mut staged| run(source, layout, opts, &mut staged, keep, before_commit));
     if done.is_err() && work.read()?.is_none() {
         work.clear_staging()?;
-        give_up_memdir(opts, layout.memdir.as_deref())?;
+        sweep(opts.capture.fs, layout)?;
     }
     done
 }
@@ -357,18 +358,5 @@ fn lock_git(journal: &Journal, opts: &RestoreOptions<'_>) -> Result<(), StoresEr
             git::lock(&opts.capture.fs.open_dir(memdir)?, journal.restore_id)
         }
         _ => Ok(()),
-    }
-}
-
-/// What a restore that changed nothing laid into the memdir goes.
-fn give_up_memdir(opts: &RestoreOptions<'_>, memdir: Option<&Path>) -> Result<(), StoresError> {
-    let Some(memdir) = memdir else { return Ok(()) };
-    match opts.capture.fs.open_dir(memdir) {
-        Ok(dir) => {
-            files::sweep(&dir)?;
-            git::unlock(&dir, opts.restore_id)
-        }
-        Err(e) if e.is_not_found() => Ok(()),
-        Err(e) => Err(e.into()),
     }
 }

@@ -223,7 +223,7 @@ fn open_targets(targets: &[StoreTarget], staging: &Dir) -> Result<Targets, Store
     let (mut wal, mut rollback) = (Vec::new(), Vec::new());
     for (index, target) in targets.iter().enumerate().filter(|(_, t)| t.action != Action::Create) {
         let live = Live::new(&target.path);
-        let conn = live.open()?;
+        let conn = live.open_impatient()?;
         let is_wal = live.shape(&conn)?.is_wal();
         let staged = open_private(&staging.path().join(&target.staged))?;
         let data_version = data_version(&conn, live.path())?;

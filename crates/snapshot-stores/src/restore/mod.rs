@@ -14,7 +14,7 @@ mod target;
 
 pub use commit::{Applied, restore};
 pub use plan::plan;
-pub use recover::{Decision, Recovered, pending, recover};
+pub use recover::{Decision, Recovered, pending, recover, sweep};
 pub(crate) use stage::stage_git;
 pub use target::OtherAgent;
 

@@ -5,7 +5,7 @@
 //! kept as a snapshot, nothing is changed, and a person decides.
 
 use snapshot_core::{MemoryLayout, SnapshotId};
-use snapshot_fs::Dir;
+use snapshot_fs::{Dir, DurableFs};
 
 use crate::cut::CaptureOptions;
 use crate::error::StoresError;
@@ -158,6 +158,22 @@ pub fn recover(
 /// If there is a journal and it is not one of ours.
 pub fn pending(work: &Dir) -> Result<Option<SnapshotId>, StoresError> {
     Ok(Work::new(work).read()?.map(|journal| journal.from))
+}
+
+/// Clears what a restore left in the agent's memory that died before it changed anything. Only for
+/// the holder of the agent's lock, and only while no restore is pending.
+///
+/// # Errors
+/// If something cannot be removed.
+pub fn sweep(fs: &DurableFs, layout: &MemoryLayout) -> Result<(), StoresError> {
+    let Some(memdir) = &layout.memdir else { return Ok(()) };
+    let memdir = match fs.open_dir(memdir) {
+        Ok(dir) => dir,
+        Err(e) if e.is_not_found() => return Ok(()),
+        Err(e) => return Err(e.into()),
+    };
+    files::sweep(&memdir)?;
+    git::sweep_lock(&memdir)
 }
 
 /// The layout that the interrupted restore wrote to, as far as its journal says.

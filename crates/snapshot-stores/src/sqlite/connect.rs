@@ -14,8 +14,11 @@ pub(crate) const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 /// First release with the WAL-reset fix.
 const FIRST_SOUND_VERSION: i32 = 3_051_003;
 
-/// How long one statement waits for a lock; longer waits are ours, with everything released.
-const BUSY_TIMEOUT: Duration = Duration::from_millis(5);
+/// How long a statement waits for a lock while we hold others or are about to: longer waits are
+/// ours, with everything released.
+const IMPATIENT: Duration = Duration::from_millis(5);
+/// How long a statement waits for a lock while we hold nothing that others wait for.
+const PATIENT: Duration = Duration::from_secs(5);
 
 /// A live database that we may open any number of connections to.
 #[derive(Debug, Clone)]
@@ -36,7 +39,15 @@ impl Live {
         &self.path
     }
 
-    /// Opens it; it must exist.
+    /// Opens it, to hold it or to read it while others are held; it must exist.
+    pub(crate) fn open_impatient(&self) -> Result<Connection, StoresError> {
+        let conn = self.open()?;
+        conn.busy_timeout(IMPATIENT)
+            .map_err(StoresError::sqlite("configure the connection to", &self.path))?;
+        Ok(conn)
+    }
+
+    /// Opens it, to look at it; it must exist.
     pub(crate) fn open(&self) -> Result<Connection, StoresError> {
         refuse_old_library()?;
         let conn = open(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
@@ -104,7 +115,7 @@ fn open(path: &Path, mode: OpenFlags) -> Result<Connection, StoresError> {
     let conn = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         .map_err(StoresError::sqlite("open", path))?;
     let fail = || StoresError::sqlite("configure the connection to", path);
-    conn.busy_timeout(BUSY_TIMEOUT).map_err(fail())?;
+    conn.busy_timeout(PATIENT).map_err(fail())?;
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true).map_err(fail())?;
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false).map_err(fail())?;
     conn.pragma_update(None, "mmap_size", 0).map_err(fail())?;

@@ -34,7 +34,7 @@ impl Gates {
     pub(crate) fn open(stores: &[Live]) -> Result<Self, StoresError> {
         let gates = stores
             .iter()
-            .map(|live| Ok((live.clone(), live.open()?)))
+            .map(|live| Ok((live.clone(), live.open_impatient()?)))
             .collect::<Result<_, StoresError>>()?;
         Ok(Self { gates })
     }

@@ -73,6 +73,8 @@ fn a_bundle_must_be_there_as_a_file_of_the_right_size() {
     std::fs::remove_file(&bundle).unwrap();
     assert_eq!(problems(&agent), [ProblemKind::Bundle]);
     assert!(matches!(agent.open_bundle(id(2)), Err(VaultError::BundleMissing { .. })));
+    assert_eq!(agent.meta(id(2)).unwrap().bundle_path, bundle);
+    assert!(matches!(agent.meta(id(3)), Err(VaultError::UnknownSnapshot { .. })));
     let elsewhere = tmp.path().join("elsewhere");
     std::fs::write(&elsewhere, b"good").unwrap();
     symlink(&elsewhere, &bundle).unwrap();

@@ -2,6 +2,12 @@
 //!
 //! One binary, so that it links once.
 
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests make the disorder by hand, and a panic is how they fail"
+)]
+
 mod crash;
 mod cut;
 mod restore;

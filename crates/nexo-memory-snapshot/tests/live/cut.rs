@@ -32,7 +32,8 @@ fn cuts_are_whole(journal: Journal) {
         assert!(noise >= acknowledged, "cut {cut}: {noise} of {acknowledged} acknowledged writes");
         counters.insert(values.stores[0]);
         std::fs::remove_file(&meta.bundle_path).unwrap();
-        std::fs::remove_file(meta.bundle_path.with_extension("").with_extension("manifest.json")).unwrap();
+        std::fs::remove_file(meta.bundle_path.with_extension("").with_extension("manifest.json"))
+            .unwrap();
     }
     writers.stop().unwrap();
     assert!(counters.len() > 1, "the writers never wrote between two cuts");

@@ -5,24 +5,26 @@ use std::sync::Arc;
 
 use nexo_memory_snapshot::error::SnapshotError;
 use nexo_memory_snapshot::id::{AgentId, Tenant};
+use nexo_memory_snapshot::layout::MemoryLayout;
 use nexo_memory_snapshot::local_fs::Engine;
 use nexo_memory_snapshot::manifest::BundlePath;
 use nexo_memory_snapshot::meta::SnapshotMeta;
-use nexo_memory_snapshot::ports::{DurableFs, MemoryLayout, PathResolver};
+use nexo_memory_snapshot::ports::Control;
+use nexo_memory_snapshot::ports::{DurableFs, PathResolver};
 use nexo_memory_snapshot::report::RestoreReport;
-use nexo_memory_snapshot::request::{Control, RestoreRequest, SnapshotRef, SnapshotRequest};
+use nexo_memory_snapshot::request::{RestoreRequest, SnapshotRef, SnapshotRequest};
 use snapshot_testkit::compare::Memory;
 use snapshot_testkit::{Agent, Seed};
 
 /// What a test has.
-pub struct World {
-    pub tmp: tempfile::TempDir,
-    pub agent: Agent,
-    pub engine: Engine,
+pub(crate) struct World {
+    pub(crate) tmp: tempfile::TempDir,
+    pub(crate) agent: Agent,
+    pub(crate) engine: Engine,
 }
 
 /// Layouts of agents below one root each.
-pub struct Layouts(pub Vec<(AgentId, MemoryLayout)>);
+pub(crate) struct Layouts(pub(crate) Vec<(AgentId, MemoryLayout)>);
 
 impl PathResolver for Layouts {
     fn layout(&self, _: &Tenant, agent: &AgentId) -> Option<MemoryLayout> {
@@ -35,72 +37,80 @@ impl PathResolver for Layouts {
 }
 
 impl World {
-    pub fn new(seed: &Seed) -> Self {
+    pub(crate) fn new(seed: &Seed) -> Self {
         let tmp = tempfile::tempdir().unwrap();
         let agent = Agent::create(tmp.path(), ana(), seed).unwrap();
         let engine = engine(&tmp.path().join("vault"), agent.layout(), DurableFs::default());
         Self { tmp, agent, engine }
     }
 
-    pub fn tiny() -> Self {
+    pub(crate) fn tiny() -> Self {
         Self::new(&Seed::tiny(7))
     }
 
     /// Another engine over the same vault and agent, with this file-system layer.
-    pub fn engine_with(&self, fs: DurableFs) -> Engine {
+    pub(crate) fn engine_with(&self, fs: DurableFs) -> Engine {
         engine(&self.vault(), self.agent.layout(), fs)
     }
 
-    pub fn vault(&self) -> PathBuf {
+    pub(crate) fn vault(&self) -> PathBuf {
         self.tmp.path().join("vault")
     }
 
-    pub fn snapshot(&self) -> SnapshotMeta {
-        self.engine.snapshot(&SnapshotRequest::cli(ana(), Tenant::default()), &Control::default()).unwrap()
+    pub(crate) fn snapshot(&self) -> SnapshotMeta {
+        self.engine
+            .snapshot(&SnapshotRequest::cli(ana(), Tenant::default()), &Control::default())
+            .unwrap()
     }
 
-    pub fn restore(&self, meta: &SnapshotMeta) -> Result<RestoreReport, SnapshotError> {
+    pub(crate) fn restore(&self, meta: &SnapshotMeta) -> Result<RestoreReport, SnapshotError> {
         restore(&self.engine, meta)
     }
 
-    pub fn memory(&self) -> Memory {
+    pub(crate) fn memory(&self) -> Memory {
         Memory::read(&self.agent.layout()).unwrap()
     }
 
     /// The memory differs from `expected` in nothing.
     #[track_caller]
-    pub fn assert_memory(&self, expected: &Memory) {
+    pub(crate) fn assert_memory(&self, expected: &Memory) {
         assert_same(expected, &self.memory());
     }
 
     /// Writes the artifact at `path` in the bundle to `to`.
-    pub fn extract(&self, meta: &SnapshotMeta, path: &str, to: &Path) {
+    pub(crate) fn extract(&self, meta: &SnapshotMeta, path: &str, to: &Path) {
         let mut file = std::fs::File::create(to).unwrap();
         let path = BundlePath::parse(path).unwrap();
         self.engine.read_artifact(meta, &path, &mut file, &Control::default()).unwrap();
     }
 }
 
-pub fn ana() -> AgentId {
+pub(crate) fn ana() -> AgentId {
     AgentId::from_static("ana")
 }
 
-pub fn engine(root: &Path, layout: MemoryLayout, fs: DurableFs) -> Engine {
+pub(crate) fn engine(root: &Path, layout: MemoryLayout, fs: DurableFs) -> Engine {
     let layouts = Arc::new(Layouts(vec![(ana(), layout)]));
     Engine::builder().root(root.to_owned()).layouts(layouts).fs(fs).threads(2).build().unwrap()
 }
 
-pub fn restore(engine: &Engine, meta: &SnapshotMeta) -> Result<RestoreReport, SnapshotError> {
+pub(crate) fn restore(
+    engine: &Engine,
+    meta: &SnapshotMeta,
+) -> Result<RestoreReport, SnapshotError> {
     restore_with(engine, &RestoreRequest::new(ana(), Tenant::default(), SnapshotRef::Id(meta.id)))
 }
 
-pub fn restore_with(engine: &Engine, req: &RestoreRequest) -> Result<RestoreReport, SnapshotError> {
+pub(crate) fn restore_with(
+    engine: &Engine,
+    req: &RestoreRequest,
+) -> Result<RestoreReport, SnapshotError> {
     let control = Control::default();
     engine.plan_restore(req, &control)?.apply(&control)
 }
 
 #[track_caller]
-pub fn assert_same(expected: &Memory, found: &Memory) {
+pub(crate) fn assert_same(expected: &Memory, found: &Memory) {
     let differences: Vec<String> = expected
         .differences(found)
         .into_iter()

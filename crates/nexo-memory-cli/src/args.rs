@@ -1,0 +1,432 @@
+//! The flags, as people type them. Parsing ends in our own types; nothing is interpreted here.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use nexo_memory_snapshot::id::{AgentId, StoreName, Tenant};
+use nexo_memory_snapshot::request::{DiffSide, SnapshotRef};
+
+const ABOUT: &str = "\
+Freeze an agent's memory at one instant, seal it into one file that anyone can check, and put it \
+back whole.
+
+An agent's memory is its memdir (files, usually with a git repository), its SQLite databases and its \
+runtime state. The agent may go on working: its writers are held for milliseconds.";
+
+const AFTER: &str = "\
+A snapshot is named by latest, latest~1, @label, an id or its first characters (4 or more), or the \
+path of a bundle.
+
+Where bundles are kept (the root): --root, else $NEXO_MEMORY_ROOT, else the configuration, else \
+$NEXO_HOME/state, else ~/.nexo/state. Configuration: --config, else $NEXO_MEMORY_CONFIG, else \
+$NEXO_HOME/config/memory.yaml, else /etc/nexo-memory.yaml. `nexo-memory config show` tells what is \
+in force.
+
+Exit codes:
+  0  done                               7  bundle newer than this program
+  1  a defect of ours                   8  encryption
+  2  usage or configuration             9  I/O, rights, space
+  3  agent or snapshot not found       10  done, but not whole (with --strict)
+  4  integrity                         11  a check found something
+  5  busy                              12  verified only as far as possible
+  6  refused, or recovery pending     130  interrupted";
+
+/// Help of a verb: what it does comes before its flags.
+const VERB: &str = "\
+{about}.
+
+{before-help}{usage-heading} {usage}
+
+{all-args}{after-help}";
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(name = "nexo-memory", version, about = ABOUT, after_help = AFTER, max_term_width = 100)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// Flags of every verb.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// Where bundles are kept
+    #[arg(long, global = true, value_name = "DIR", alias = "state-root", help_heading = PLACES)]
+    pub(crate) root: Option<PathBuf>,
+    /// The configuration to read
+    #[arg(long, global = true, value_name = "YAML", help_heading = PLACES)]
+    pub(crate) config: Option<PathBuf>,
+    /// The agent's tenant
+    #[arg(long, global = true, default_value_t, value_name = "TENANT", help_heading = PLACES)]
+    pub(crate) tenant: Tenant,
+    /// Memdirs of the classic layout, <DIR>/<agent>; the root where absent
+    #[arg(long, global = true, value_name = "DIR", help_heading = PLACES)]
+    pub(crate) memdir_root: Option<PathBuf>,
+    /// Databases of the classic layout, <DIR>/<agent>/<store>.sqlite; the root where absent
+    #[arg(long, global = true, value_name = "DIR", help_heading = PLACES)]
+    pub(crate) sqlite_root: Option<PathBuf>,
+    /// The memdir of the one agent named, without any configuration
+    #[arg(long, global = true, value_name = "DIR", help_heading = PLACES)]
+    pub(crate) memdir: Option<PathBuf>,
+    /// A database of the one agent named; may be repeated
+    #[arg(long, global = true, value_name = "NAME=FILE", help_heading = PLACES)]
+    pub(crate) store: Vec<NamedStore>,
+    /// Runtime state, <DIR>/<agent>/{extract_cursor,dream_run}.json
+    #[arg(long, global = true, value_name = "DIR", help_heading = PLACES)]
+    pub(crate) state_json_root: Option<PathBuf>,
+    /// Print one JSON document on stdout and nothing else
+    #[arg(long, global = true, help_heading = OUTPUT)]
+    pub(crate) json: bool,
+    /// Exit with 10 where something was left out or changed around the cut
+    #[arg(long, global = true, help_heading = OUTPUT)]
+    pub(crate) strict: bool,
+    /// Only results and errors
+    #[arg(long, short, global = true, help_heading = OUTPUT)]
+    pub(crate) quiet: bool,
+    /// Whether to colour messages
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", help_heading = OUTPUT)]
+    pub(crate) color: Color,
+    /// No progress bar
+    #[arg(long, global = true, help_heading = OUTPUT)]
+    pub(crate) no_progress: bool,
+}
+
+const PLACES: &str = "Where things are";
+const OUTPUT: &str = "Output";
+
+/// When messages are coloured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+/// `--store NAME=FILE`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NamedStore {
+    pub(crate) name: StoreName,
+    pub(crate) file: PathBuf,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Capture an agent's memory at one instant into one verifiable bundle
+    #[command(help_template = VERB, before_help = "\
+All databases, git refs and runtime state are of the same instant, whatever the agent is \
+writing meanwhile. What a bundle cannot hold (a socket, say) is listed, never skipped in \
+silence.")]
+    #[command(after_help = "\
+Examples:
+  nexo-memory snapshot --agent ana --label 'before the upgrade'
+  nexo-memory snapshot --agent ana --memdir ~/ana/mem --store long_term=~/ana/memory.db")]
+    Snapshot(SnapshotArgs),
+    /// Put an agent's memory back to a snapshot, whole or not at all
+    #[command(help_template = VERB, before_help = "\
+Shows what it will do and asks first. The present state is kept as a snapshot, so a restore \
+can be undone. Databases are written through SQLite: programs that have them open see the \
+restored rows at once.")]
+    #[command(after_help = "\
+Examples:
+  nexo-memory restore latest --agent ana --dry-run
+  nexo-memory restore 3f9c21ab --to /tmp/look-at-it-first")]
+    Restore(RestoreArgs),
+    /// List snapshots, newest first
+    #[command(help_template = VERB, before_help = "\
+Reads the summaries beside the bundles, not the bundles. What cannot be read is told on \
+stderr.")]
+    #[command(after_help = "\
+Examples:
+  nexo-memory list
+  nexo-memory list --agent ana --json | jq -r '.snapshots[].id'")]
+    List(ListArgs),
+    /// Show what a snapshot holds
+    #[command(help_template = VERB, before_help = "\
+Prints the bundle's manifest for people; with --json, as it is.")]
+    #[command(after_help = "\
+Examples:
+  nexo-memory show latest --agent ana
+  nexo-memory show ./3f9c21ab-ana.tar.zst --json | jq '.manifest.artifacts[].path_in_bundle'")]
+    Show(ShowArgs),
+    /// Read bundles from end to end and check every digest
+    #[command(help_template = VERB, before_help = "\
+Names each damaged artifact and frame. Without a snapshot, all of the agent's (or, with \
+--all, of the tenant's) are checked. Exits with 4 where anything is wrong.")]
+    #[command(after_help = "\
+Examples:
+  nexo-memory verify latest --agent ana
+  nexo-memory verify --all --json")]
+    Verify(VerifyArgs),
+    /// Count what changed between two snapshots, or a snapshot and the live memory
+    #[command(help_template = VERB, before_help = "\
+Rows by store, commits, memory files and runtime state. `live` is a valid side.")]
+    #[command(after_help = "\
+Examples:
+  nexo-memory diff latest~1 latest --agent ana
+  nexo-memory diff @before-dream live --agent ana")]
+    Diff(DiffArgs),
+    /// Delete one snapshot
+    #[command(help_template = VERB, before_help = "\
+Asks first, and refuses the last one of an agent. What is deleted never comes back, not even \
+by a crash in the middle.")]
+    #[command(after_help = "\
+Examples:
+  nexo-memory delete 3f9c21ab
+  nexo-memory delete latest~4 --agent ana --yes")]
+    Delete(DeleteArgs),
+    /// Copy a bundle out of the vault, checked on the way
+    #[command(help_template = VERB, before_help = "\
+A plain bundle holds the whole memory in the clear, so --whole must say that this is meant.")]
+    #[command(after_help = "\
+Examples:
+  nexo-memory export latest --agent ana --to /mnt/backup --whole
+  nexo-memory export 3f9c21ab --to ./ana.tar.zst --whole")]
+    Export(ExportArgs),
+    /// Check the vault and the agents for what needs a decision or a repair
+    #[command(help_template = VERB, before_help = "\
+Changes nothing unless told. A restore that was interrupted while someone worked on waits \
+here: `forward` finishes it, `abandon` keeps what is there now; either way the present state \
+was kept as a snapshot. Exits with 11 where something is left to do.")]
+    #[command(after_help = "\
+Examples:
+  nexo-memory doctor --fix
+  nexo-memory doctor --agent ana --recover forward")]
+    Doctor(DoctorArgs),
+    /// Look at the configuration
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Config(ConfigArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SnapshotArgs {
+    /// The agent
+    #[arg(long, required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) agent: Option<AgentId>,
+    /// Every agent of the configuration, one after another
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// A name for people; `@label` finds it again
+    #[arg(long)]
+    pub(crate) label: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    #[command(flatten)]
+    pub(crate) snapshot: Named,
+    /// The agent, where the snapshot's name does not tell it
+    #[arg(long)]
+    pub(crate) agent: Option<AgentId>,
+    /// Show the plan and stop
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Restore into this empty folder instead, to look at first
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: Option<PathBuf>,
+    /// Do not keep the present state as a snapshot first
+    #[arg(long)]
+    pub(crate) no_auto_pre_snapshot: bool,
+    /// Restore a database whole although other agents use it too
+    #[arg(long)]
+    pub(crate) whole_store: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Only this agent's
+    #[arg(long)]
+    pub(crate) agent: Option<AgentId>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    #[command(flatten)]
+    pub(crate) snapshot: Named,
+    /// The agent, where the snapshot's name does not tell it
+    #[arg(long)]
+    pub(crate) agent: Option<AgentId>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// latest, latest~1, @label, an id or its first characters, or a bundle's path
+    #[arg(value_name = "SNAPSHOT")]
+    pub(crate) snapshot: Option<SnapshotRef>,
+    /// The same, as a flag (also --id, --from)
+    #[arg(long = "bundle", aliases = ["id", "from"], value_name = "SNAPSHOT")]
+    #[arg(conflicts_with = "snapshot")]
+    pub(crate) named: Option<SnapshotRef>,
+    /// The agent; alone, all of its snapshots
+    #[arg(long)]
+    pub(crate) agent: Option<AgentId>,
+    /// Every snapshot of the tenant
+    #[arg(long, conflicts_with_all = ["snapshot", "named", "agent"])]
+    pub(crate) all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    /// The older side: a snapshot, or `live`
+    #[arg(value_parser = diff_side)]
+    pub(crate) a: DiffSide,
+    /// The newer side: a snapshot, or `live`
+    #[arg(value_parser = diff_side)]
+    pub(crate) b: DiffSide,
+    /// The agent, where the snapshots' names do not tell it
+    #[arg(long)]
+    pub(crate) agent: Option<AgentId>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeleteArgs {
+    #[command(flatten)]
+    pub(crate) snapshot: Named,
+    /// The agent, where the snapshot's name does not tell it
+    #[arg(long)]
+    pub(crate) agent: Option<AgentId>,
+    /// Do not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    #[command(flatten)]
+    pub(crate) snapshot: Named,
+    /// The agent, where the snapshot's name does not tell it
+    #[arg(long)]
+    pub(crate) agent: Option<AgentId>,
+    /// The folder, or the file ending in .tar.zst, to write
+    #[arg(long, value_name = "PATH")]
+    pub(crate) to: PathBuf,
+    /// The whole memory in the clear is meant
+    #[arg(long)]
+    pub(crate) whole: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Only this agent
+    #[arg(long)]
+    pub(crate) agent: Option<AgentId>,
+    /// Repair what can be repaired without a decision
+    #[arg(long)]
+    pub(crate) fix: bool,
+    /// Decide an interrupted restore
+    #[arg(long, value_name = "HOW", requires = "agent", conflicts_with = "fix")]
+    pub(crate) recover: Option<Recover>,
+}
+
+/// How an interrupted restore is decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Recover {
+    /// Finish it
+    Forward,
+    /// Keep what is there now
+    Abandon,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArgs {
+    #[command(subcommand)]
+    pub(crate) verb: ConfigVerb,
+}
+
+/// What to do with the configuration.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigVerb {
+    /// Print what is in force, and where each value came from
+    #[command(help_template = VERB, before_help = "\
+Flags win over the environment, the environment over the configuration, that over defaults.")]
+    #[command(after_help = "\
+Examples:
+  nexo-memory config show
+  nexo-memory config show --config ./memory.yaml --json")]
+    Show,
+}
+
+/// Which snapshot.
+#[derive(Debug, Args)]
+pub(crate) struct Named {
+    /// latest, latest~1, @label, an id or its first characters, or a bundle's path
+    #[arg(value_name = "SNAPSHOT", required_unless_present = "named")]
+    snapshot: Option<SnapshotRef>,
+    /// The same, as a flag (also --id, --bundle)
+    #[arg(long = "from", aliases = ["id", "bundle"], value_name = "SNAPSHOT")]
+    #[arg(conflicts_with = "snapshot")]
+    named: Option<SnapshotRef>,
+}
+
+impl Named {
+    /// The snapshot that was named, either way.
+    pub(crate) fn get(&self) -> Option<&SnapshotRef> {
+        self.snapshot.as_ref().or(self.named.as_ref())
+    }
+}
+
+impl FromStr for NamedStore {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, file) = text.split_once('=').ok_or("expected NAME=FILE")?;
+        if file.is_empty() {
+            return Err("expected NAME=FILE".to_owned());
+        }
+        let name = name.parse::<StoreName>().map_err(|e| e.to_string())?;
+        Ok(Self { name, file: PathBuf::from(file) })
+    }
+}
+
+fn diff_side(text: &str) -> Result<DiffSide, String> {
+    match text {
+        "live" => Ok(DiffSide::Live),
+        _ => text.parse().map(DiffSide::Snapshot).map_err(|e| format!("{e}, or live")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_snapshot_is_named_in_place_or_by_the_flags_of_0_1() {
+        for args in [
+            ["show", "3f9c"].as_slice(),
+            &["show", "--from", "3f9c"],
+            &["show", "--id", "3f9c"],
+            &["show", "--bundle", "3f9c"],
+        ] {
+            let cli = Cli::try_parse_from([&["nexo-memory"], args].concat()).unwrap();
+            let Verb::Show(args) = cli.verb else { panic!("{cli:?}") };
+            assert_eq!(args.snapshot.get(), Some(&SnapshotRef::Prefix("3f9c".into())));
+        }
+        assert!(Cli::try_parse_from(["nexo-memory", "show"]).is_err());
+        assert!(Cli::try_parse_from(["nexo-memory", "show", "3f9c", "--id", "3f9c"]).is_err());
+    }
+
+    #[test]
+    fn stores_and_sides_are_parsed_types() {
+        let store = "long_term=/a=b".parse::<NamedStore>().unwrap();
+        assert_eq!(store.file, PathBuf::from("/a=b"));
+        for bad in ["long_term", "long_term=", "../x=/y", "=/y"] {
+            assert!(bad.parse::<NamedStore>().is_err(), "{bad}");
+        }
+        assert_eq!(diff_side("live"), Ok(DiffSide::Live));
+        assert!(diff_side("lively").unwrap_err().contains("or live"));
+    }
+}

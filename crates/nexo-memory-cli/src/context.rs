@@ -1,0 +1,221 @@
+//! What every verb works with: the sink, the settings, the control handle, and the engine made from
+//! them.
+
+use std::io::{self, BufRead};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use nexo_memory_snapshot::error::{ErrorKind, SnapshotError, error_chain};
+use nexo_memory_snapshot::id::{AgentId, Tenant};
+use nexo_memory_snapshot::local_fs::Engine;
+use nexo_memory_snapshot::meta::SnapshotMeta;
+use nexo_memory_snapshot::ports::{Clock, Control, PathResolver, Quiesce, SystemClock};
+use nexo_memory_snapshot::request::SnapshotRef;
+use nexo_memory_snapshot::{ShellHooks, ShellQuiesce};
+
+use crate::exit::Failure;
+use crate::human;
+use crate::output::{Output, can_ask};
+use crate::progress::Bar;
+use crate::settings::Settings;
+
+/// How often a question looks whether Ctrl-C was pressed.
+const GLANCE: Duration = Duration::from_millis(50);
+
+/// What every verb works with.
+pub(crate) struct Context {
+    pub(crate) out: Output,
+    pub(crate) settings: Settings,
+    pub(crate) control: Control,
+    pub(crate) strict: bool,
+    bar: Option<Arc<Bar>>,
+    hooks: Option<Arc<ShellQuiesce>>,
+    zone: TimeZone,
+}
+
+impl Context {
+    pub(crate) fn new(
+        out: Output,
+        settings: Settings,
+        control: Control,
+        bar: Option<Arc<Bar>>,
+        strict: bool,
+    ) -> Self {
+        let quiesce =
+            |hooks: &ShellHooks| Arc::new(ShellQuiesce::new(hooks.clone(), control.clone()));
+        Self {
+            hooks: settings.config.hooks.as_ref().map(quiesce),
+            out,
+            settings,
+            control,
+            strict,
+            bar,
+            zone: TimeZone::system(),
+        }
+    }
+
+    /// The engine over the root; `agent` is the one that the layout flags speak of.
+    pub(crate) fn engine(&self, agent: Option<&AgentId>) -> Result<Engine, Failure> {
+        let settings = &self.settings;
+        let mut builder = Engine::builder()
+            .root(settings.root.value.clone())
+            .layouts(Arc::new(settings.layouts(agent)?))
+            .max_git_object_bytes(settings.max_git_object_bytes.value);
+        if let Some(hooks) = &self.hooks {
+            let deadline = hooks.deadline();
+            builder = builder.quiesce(Arc::clone(hooks) as Arc<dyn Quiesce>, deadline);
+        }
+        builder.build().map_err(|e| self.explain(e, agent))
+    }
+
+    pub(crate) fn tenant(&self) -> &Tenant {
+        &self.settings.tenant
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.settings.root.value
+    }
+
+    /// The root and the word that decided it, for every answer that found nothing.
+    pub(crate) fn root_and_origin(&self) -> String {
+        let root = &self.settings.root;
+        format!("{} ({})", root.value.display(), root.origin)
+    }
+
+    /// The snapshot that was named, with its agent: a flag tells it, or its id or path, or the only
+    /// agent of the configuration, or the vault where it holds only one. With it comes a name that
+    /// means the same one later, which `latest` may not.
+    pub(crate) fn resolve(
+        &self,
+        engine: &Engine,
+        agent: Option<&AgentId>,
+        snapshot: &SnapshotRef,
+    ) -> Result<(SnapshotMeta, SnapshotRef), Failure> {
+        let agent = match snapshot {
+            SnapshotRef::Id(_) | SnapshotRef::Prefix(_) | SnapshotRef::Path(_) => agent,
+            SnapshotRef::Latest(_) | SnapshotRef::Label(_) => {
+                agent.or_else(|| self.settings.only_agent())
+            }
+        };
+        let meta =
+            engine.resolve(self.tenant(), agent, snapshot).map_err(|e| self.explain(e, agent))?;
+        let lasting = match snapshot {
+            SnapshotRef::Path(_) => snapshot.clone(),
+            _ => SnapshotRef::Id(meta.id),
+        };
+        Ok((meta, lasting))
+    }
+
+    /// An error of the engine, with where it looked and the command to try.
+    pub(crate) fn explain(&self, error: SnapshotError, agent: Option<&AgentId>) -> Failure {
+        let name = agent.map_or("A", AgentId::as_str);
+        let command = |rest: &str| self.settings.command(rest);
+        let kind = error.kind();
+        let failure = match error {
+            // These know more than their kind.
+            SnapshotError::Ambiguous { .. } | SnapshotError::WhichAgent { .. } => error.into(),
+            _ => Failure::from_error(kind, &error).try_maybe(match kind {
+                ErrorKind::UnknownAgent => Some(format!(
+                    "nexo-memory snapshot --agent {name} --memdir DIR --store long_term=FILE, or \
+                     set memory.snapshot.agents.{name}"
+                )),
+                ErrorKind::UnknownSnapshot => Some(command(&list_command(agent))),
+                ErrorKind::RecoveryPending => Some(format!(
+                    "{}, or --recover abandon",
+                    command(&format!("doctor --agent {name} --recover forward"))
+                )),
+                _ => error.hint(),
+            }),
+        };
+        match kind {
+            ErrorKind::UnknownAgent => failure
+                .detail("looked", agent.map(|agent| self.looked_at(agent)).unwrap_or_default())
+                .detail("root", self.root_and_origin()),
+            ErrorKind::UnknownSnapshot => failure.detail("root", self.root_and_origin()),
+            _ => failure,
+        }
+    }
+
+    /// Asks, unless `yes`. Without a terminal there is nobody to ask, so the answer is no.
+    pub(crate) fn confirm(&mut self, yes: bool, question: &str) -> Result<(), Failure> {
+        if yes {
+            return Ok(());
+        }
+        self.may_ask(yes)?;
+        self.out.ask(question);
+        match self.answer()?.trim() {
+            "y" | "Y" | "yes" => Ok(()),
+            _ => Err(Failure::new(ErrorKind::Refused, "not confirmed; nothing was changed")),
+        }
+    }
+
+    /// Refuses before any work where a question will be needed and cannot be asked.
+    pub(crate) fn may_ask(&self, yes: bool) -> Result<(), Failure> {
+        if yes || can_ask() {
+            return Ok(());
+        }
+        Err(Failure::new(
+            ErrorKind::Refused,
+            "this needs a yes, and there is no terminal to ask on",
+        )
+        .try_this("add --yes, if you are sure"))
+    }
+
+    /// A time for people.
+    pub(crate) fn time(&self, ms: i64) -> String {
+        human::time(ms, SystemClock.now_ms(), &self.zone)
+    }
+
+    /// Takes the progress bar away before something is printed.
+    pub(crate) fn still(&self) {
+        if let Some(bar) = &self.bar {
+            bar.clear();
+        }
+    }
+
+    /// Says what must not be missed after the verb: an agent that a hook could not resume.
+    pub(crate) fn epilogue(&mut self) {
+        self.still();
+        let failures = self.hooks.as_ref().map(|h| h.take_resume_failures()).unwrap_or_default();
+        for failure in failures {
+            self.out.warn(&format!("the agent may still be paused: {}", error_chain(&failure)));
+        }
+    }
+
+    /// Every place that the agent's layout names.
+    fn looked_at(&self, agent: &AgentId) -> String {
+        let layout = self.settings.layouts(Some(agent)).ok();
+        let layout = layout.and_then(|layouts| layouts.layout(self.tenant(), agent));
+        let paths = layout.iter().flat_map(|l| l.paths()).map(|path| path.display().to_string());
+        paths.collect::<Vec<_>>().join(", ")
+    }
+
+    /// One line from the terminal, or an end by Ctrl-C.
+    fn answer(&self) -> Result<String, Failure> {
+        let (tell, hear) = mpsc::channel();
+        // Left behind in its read where Ctrl-C comes first: the process is about to end.
+        thread::spawn(move || {
+            let mut line = String::new();
+            let read = io::stdin().lock().read_line(&mut line);
+            let _ = tell.send(read.map(|_| line));
+        });
+        loop {
+            match hear.recv_timeout(GLANCE) {
+                Ok(Ok(line)) => return Ok(line),
+                Ok(Err(e)) => return Err(Failure::from_error(ErrorKind::Io, &e)),
+                Err(RecvTimeoutError::Disconnected) => return Ok(String::new()),
+                Err(RecvTimeoutError::Timeout) => self.control.check().map_err(|e| {
+                    Failure::new(e.kind(), "interrupted at the question; nothing was changed")
+                })?,
+            }
+        }
+    }
+}
+
+fn list_command(agent: Option<&AgentId>) -> String {
+    agent.map_or_else(|| "list".to_owned(), |agent| format!("list --agent {agent}"))
+}

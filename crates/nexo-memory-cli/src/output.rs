@@ -1,0 +1,216 @@
+//! The one sink: whatever the program says goes through here.
+//!
+//! Invariants: a line given here is one line on the terminal, and nothing in it (a label, a path, a
+//! commit subject) can steer the terminal, for every control and direction character is escaped;
+//! with `--json`, stdout carries one document and nothing else.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal, Write};
+
+use anstream::{AutoStream, ColorChoice};
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+
+use crate::args::Color;
+use crate::exit::Failure;
+
+const BOLD: &str = "\x1b[1m";
+const RED: &str = "\x1b[1;31m";
+const YELLOW: &str = "\x1b[1;33m";
+const PLAIN: &str = "\x1b[0m";
+
+/// Stdout and stderr.
+pub(crate) struct Output {
+    json: bool,
+    quiet: bool,
+    stdout: AutoStream<io::Stdout>,
+    stderr: AutoStream<io::Stderr>,
+    failed: Option<io::Error>,
+}
+
+impl Output {
+    pub(crate) fn new(json: bool, quiet: bool, color: Color) -> Self {
+        let choice = match color {
+            Color::Auto => ColorChoice::Auto,
+            Color::Always => ColorChoice::Always,
+            Color::Never => ColorChoice::Never,
+        };
+        Self {
+            json,
+            quiet,
+            stdout: AutoStream::new(io::stdout(), choice),
+            stderr: AutoStream::new(io::stderr(), choice),
+            failed: None,
+        }
+    }
+
+    /// Whether one JSON document is wanted.
+    pub(crate) const fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// The document, with `--json`.
+    pub(crate) fn json(&mut self, document: &impl Serialize) {
+        match serde_json::to_string_pretty(document) {
+            // serde_json escapes C0 only.
+            Ok(text) => self.write_out(&format!("{}\n", escape_json(&text))),
+            Err(e) => self.keep(io::Error::other(e)),
+        }
+    }
+
+    /// A line of the result.
+    pub(crate) fn line(&mut self, text: &str) {
+        if !self.json {
+            self.write_out(&format!("{}\n", escape(text)));
+        }
+    }
+
+    /// Several lines of the result, that end where `\n` says.
+    pub(crate) fn block(&mut self, text: &str) {
+        text.lines().for_each(|line| self.line(line));
+    }
+
+    /// A table of the result, fitted to the terminal.
+    pub(crate) fn table(&mut self, header: &[&str], rows: &[Vec<String>]) {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+        table.set_header(header.iter().map(|name| (*name).to_owned()));
+        for row in rows {
+            table.add_row(row.iter().map(|cell| escape(cell)));
+        }
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
+        let text = table.trim_fmt();
+        text.lines().for_each(|line| self.line(line.trim_end()));
+    }
+
+    /// A message beside the result, on stderr.
+    pub(crate) fn note(&mut self, text: &str) {
+        if !self.quiet {
+            self.write_err(&format!("{}\n", escape(text)));
+        }
+    }
+
+    /// Several messages, that end where `\n` says.
+    pub(crate) fn notes(&mut self, text: &str) {
+        text.lines().for_each(|line| self.note(line));
+    }
+
+    /// Something that people should know although all went well; not silenced by `--quiet`.
+    pub(crate) fn warn(&mut self, text: &str) {
+        self.write_err(&format!("{YELLOW}warning{PLAIN}: {}\n", escape(text)));
+    }
+
+    /// A question on stderr, without a line end.
+    pub(crate) fn ask(&mut self, question: &str) {
+        self.write_err(&format!("{BOLD}{}{PLAIN} [y/N] ", escape(question)));
+    }
+
+    /// Why nothing came of it.
+    pub(crate) fn failure(&mut self, failure: &Failure) {
+        if self.json {
+            return self.json(&failure.to_json());
+        }
+        let mut text = format!("{RED}error{PLAIN}: {}\n", escape(failure.message()));
+        for (what, detail) in failure.details() {
+            let _ = writeln!(text, "  {what}: {}", escape(detail));
+        }
+        if let Some(hint) = failure.hint() {
+            let _ = writeln!(text, "  {BOLD}try{PLAIN}: {}", escape(hint));
+        }
+        self.write_err(&text);
+    }
+
+    /// The first write that failed; a closed pipe is no failure (`| head`).
+    pub(crate) fn finish(mut self) -> Result<(), io::Error> {
+        if let Err(e) = self.stdout.flush() {
+            self.keep(e);
+        }
+        match self.failed {
+            Some(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    fn write_out(&mut self, text: &str) {
+        if let Err(e) = self.stdout.write_all(text.as_bytes()) {
+            self.keep(e);
+        }
+    }
+
+    fn write_err(&mut self, text: &str) {
+        // There is no place left to say that stderr is gone.
+        let _ = self.stderr.write_all(text.as_bytes());
+    }
+
+    fn keep(&mut self, error: io::Error) {
+        self.failed.get_or_insert(error);
+    }
+}
+
+/// Whether a person can be asked: both ends of the conversation are a terminal.
+pub(crate) fn can_ask() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Text in which no character can move the cursor, hide text or turn its direction.
+pub(crate) fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\r' | '\t' => out.extend(c.escape_default()),
+            c if is_hostile(c) => out.extend(c.escape_unicode()),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// The same for JSON text, by its own escapes; its line ends are serde_json's.
+fn escape_json(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c == '\n' || !is_hostile(c) {
+            out.push(c);
+            continue;
+        }
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            let _ = write!(out, "\\u{unit:04x}");
+        }
+    }
+    out
+}
+
+fn is_hostile(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            // directions
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+            // line and paragraph separators
+            | '\u{2028}' | '\u{2029}'
+            // invisible: byte order mark, interlinear annotation, tags
+            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_steers_a_terminal_is_escaped_and_the_rest_is_not() {
+        assert_eq!(escape("a\u{1b}[31m\u{7}b"), r"a\u{1b}[31m\u{7}b");
+        assert_eq!(escape("\u{9b}2J\u{7f}"), r"\u{9b}2J\u{7f}");
+        assert_eq!(escape("x\u{202e}txt.exe\u{2066}"), r"x\u{202e}txt.exe\u{2066}");
+        assert_eq!(escape("one\ntwo\r\t"), r"one\ntwo\r\t");
+        assert_eq!(escape("Ωmega 日本 👩‍💻 é"), "Ωmega 日本 👩‍💻 é");
+    }
+
+    #[test]
+    fn json_stays_the_same_document() {
+        let value = serde_json::json!({ "label": "a\u{9b}\u{202e}\u{e0041}\n\u{1b}é" });
+        let text = escape_json(&serde_json::to_string_pretty(&value).unwrap());
+        assert!(text.chars().all(|c| c == '\n' || !is_hostile(c)), "{text}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
+    }
+}

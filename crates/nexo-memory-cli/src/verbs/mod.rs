@@ -1,0 +1,56 @@
+//! The verbs: each makes its request, lets the engine do it, and says what came of it.
+
+mod config;
+mod delete;
+mod diff;
+mod doctor;
+mod export;
+mod list;
+mod restore;
+mod show;
+mod snapshot;
+mod verify;
+
+use crate::args::{ConfigVerb, Verb};
+use crate::context::Context;
+use crate::exit::Ended;
+
+/// Lists longer than this are shortened for people, never in JSON.
+const SHOWN: usize = 8;
+
+/// Does what was asked.
+pub(crate) fn run(context: &mut Context, verb: Verb) -> Ended {
+    match verb {
+        Verb::Snapshot(args) => snapshot::run(context, &args),
+        Verb::Restore(args) => restore::run(context, &args),
+        Verb::List(args) => list::run(context, &args),
+        Verb::Show(args) => show::run(context, &args),
+        Verb::Verify(args) => verify::run(context, &args),
+        Verb::Diff(args) => diff::run(context, &args),
+        Verb::Delete(args) => delete::run(context, &args),
+        Verb::Export(args) => export::run(context, &args),
+        Verb::Doctor(args) => doctor::run(context, &args),
+        Verb::Config(args) => match args.verb {
+            ConfigVerb::Show => config::show(context),
+        },
+    }
+}
+
+/// The first lines of a long list, and how many more there are.
+fn shorten(lines: Vec<String>) -> impl Iterator<Item = String> {
+    let more = lines.len().saturating_sub(SHOWN);
+    let rest = (more > 0).then(|| format!("... and {more} more (--json lists all)"));
+    lines.into_iter().take(SHOWN).chain(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lists_say_how_much_is_not_shown() {
+        let lines = |n: usize| shorten((0..n).map(|i| i.to_string()).collect()).collect::<Vec<_>>();
+        assert_eq!(lines(SHOWN).len(), SHOWN);
+        assert_eq!(lines(SHOWN + 3).last().unwrap(), "... and 3 more (--json lists all)");
+    }
+}

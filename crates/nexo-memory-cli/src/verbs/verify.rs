@@ -1,0 +1,135 @@
+//! `verify`: one bundle, an agent's, or all of the tenant's, read from end to end.
+
+use nexo_memory_snapshot::error::ErrorKind;
+use nexo_memory_snapshot::local_fs::{Engine, ListProblem};
+use nexo_memory_snapshot::meta::SnapshotMeta;
+use nexo_memory_snapshot::report::{Damage, Inside, VerifyReport};
+use serde_json::json;
+
+use crate::args::VerifyArgs;
+use crate::context::Context;
+use crate::exit::{Ended, Failure};
+
+pub(super) fn run(context: &mut Context, args: &VerifyArgs) -> Ended {
+    let agent = args.agent.as_ref();
+    let engine = context.engine(agent)?;
+    if let Some(named) = args.snapshot.as_ref().or(args.named.as_ref()) {
+        let (meta, _) = context.resolve(&engine, agent, named)?;
+        let report = check(context, &engine, &meta)?;
+        if context.out.is_json() {
+            context.out.json(&report);
+        }
+        tell(context, &meta, &report);
+        return Ok(judge(&report));
+    }
+    if agent.is_none() && !args.all {
+        return Err(Failure::usage("verify what?").try_this("name a snapshot, --agent A, or --all"));
+    }
+    many(context, args, &engine)
+}
+
+/// Every snapshot of the listing; one that is damaged does not keep the others from being read.
+fn many(context: &mut Context, args: &VerifyArgs, engine: &Engine) -> Ended {
+    let agent = args.agent.as_ref();
+    let listing = engine.list(context.tenant(), agent).map_err(|e| context.explain(e, agent))?;
+    let (mut reports, mut worst) = (Vec::new(), None);
+    for meta in &listing.snapshots {
+        let report = check(context, engine, meta)?;
+        tell(context, meta, &report);
+        worst = worse(worst, judge(&report));
+        reports.push(report);
+    }
+    for problem in &listing.problems {
+        let ListProblem { path, why, .. } = problem;
+        context.out.line(&format!("PROBLEM  {}: {why}", path.display()));
+        worst = worse(worst, Some(ErrorKind::CheckFailed));
+    }
+    if context.out.is_json() {
+        context.out.json(&json!({ "reports": reports, "problems": listing.problems }));
+    } else if reports.is_empty() {
+        let line = format!("no snapshots to verify in {}", context.root_and_origin());
+        context.out.line(&line);
+    }
+    Ok(worst)
+}
+
+fn check(context: &Context, engine: &Engine, meta: &SnapshotMeta) -> Result<VerifyReport, Failure> {
+    let report = engine.verify(meta, &context.control);
+    context.still();
+    report.map_err(|e| context.explain(e, Some(&meta.agent_id)))
+}
+
+fn tell(context: &mut Context, meta: &SnapshotMeta, report: &VerifyReport) {
+    let word = match judge(report) {
+        None => "good",
+        Some(ErrorKind::NotChecked) => "not checked inside",
+        Some(_) => "DAMAGED",
+    };
+    let time = context.time(meta.created_at_ms);
+    context.out.line(&format!("{word}  {}  {}  {time}", meta.id.short(), meta.agent_id));
+    for Damage { artifact, frame, why } in &report.damage {
+        let frame = frame.map(|frame| format!(", frame {frame}")).unwrap_or_default();
+        context.out.line(&format!("  {artifact}{frame}: {why}"));
+    }
+    if word == "DAMAGED" {
+        context.out.line(&format!("  {}", report.bundle.display()));
+    }
+}
+
+/// The exit kind of a report.
+fn judge(report: &VerifyReport) -> Option<ErrorKind> {
+    let sound = report.manifest_ok && report.bundle_sha256_ok && report.damage.is_empty();
+    match report.inside {
+        _ if report.is_good() => None,
+        Inside::NotChecked if sound => Some(ErrorKind::NotChecked),
+        _ => Some(ErrorKind::Integrity),
+    }
+}
+
+/// Damage outweighs a problem, and a problem what could not be checked.
+fn worse(a: Option<ErrorKind>, b: Option<ErrorKind>) -> Option<ErrorKind> {
+    let weight = |kind: &ErrorKind| match kind {
+        ErrorKind::Integrity => 2,
+        ErrorKind::CheckFailed => 1,
+        _ => 0,
+    };
+    a.into_iter().chain(b).max_by_key(weight)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(inside: Inside) -> VerifyReport {
+        let good = inside == Inside::Good;
+        VerifyReport {
+            bundle: "/b".into(),
+            manifest_ok: true,
+            bundle_sha256_ok: true,
+            per_artifact_ok: good,
+            schema_versions: None,
+            age_protected: false,
+            inside,
+            damage: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn not_checked_is_an_outcome_of_its_own_and_never_good() {
+        assert_eq!(judge(&report(Inside::Good)), None);
+        assert_eq!(judge(&report(Inside::NotChecked)), Some(ErrorKind::NotChecked));
+        assert_eq!(judge(&report(Inside::Bad)), Some(ErrorKind::Integrity));
+        let forged = VerifyReport { bundle_sha256_ok: false, ..report(Inside::NotChecked) };
+        assert_eq!(judge(&forged), Some(ErrorKind::Integrity));
+    }
+
+    #[test]
+    fn the_worst_decides() {
+        let (bad, odd, dark) =
+            (Some(ErrorKind::Integrity), Some(ErrorKind::CheckFailed), Some(ErrorKind::NotChecked));
+        assert_eq!(worse(dark, bad), bad);
+        assert_eq!(worse(bad, odd), bad);
+        assert_eq!(worse(odd, dark), odd);
+        assert_eq!(worse(None, dark), dark);
+    }
+}

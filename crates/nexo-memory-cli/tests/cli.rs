@@ -1,0 +1,410 @@
+//! The program as people and scripts meet it: help, exit codes, messages, JSON, and a first round
+//! trip. Hermetic: its own home, no variable of the outside, no configuration of the machine.
+
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a test makes its agent's memory plainly, and ends where that fails"
+)]
+
+use std::fs;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A home of its own.
+struct Home(TempDir);
+
+/// What a run said, and its exit code.
+#[derive(Debug)]
+struct Said {
+    out: String,
+    err: String,
+    code: i32,
+}
+
+impl Home {
+    fn new() -> Self {
+        let home = Self(tempfile::tempdir().unwrap());
+        // An empty configuration, so that the machine's is not read.
+        home.write("empty.yaml", "");
+        home
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("nexo-memory"));
+        command
+            .args(args)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.0.path())
+            .env("NEXO_MEMORY_CONFIG", self.path("empty.yaml"))
+            .env("COLUMNS", "100")
+            .env("TZ", "UTC")
+            .current_dir(self.0.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs it; the home is shown as `~`.
+    fn run(&self, args: &[&str]) -> Said {
+        let output = self.command(args).output().unwrap();
+        let text = |bytes: Vec<u8>| {
+            String::from_utf8(bytes).unwrap().replace(self.0.path().to_str().unwrap(), "~")
+        };
+        let code = output.status.code().unwrap();
+        Said { out: text(output.stdout), err: text(output.stderr), code }
+    }
+
+    /// The one document on stdout.
+    fn json(&self, args: &[&str]) -> (Value, i32) {
+        let said = self.run(&[args, &["--json"]].concat());
+        let document = serde_json::from_str(&said.out).unwrap_or_else(|e| panic!("{e}: {said:?}"));
+        (document, said.code)
+    }
+
+    /// A snapshot of agent `ana`, whose memory is two files.
+    fn with_ana(&self) -> Value {
+        self.write("mem/MEMORY.md", "the user likes tea\n");
+        self.write("mem/notes/a.md", "a\n");
+        let args = ["snapshot", "--agent", "ana", "--memdir", "mem", "--label", "first"];
+        let (meta, code) = self.json(&args);
+        assert_eq!(code, 0, "{meta}");
+        meta
+    }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap()
+}
+
+#[test]
+fn help_teaches_each_verb() {
+    let home = Home::new();
+    insta::assert_snapshot!("help", home.run(&["--help"]).out);
+    for verb in [
+        "snapshot",
+        "restore",
+        "list",
+        "show",
+        "verify",
+        "diff",
+        "delete",
+        "export",
+        "doctor",
+        "config show",
+    ] {
+        let args: Vec<&str> = verb.split(' ').chain(["--help"]).collect();
+        let said = home.run(&args);
+        assert_eq!((said.code, said.err.as_str()), (0, ""));
+        // The flags of every verb are in the help of the program.
+        let (own, rest) = said.out.split_once("Where things are:").unwrap();
+        let examples = rest.split_once("Examples:").unwrap().1;
+        let name = format!("help {verb}").replace(' ', "-");
+        insta::assert_snapshot!(name, format!("{own}[...]\n\nExamples:{examples}"));
+    }
+}
+
+#[test]
+fn what_cannot_be_parsed_is_usage() {
+    let home = Home::new();
+    for args in [
+        ["list", "--flag"].as_slice(),
+        &["list", "--agent", "../ana"],
+        &["snapshot"],
+        &["snapshot", "--agent", "ana", "--all"],
+        &["show"],
+        &["show", "zzzz"],
+        &["restore", "latest", "--from", "latest"],
+        &["doctor", "--recover", "forward"],
+        &["snapshot", "--agent", "ana", "--store", "long_term"],
+        &[],
+    ] {
+        let said = home.run(args);
+        assert_eq!(said.code, 2, "{args:?}: {said:?}");
+        assert!(said.out.is_empty(), "{args:?}: {said:?}");
+    }
+    let (document, code) = home.json(&["list", "--agent", "../ana"]);
+    assert_eq!(code, 2);
+    assert_eq!(document["error"]["kind"], "usage");
+    assert!(text(&document["error"]["message"]).contains("agent id \"../ana\" is not valid"));
+}
+
+#[test]
+fn a_hostile_argument_does_not_steer_the_terminal() {
+    let said = Home::new().run(&["list", "--agent", "a\u{1b}[2J\u{202e}"]);
+    assert_eq!(said.code, 2);
+    let hostile = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+    assert!(!said.err.contains(hostile), "{said:?}");
+}
+
+#[test]
+fn an_empty_list_names_the_root_and_what_decided_it() {
+    let home = Home::new();
+    let said = home.run(&["list", "--agent", "ana"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert_eq!(
+        said.out,
+        "no snapshots of agent ana of tenant default in ~/.nexo/state (default)\n"
+    );
+    let (document, _) = home.json(&["list", "--root", "v"]);
+    assert_eq!(document["snapshots"], json!([]));
+    assert!(text(&document["root"]).ends_with("/v"));
+    assert!(!home.path("v").exists(), "looking made a vault");
+}
+
+#[test]
+fn an_unknown_agent_is_told_with_where_we_looked_and_what_to_try() {
+    let home = Home::new();
+    let said = home.run(&["snapshot", "--agent", "ana"]);
+    assert_eq!(said.code, 3, "{said:?}");
+    assert!(said.out.is_empty(), "{said:?}");
+    assert!(said.err.contains("~/.nexo/state/ana/long_term.sqlite"), "{said:?}");
+    assert!(said.err.contains("root: ~/.nexo/state (default)"), "{said:?}");
+    assert!(said.err.contains("try: nexo-memory snapshot --agent ana --memdir DIR"), "{said:?}");
+    assert!(!home.path(".nexo").exists(), "a mistyped name made something");
+    let (document, code) = home.json(&["snapshot", "--agent", "ana"]);
+    assert_eq!((code, &document["error"]["kind"]), (3, &json!("unknown_agent")));
+}
+
+#[test]
+fn an_unknown_snapshot_is_told_with_the_command_that_lists() {
+    let home = Home::new();
+    let said = home.run(&["show", "3f9c", "--agent", "ana", "--root", "my vault"]);
+    assert_eq!(said.code, 3, "{said:?}");
+    assert!(said.err.contains("3f9c"), "{said:?}");
+    assert!(said.err.contains("try: nexo-memory list --agent ana --root '~/my vault'"), "{said:?}");
+}
+
+#[test]
+fn what_needs_a_yes_is_refused_where_nobody_can_be_asked() {
+    let home = Home::new();
+    for args in [["restore", "latest", "--agent", "ana"].as_slice(), &["delete", "3f9c"]] {
+        let said = home.run(args);
+        assert_eq!(said.code, 6, "{said:?}");
+        assert!(said.err.contains("--yes"), "{said:?}");
+    }
+}
+
+#[test]
+fn a_plain_export_must_be_meant() {
+    let said = Home::new().run(&["export", "3f9c", "--to", "out"]);
+    assert_eq!(said.code, 2, "{said:?}");
+    assert!(said.err.contains("try: --whole"), "{said:?}");
+}
+
+#[test]
+fn a_configuration_decides_and_its_errors_name_file_and_key() {
+    let home = Home::new();
+    let good = home.write(
+        "memory.yaml",
+        "memory: { snapshot: { root: vault, agents: { ana: { memdir: mem } } } }",
+    );
+    let said = home.run(&["config", "show", "--config", &good]);
+    // Columns are as wide as the home's path is long.
+    let lines = said.out.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+    insta::assert_snapshot!("config-show", lines.collect::<Vec<_>>().join("\n"));
+    let (document, _) = home.json(&["config", "show", "--config", &good, "--root", "/r"]);
+    assert_eq!(document["root"], json!({ "value": "/r", "from": "--root" }));
+    assert!(text(&document["agents"]["ana"]["memdir"]).ends_with("/mem"));
+
+    let bad = home.write("bad.yaml", "memory: { snapshot: { rooot: vault } }");
+    let said = home.run(&["list", "--config", &bad]);
+    assert_eq!(said.code, 2);
+    insta::assert_snapshot!("config-unknown-key", said.err);
+    let said = home.run(&["list", "--config", "absent.yaml"]);
+    assert_eq!(said.code, 9, "{said:?}");
+}
+
+#[test]
+fn a_snapshot_is_listed_shown_verified_exported_and_kept() {
+    let home = Home::new();
+    let meta = home.with_ana();
+    assert_eq!(meta["agent_id"], "ana");
+    let (list, _) = home.json(&["list"]);
+    assert_eq!(list["snapshots"][0]["id"], meta["id"]);
+    assert_eq!(list["problems"], json!([]));
+    let said = home.run(&["list"]);
+    assert!(said.out.contains("first") && said.out.contains(" UTC ("), "{said:?}");
+
+    let short = &text(&meta["id"])[..8];
+    for name in ["latest", "@first", short, text(&meta["id"])] {
+        let (shown, code) = home.json(&["show", name]);
+        assert_eq!((code, &shown["manifest"]["snapshot_id"]), (0, &meta["id"]), "{name}");
+    }
+    let said = home.run(&["show", short]);
+    assert!(said.out.contains("2 files"), "{said:?}");
+
+    let (report, code) = home.json(&["verify", short]);
+    assert_eq!((code, &report["inside"]), (0, &json!("good")));
+    let said = home.run(&["verify", "--all"]);
+    assert!(said.out.starts_with("good  "), "{said:?}");
+
+    let (written, code) = home.json(&["export", short, "--to", "out.tar.zst", "--whole"]);
+    assert_eq!(code, 0, "{written}");
+    let (shown, _) = home.json(&["show", "./out.tar.zst"]);
+    assert_eq!(shown["manifest"]["snapshot_id"], meta["id"]);
+
+    let said = home.run(&["delete", short, "--yes"]);
+    assert_eq!(said.code, 6, "the last one went: {said:?}");
+    assert!(said.err.contains("try: take a new snapshot first"), "{said:?}");
+    home.with_ana();
+    let (deleted, code) = home.json(&["delete", short, "--yes"]);
+    assert_eq!((code, &deleted["deleted"]["id"]), (0, &meta["id"]));
+}
+
+#[test]
+fn a_restore_shows_its_plan_and_can_be_undone() {
+    let home = Home::new();
+    let meta = home.with_ana();
+    let short = &text(&meta["id"])[..8];
+    let fact = home.write("mem/MEMORY.md", "the user hates tea\n");
+    let restore = ["restore", short, "--agent", "ana", "--memdir", "mem"];
+    let run = |more: &[&str]| home.run(&[&restore, more].concat());
+
+    let said = run(&["--dry-run"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.out.starts_with(&format!("ana <- {short}  ")), "{said:?}");
+    assert!(said.out.contains("write MEMORY.md"), "{said:?}");
+    assert!(fs::read_to_string(&fact).unwrap().contains("hates"), "a dry run changed something");
+
+    let said = run(&["--to", "look"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(
+        fs::read_to_string(home.path("look/memory_files/MEMORY.md")).unwrap().contains("likes")
+    );
+    assert!(fs::read_to_string(&fact).unwrap().contains("hates"), "--to changed the agent");
+
+    let said = run(&["--yes"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(fs::read_to_string(&fact).unwrap().contains("likes"));
+    let undo = said.out.lines().find_map(|line| line.strip_prefix("undo: nexo-memory ")).unwrap();
+    let undo = undo.replace('~', home.0.path().to_str().unwrap());
+    let undo: Vec<&str> = undo.split(' ').chain(["--yes", "--json"]).collect();
+    let report: Value = serde_json::from_str(&home.run(&undo).out).unwrap();
+    assert_eq!(report["agent_id"], "ana");
+    assert!(fs::read_to_string(&fact).unwrap().contains("hates"), "the undo did not undo");
+}
+
+#[test]
+fn a_restore_to_another_agent_is_refused() {
+    let home = Home::new();
+    home.with_ana();
+    let path = home.json(&["list"]).0["snapshots"][0]["bundle_path"].as_str().unwrap().to_owned();
+    let path = path.replacen('~', home.0.path().to_str().unwrap(), 1);
+    home.write("bob/a", "");
+    let args = ["restore", &path, "--agent", "bob", "--memdir", "bob", "--yes"];
+    assert_eq!(home.json(&args).1, 6);
+    assert!(home.path("bob/a").exists());
+}
+
+#[test]
+fn a_diff_counts_and_the_doctor_finds_nothing_in_a_healthy_vault() {
+    let home = Home::new();
+    home.with_ana();
+    home.write("mem/new.md", "new\n");
+    let (diff, code) = home.json(&["diff", "@first", "live", "--agent", "ana", "--memdir", "mem"]);
+    assert_eq!((code, &diff["memory_files"]["added"]), (0, &json!(1)), "{diff}");
+    assert_eq!(diff["live"], true);
+    let said = home.run(&["diff", "@first", "latest"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.out.contains("memory files  +0 ~0 -0"), "{said:?}");
+
+    let (report, code) = home.json(&["doctor"]);
+    assert_eq!((code, &report["findings"]), (0, &json!([])), "{report}");
+    let (recovery, code) = home.json(&["doctor", "--agent", "ana", "--recover", "forward"]);
+    assert_eq!((code, &recovery["outcome"]), (0, &json!("nothing")), "{recovery}");
+}
+
+#[test]
+fn damage_is_named_and_exits_with_4() {
+    let home = Home::new();
+    let meta = home.with_ana();
+    let path = text(&meta["bundle_path"]).replacen('~', home.0.path().to_str().unwrap(), 1);
+    assert!(Path::new(&path).is_absolute());
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let said = home.run(&["verify", "latest", "--agent", "ana"]);
+    assert_eq!(said.code, 4, "{said:?}");
+    assert!(said.out.starts_with("DAMAGED  "), "{said:?}");
+    let (reports, code) = home.json(&["verify", "--all"]);
+    assert_eq!((code, reports["reports"].as_array().unwrap().len()), (4, 1));
+}
+
+#[test]
+fn a_label_is_escaped_wherever_it_is_shown() {
+    let home = Home::new();
+    home.write("mem/a", "");
+    let args = ["snapshot", "--agent", "ana", "--memdir", "mem", "--label", "x\u{202e}y"];
+    let said = home.run(&args);
+    assert_eq!(said.code, 0, "{said:?}");
+    for args in [["list"].as_slice(), &["list", "--json"], &["show", "latest"]] {
+        let said = home.run(args);
+        assert!(said.out.contains("202e") && !said.out.contains('\u{202e}'), "{said:?}");
+    }
+}
+
+#[test]
+fn strict_makes_what_is_left_out_an_exit_code() {
+    let home = Home::new();
+    home.write("mem/a", "");
+    let _socket = UnixListener::bind(home.path("mem/agent.sock")).unwrap();
+    let args = ["snapshot", "--agent", "ana", "--memdir", "mem"];
+    let said = home.run(&args);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.out.contains("not carried: agent.sock"), "{said:?}");
+    assert_eq!(home.run(&[args.as_slice(), &["--strict"]].concat()).code, 10);
+}
+
+#[test]
+fn all_takes_every_agent_and_one_failure_does_not_stop_the_others() {
+    let home = Home::new();
+    home.write("ana/a", "");
+    let config = home.write(
+        "memory.yaml",
+        "memory: { snapshot: { agents: { ana: { memdir: ana }, absent: { memdir: nowhere } } } }",
+    );
+    let (documents, code) = home.json(&["snapshot", "--all", "--config", &config]);
+    assert_eq!(code, 3, "{documents}");
+    assert_eq!(documents[0]["error"]["kind"], "unknown_agent");
+    assert_eq!(documents[1]["snapshot"]["agent_id"], "ana");
+    assert_eq!(home.run(&["snapshot", "--all"]).code, 2);
+}
+
+#[test]
+fn ctrl_c_ends_a_snapshot_cleanly_and_resumes_the_agent() {
+    let home = Home::new();
+    home.write("mem/a", "");
+    let config = home.write(
+        "memory.yaml",
+        "memory: { snapshot: { agents: { ana: { memdir: mem } }, \
+         hooks: { quiesce: 'touch paused; sleep 1000', resume: 'touch resumed' } } }",
+    );
+    let mut child =
+        home.command(&["snapshot", "--agent", "ana", "--config", &config]).spawn().unwrap();
+    while !home.path("paused").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it never paused the agent");
+        std::thread::yield_now();
+    }
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(home.path("resumed").exists());
+    assert_eq!(home.json(&["list"]).0["snapshots"], json!([]));
+}
