@@ -31,7 +31,7 @@ pub(crate) fn write() -> Outcome {
     Ok(())
 }
 
-/// Says what [`write`] would change, and fails if anything.
+/// Says what [`write()`] would change, and fails if anything.
 pub(crate) fn check() -> Outcome {
     let stale = stale(&generate()?, &present(&root().join("fixtures"))?);
     if stale.is_empty() {

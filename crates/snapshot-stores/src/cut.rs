@@ -21,6 +21,9 @@ use crate::state::{self, StatePiece};
 /// Tries to read a JSON state file that is caught half-written.
 const MAX_TORN_READS: u32 = 5;
 
+/// Tries to read refs and state twice alike.
+const MAX_READINGS: u32 = 8;
+
 /// How a capture runs.
 #[derive(Clone, Copy)]
 pub struct CaptureOptions<'a> {
@@ -45,6 +48,7 @@ pub struct CaptureOptions<'a> {
 }
 
 /// What was read while the writers were held.
+#[derive(PartialEq)]
 pub(crate) struct Instant0 {
     pub(crate) at_ms: i64,
     pub(crate) git: Option<PinnedGit>,
@@ -65,9 +69,13 @@ pub fn cut<'a>(
     opts.control.check().map_err(StoresError::stopped("taking the cut"))?;
     let sources = Sources::discover(opts.fs, opts.agent, layout, opts.control)?;
     let lives: Vec<Live> = sources.databases.iter().map(|d| d.live.clone()).collect();
-    let gates = Gates::open(&lives)?;
-    let readers = lives.iter().map(open_reader).collect::<Result<Vec<_>, _>>()?;
     let mut backoff = Backoff::new(opts.timeout, opts.control);
+    let (gates, readers) = loop {
+        match open_all(&lives) {
+            Ok(opened) => break opened,
+            Err(e) => backoff.pause_after(e)?,
+        }
+    };
     let mut torn_reads = 0;
     loop {
         opts.control.advance(Step::Cut, 0, 0);
@@ -104,6 +112,12 @@ pub fn cut<'a>(
     }
 }
 
+/// Opens a gate and a reader to each database; in rollback-journal mode even that can be busy.
+fn open_all(lives: &[Live]) -> Result<(Gates, Vec<Connection>), StoresError> {
+    let readers = lives.iter().map(open_reader).collect::<Result<_, _>>()?;
+    Ok((Gates::open(lives)?, readers))
+}
+
 /// Opens a reader and lets it parse the schema, so that nothing of that happens under the gates.
 pub(crate) fn open_reader(live: &Live) -> Result<Connection, StoresError> {
     let conn = live.open_impatient()?;
@@ -130,11 +144,28 @@ fn unpin(lives: &[Live], readers: &[Connection]) -> Result<(), StoresError> {
     Ok(())
 }
 
-/// Everything small that must be of the instant; writers are held.
+/// Everything small that must be of the instant; writers of the databases are held, those of refs
+/// and state files are not. So it is read until two readings agree: then nothing changed between
+/// them, and what the later one saw last was there together with what it saw first.
 pub(crate) fn read_instant(
     sources: &Sources,
     opts: &CaptureOptions<'_>,
 ) -> Result<Instant0, StoresError> {
+    let mut last = read_once(sources, opts)?;
+    for _ in 1..MAX_READINGS {
+        let again = read_once(sources, opts)?;
+        last.at_ms = again.at_ms;
+        if again == last {
+            return Ok(again);
+        }
+        last = again;
+    }
+    let why = "refs and state kept changing while they were read".to_owned();
+    last.torn_state.push(UnstableFile { path: "state".to_owned(), why });
+    Ok(last)
+}
+
+fn read_once(sources: &Sources, opts: &CaptureOptions<'_>) -> Result<Instant0, StoresError> {
     opts.control.check().map_err(StoresError::stopped("taking the cut"))?;
     let repo = sources.memdir.as_ref().and_then(|memdir| memdir.repo.as_ref());
     let git = repo.map(GitRepo::pin).transpose()?;
