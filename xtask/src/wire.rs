@@ -201,6 +201,7 @@ fn restore_plan() -> Result<RestorePlan, ParseError> {
             free_bytes: 1 << 30,
         }],
         notes: vec!["pid 4121 has long_term open".to_owned()],
+        into: None,
     })
 }
 

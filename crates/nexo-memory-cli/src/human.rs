@@ -4,21 +4,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use nexo_memory_snapshot::plan::Bytes;
 
-const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 
 /// `1.5 MiB`.
 pub(crate) fn bytes(n: u64) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "two significant digits are shown")]
-    let (mut value, mut unit) = (n as f64, 0);
-    // 1023.95 would print as 1024.0.
-    while value >= 1023.95 && unit + 1 < UNITS.len() {
-        (value, unit) = (value / 1024.0, unit + 1);
-    }
-    if unit == 0 { format!("{n} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+    Bytes(n).to_string()
 }
 
 /// `2026-11-21 23:10 UTC (3 h 52 min ago)`; `zone` decides the hour shown.
@@ -61,20 +55,6 @@ pub(crate) fn count(n: u64, one: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_have_one_decimal_and_never_four_digits() {
-        for (n, shown) in [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1024, "1.0 KiB"),
-            (1024 * 1024 - 1, "1.0 MiB"),
-            (1536 * 1024, "1.5 MiB"),
-            (u64::MAX, "16384.0 PiB"),
-        ] {
-            assert_eq!(bytes(n), shown);
-        }
-    }
 
     #[test]
     fn ages_read_both_ways_and_at_the_extremes() {

@@ -26,10 +26,12 @@ use crate::progress::Bar;
 use crate::settings::Settings;
 
 fn main() -> ExitCode {
-    match Cli::try_parse() {
-        Ok(cli) => run(cli),
-        Err(e) => misunderstood(&e),
-    }
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => return misunderstood(&e),
+    };
+    // The panic's own message is on stderr by then; what is left is the documented code.
+    std::panic::catch_unwind(|| run(cli)).unwrap_or_else(|_| exit::code(Some(ErrorKind::Internal)))
 }
 
 fn run(cli: Cli) -> ExitCode {

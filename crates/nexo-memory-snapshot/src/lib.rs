@@ -90,7 +90,9 @@ pub mod report {
 
 /// What a restore would do.
 pub mod plan {
-    pub use snapshot_core::{FilePlan, GitPlan, RestorePlan, SpaceNeed, StoreAction, StorePlan};
+    pub use snapshot_core::{
+        Bytes, FilePlan, GitPlan, RestorePlan, SpaceNeed, StoreAction, StorePlan,
+    };
 }
 
 /// What a host plugs in, and the handle that steers an operation.

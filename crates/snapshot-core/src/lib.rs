@@ -38,7 +38,7 @@ pub use manifest::{
 };
 pub use meta::{CaptureInfo, SchemaVersions, Sidecar, SnapshotMeta, StoreCapture};
 pub use path::{BundlePath, MAX_PATH_BYTES};
-pub use plan::{FilePlan, GitPlan, RestorePlan, SpaceNeed, StoreAction, StorePlan};
+pub use plan::{Bytes, FilePlan, GitPlan, RestorePlan, SpaceNeed, StoreAction, StorePlan};
 pub use ports::{
     ArtifactSink, ArtifactSource, Clock, FileSpec, IdSource, PathResolver, PortError, Quiesce,
     RandomIds, StateKind, StateProvider, SystemClock,

@@ -9,6 +9,8 @@ use crate::id::{AgentId, GitOid, SnapshotId, StoreName, Tenant};
 
 /// Lists longer than this are shortened for people (never in JSON).
 const SHOWN: usize = 8;
+/// Steps of 1024.
+const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 
 /// The plan of a restore.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -39,6 +41,9 @@ pub struct RestorePlan {
     pub space: Vec<SpaceNeed>,
     /// What is worth knowing before.
     pub notes: Vec<String>,
+    /// The folder that is restored into; none for the live agent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub into: Option<PathBuf>,
 }
 
 /// What happens to one store.
@@ -105,6 +110,25 @@ pub struct SpaceNeed {
     pub free_bytes: u64,
 }
 
+/// A number of bytes as people read it: `1.5 MiB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bytes(pub u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        #[expect(clippy::cast_precision_loss, reason = "two significant digits are shown")]
+        let (mut value, mut unit) = (self.0 as f64, 0);
+        // 1023.95 would print as 1024.0.
+        while value >= 1023.95 && unit + 1 < UNITS.len() {
+            (value, unit) = (value / 1024.0, unit + 1);
+        }
+        match unit {
+            0 => write!(f, "{} B", self.0),
+            _ => write!(f, "{value:.1} {}", UNITS[unit]),
+        }
+    }
+}
+
 impl fmt::Display for RestorePlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} <- {}", self.agent_id, self.from.short())?;
@@ -120,9 +144,9 @@ impl fmt::Display for RestorePlan {
             };
             writeln!(
                 f,
-                "  store {:<12} {action}, {} bytes, {}",
+                "  store {:<12} {action}, {}, {}",
                 escaped(&store.store),
-                store.size_bytes,
+                Bytes(store.size_bytes),
                 escaped(&store.target.display())
             )?;
         }
@@ -156,13 +180,15 @@ impl fmt::Display for RestorePlan {
         for need in &self.space {
             writeln!(
                 f,
-                "  space at {}: {} bytes needed at most, {} free",
+                "  space at {}: {} needed at most, {} free",
                 escaped(&need.at.display()),
-                need.needed_bytes,
-                need.free_bytes
+                Bytes(need.needed_bytes),
+                Bytes(need.free_bytes)
             )?;
         }
-        if !self.auto_pre_snapshot {
+        if let Some(into) = &self.into {
+            writeln!(f, "  into {}: the live agent is not touched", escaped(&into.display()))?;
+        } else if !self.auto_pre_snapshot {
             writeln!(f, "  the present state is NOT kept as a snapshot")?;
         }
         self.notes.iter().try_for_each(|note| writeln!(f, "  note: {}", escaped(note)))
@@ -216,10 +242,25 @@ mod tests {
             state: Vec::new(),
             space: Vec::new(),
             notes: vec!["n\u{9b}".into()],
+            into: None,
         };
         let text = plan.to_string();
         assert!(!text.contains(['\u{202e}', '\u{1b}', '\u{9b}']), "{text:?}");
         assert_eq!(text.lines().filter(|line| line.contains("store")).count(), 1, "{text}");
         assert!(text.contains(r"it's\n"), "{text}");
+    }
+
+    #[test]
+    fn sizes_have_one_decimal_and_never_four_digits() {
+        for (n, shown) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1024 * 1024 - 1, "1.0 MiB"),
+            (1536 * 1024, "1.5 MiB"),
+            (u64::MAX, "16384.0 PiB"),
+        ] {
+            assert_eq!(Bytes(n).to_string(), shown);
+        }
     }
 }

@@ -6,7 +6,9 @@ use std::path::Path;
 use rusqlite::types::{Value as Sql, ValueRef};
 use rusqlite::{Connection, params_from_iter};
 use serde_json::{Map, Value};
-use snapshot_core::{MemoryLayout, PortError, StateKind, StateLayout, StateProvider, StateSource};
+use snapshot_core::{
+    Manifest, MemoryLayout, PortError, StateKind, StateLayout, StateProvider, StateSource,
+};
 use snapshot_fs::{DurableFs, Meta};
 
 use crate::error::StoresError;
@@ -33,10 +35,16 @@ pub(crate) fn source(layout: &StateLayout, kind: StateKind) -> Option<&StateSour
     }
 }
 
-/// Names of the pieces that a restore puts back or removes.
-pub(crate) fn kinds(layout: &MemoryLayout, by_provider: bool) -> Vec<String> {
-    let known = |kind: &StateKind| by_provider || source(&layout.state, *kind).is_some();
-    StateKind::ALL.iter().filter(|k| known(k)).map(|k| k.as_str().to_owned()).collect()
+/// Names of the pieces that a restore puts back or removes: those that the snapshot holds or that
+/// are there now, where the layout or the host has a place for them.
+pub(crate) fn kinds(manifest: &Manifest, layout: &MemoryLayout, by_host: bool) -> Vec<String> {
+    let held = |kind: StateKind| manifest.artifacts.iter().any(|a| a.kind == kind.artifact_kind());
+    let touched = |kind: &&StateKind| match source(&layout.state, **kind) {
+        _ if by_host => true,
+        Some(source) => held(**kind) || source.path().exists(),
+        None => false,
+    };
+    StateKind::ALL.iter().filter(touched).map(|k| k.as_str().to_owned()).collect()
 }
 
 /// One piece as it is now, for a recovery that asks how far it got.

@@ -53,3 +53,6 @@ pub use remove::Swept;
 pub use staging::Staging;
 pub use targets::TargetLocks;
 pub use vault::Vault;
+
+/// What a vault makes below its root; nothing of an agent may lie in or around these.
+pub const FOLDERS: [&str; 2] = [layout::TENANTS, layout::LOCKS];

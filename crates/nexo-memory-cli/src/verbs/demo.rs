@@ -79,11 +79,11 @@ impl Stage<'_> {
         let values = self.counters(&meta)?;
         let [a, b, c, d] = values.stores;
         self.tell(&format!(
-            "One counter goes through everything in turn; in the bundle: {a} {b} {c} {d}, git {}, cursor {}.",
+            "The writers raise one counter through all of it in turn. In the bundle: {a} {b} {c} {d}, git {}, cursor {}:",
             values.git, values.json
         ));
         match values.torn() {
-            None => self.tell("No part is from another moment."),
+            None => self.tell("one moment, each at most one step behind the one before it."),
             Some(why) => {
                 return Err(Failure::new(ErrorKind::Internal, format!("a torn snapshot: {why}")));
             }
@@ -145,7 +145,8 @@ impl Stage<'_> {
     fn recall(&mut self) -> Result<(), Failure> {
         let database = self.agent.store("long_term");
         self.shell(&format!(
-            "sqlite3 {} \"SELECT title, content FROM memories_fts WHERE memories_fts MATCH 'invoices'\"",
+            "sqlite3 {} \"SELECT content FROM memories WHERE rowid IN \
+             (SELECT rowid FROM memories_fts WHERE memories_fts MATCH 'payments')\"",
             database.display()
         ))
     }

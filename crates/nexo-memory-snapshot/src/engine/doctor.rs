@@ -76,7 +76,7 @@ impl Engine {
         let Some(work) = vault.existing_restore_dir()? else { return Ok(()) };
         let Some(from) = snapshot_stores::pending(&work)? else { return Ok(()) };
         let mut why = format!(
-            "a restore of snapshot {from} was interrupted; the next command finishes it, or `doctor --fix`"
+            "a restore of snapshot {from} was interrupted; `doctor --fix` or the next snapshot or restore finishes it"
         );
         let mut fixed = false;
         if fix {
@@ -89,7 +89,11 @@ impl Engine {
                          state is {kept}): decide with `doctor --recover forward` or `--recover abandon`"
                     );
                 }
-                _ => fixed = true,
+                _ => {
+                    why =
+                        format!("a restore of snapshot {from} was interrupted; now it is finished");
+                    fixed = true;
+                }
             }
         }
         report.findings.push(Finding {

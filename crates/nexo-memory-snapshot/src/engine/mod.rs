@@ -75,10 +75,28 @@ impl Engine {
 
     /// Where an agent keeps its memory.
     fn layout(&self, tenant: &Tenant, agent: &AgentId) -> Result<MemoryLayout, SnapshotError> {
-        self.parts.layouts.layout(tenant, agent).ok_or_else(|| SnapshotError::UnknownAgent {
+        let known = self.parts.layouts.layout(tenant, agent);
+        let layout = known.ok_or_else(|| SnapshotError::UnknownAgent {
             tenant: tenant.clone(),
             agent: agent.clone(),
-        })
+        })?;
+        self.refuse_overlap(&layout)?;
+        Ok(layout)
+    }
+
+    /// A memdir that holds the vault would hold its own snapshots, and a restore would remove them.
+    fn refuse_overlap(&self, layout: &MemoryLayout) -> Result<(), SnapshotError> {
+        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let root = real(self.root());
+        let Some(memdir) = layout.memdir.as_deref() else { return Ok(()) };
+        let own = snapshot_vault::FOLDERS.map(|name| root.join(name));
+        match own.iter().any(|own| own.starts_with(real(memdir)) || real(memdir).starts_with(own)) {
+            true => Err(SnapshotError::Path {
+                path: memdir.to_owned(),
+                why: "this memdir and the vault lie in each other",
+            }),
+            false => Ok(()),
+        }
     }
 }
 

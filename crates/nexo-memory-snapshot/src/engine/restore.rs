@@ -59,6 +59,9 @@ impl Engine {
         let opts = restore_options(req, capture, &work, self.parts.ids.next_id(), &others);
         let mut plan = snapshot_stores::plan(bundle.manifest(), &layout, &opts)?;
         plan.auto_pre_snapshot = req.auto_pre_snapshot && req.target == RestoreTarget::Live;
+        if let RestoreTarget::Dir(dir) = &req.target {
+            plan.into = Some(dir.clone());
+        }
         Ok(PlannedRestore { engine: self.clone(), req: req.clone(), bundle, layout, plan })
     }
 

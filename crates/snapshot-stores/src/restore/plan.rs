@@ -49,9 +49,10 @@ pub fn plan(
         stores: stores.collect(),
         files: files.plan,
         git,
-        state: state::kinds(layout, capture.state.is_some()),
+        state: state::kinds(manifest, layout, capture.state.is_some()),
         space,
         notes,
+        into: None,
     })
 }
 
