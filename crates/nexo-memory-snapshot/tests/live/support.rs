@@ -48,6 +48,17 @@ impl World {
         Self::new(&Seed::tiny(7))
     }
 
+    /// The same world in another folder.
+    pub(crate) fn copy(&self) -> Self {
+        let tmp = tempfile::tempdir().unwrap();
+        let from = self.tmp.path().join(".");
+        let copied = std::process::Command::new("cp").arg("-a").args([&from, tmp.path()]).status();
+        assert!(copied.unwrap().success());
+        let agent = Agent::at(tmp.path(), ana());
+        let engine = engine(&tmp.path().join("vault"), agent.layout(), DurableFs::default());
+        Self { tmp, agent, engine }
+    }
+
     /// Another engine over the same vault and agent, with this file-system layer.
     pub(crate) fn engine_with(&self, fs: DurableFs) -> Engine {
         engine(&self.vault(), self.agent.layout(), fs)
