@@ -42,7 +42,7 @@ pub fn plan(live: &FilesState, manifest: &Manifest) -> Result<FilesPlan, StoresE
         after.insert(path, fingerprint);
     }
     add_missing_parents(&mut after)?;
-    for path in after.keys().filter(|path| live.kept.contains(path.as_bytes())) {
+    if let Some(path) = after.keys().find(|path| live.kept.contains(path.as_bytes())) {
         return Err(in_the_way(path, "it is a database, a socket or a thing we may not read"));
     }
     let removed = live.entries.iter().filter(|(path, _)| !after.contains_key(path));
