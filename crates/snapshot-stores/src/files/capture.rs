@@ -3,6 +3,9 @@
 //! A file that is unchanged from the listing *before* the instant to the end of its copy was that at
 //! the instant. One that changed is copied whole from what it is now and reported. One that does not
 //! hold still is left out and reported, never shipped torn.
+//!
+//! Not seen by any look at a file: one single write call that has been under way for over 20 ms and
+//! changes the file's times no more.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
@@ -13,7 +16,7 @@ use snapshot_core::{
     Artifact, ArtifactKind, ArtifactSink, BundlePath, Control, FileSpec, NotCarried, Step,
     UnstableFile, path_in_bundle,
 };
-use snapshot_fs::{Dir, FsError, Stat};
+use snapshot_fs::{Dir, Stat};
 
 use super::walk::{
     EntryKind, ListOptions, ListedEntry, Listing, id, is_database, is_denied, is_gone, is_young,
@@ -158,14 +161,17 @@ impl Copy<'_> {
             };
             self.unstable(&entry.path, why);
         }
-        let mut content: Box<dyn Read> = match content {
-            Content::Memory(bytes) => Box::new(io::Cursor::new(bytes)),
-            Content::Spooled(file) => Box::new(file),
+        let (mut content, size_bytes): (Box<dyn Read>, u64) = match content {
+            Content::Memory(bytes) => {
+                let size = bytes.len() as u64;
+                (Box::new(io::Cursor::new(bytes)), size)
+            }
+            Content::Spooled(file) => (Box::new(file), stat.size),
         };
         let spec = FileSpec {
             path,
             kind: ArtifactKind::MemoryFile,
-            size_bytes: stat.size,
+            size_bytes,
             mode: Some(stat.mode),
             mtime_ns: Some(stat.mtime_ns),
         };
@@ -271,22 +277,24 @@ impl Copy<'_> {
     }
 }
 
-/// Reads a small file. One that changed a moment ago is read twice: the times could hide another
-/// change, two equal readings cannot.
+/// Reads a small file. One that changed a moment ago is read again once its times can be trusted:
+/// until then they could hide another change, two equal readings do not.
 fn small(file: &File, stat: &Stat) -> io::Result<Tried> {
     let Some(bytes) = read_exactly(file, stat.size)? else { return Ok(Tried::Torn) };
-    let at = std::path::Path::new("");
-    let look = || Dir::stat_file(file, at).map_err(into_io);
-    let now = look()?;
-    let whole = if stat.same_version(&now) && !is_young(stat) {
-        true
-    } else {
-        now.size == stat.size && read_exactly(file, stat.size)?.as_ref() == Some(&bytes)
-    };
-    match whole {
-        true => Ok(Tried::Whole(Content::Memory(bytes), now)),
+    let now = look(file)?;
+    if now.same_version(stat) && !is_young(stat) {
+        return Ok(Tried::Whole(Content::Memory(bytes), now));
+    }
+    let_age();
+    let again = read_exactly(file, stat.size)?;
+    match again.as_ref() == Some(&bytes) {
+        true => Ok(Tried::Whole(Content::Memory(bytes), look(file)?)),
         false => Ok(Tried::Torn),
     }
+}
+
+fn look(file: &File) -> io::Result<Stat> {
+    Dir::stat_file(file, std::path::Path::new("")).map_err(io::Error::other)
 }
 
 /// The content, unless it has fewer or more than `size` bytes.
@@ -306,8 +314,4 @@ fn read_exactly(file: &File, size: u64) -> io::Result<Option<Vec<u8>>> {
 fn same_content(a: &Stat, b: &Stat) -> bool {
     let unchanged = (a.dev, a.ino, a.size, a.mtime_ns) == (b.dev, b.ino, b.size, b.mtime_ns);
     unchanged && (a.ctime_ns == b.ctime_ns || b.nlink < a.nlink)
-}
-
-fn into_io(e: FsError) -> io::Error {
-    io::Error::other(e)
 }

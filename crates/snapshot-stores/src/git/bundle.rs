@@ -1,7 +1,10 @@
 //! Writing what was pinned as a real git bundle (version 2).
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use git2::{ConfigLevel, ErrorCode, ObjectType, PackBuilder, Repository, RepositoryState};
@@ -55,7 +58,7 @@ pub fn write_bundle(
         not_carried: pinned.not_carried.clone(),
     };
     describe_head(repo, &mut bundle.info)?;
-    bundle.not_carried.extend(half_done(repo)?);
+    bundle.not_carried.extend(half_done(repo));
     let refs = bundle_refs(&bundle.info);
     if refs.is_empty() {
         return Ok(bundle);
@@ -163,18 +166,26 @@ fn describe_head(repo: &GitRepo, info: &mut GitInfo) -> Result<(), StoresError> 
 }
 
 /// Git's own unfinished business, which lies in its files and not in its history.
-fn half_done(repo: &GitRepo) -> Result<Vec<NotCarried>, StoresError> {
+fn half_done(repo: &GitRepo) -> Vec<NotCarried> {
     let mut found = Vec::new();
     if repo.repo.state() != RepositoryState::Clean {
         let why = format!("an unfinished git operation ({:?})", repo.repo.state());
         found.push(NotCarried { path: ".git".to_owned(), why });
     }
-    for path in staged_only(&repo.repo).map_err(repo.fail("read the index"))? {
-        let path = String::from_utf8_lossy(&path).into_owned();
-        let why = "what is staged in git for it is in neither the history nor its file".to_owned();
-        found.push(NotCarried { path, why });
-    }
-    Ok(found)
+    let staged = match staged_only(&repo.repo) {
+        Ok(staged) => staged,
+        Err(e) => {
+            // History and files are captured all the same.
+            let why = format!("git's index cannot be read: {}", e.message());
+            found.push(NotCarried { path: ".git/index".to_owned(), why });
+            Vec::new()
+        }
+    };
+    found.extend(staged.into_iter().map(|path| NotCarried {
+        path: String::from_utf8_lossy(&path).into_owned(),
+        why: "what is staged in git for it is in neither the history nor its file".to_owned(),
+    }));
+    found
 }
 
 /// Paths whose staged content is neither HEAD's nor, as far as sizes and times tell, the working
@@ -190,8 +201,8 @@ fn staged_only(repo: &Repository) -> Result<Vec<Vec<u8>>, git2::Error> {
     let mut found = Vec::new();
     for delta in repo.diff_tree_to_index(head.as_ref(), Some(&index), None)?.deltas() {
         let Some(path) = delta.new_file().path_bytes() else { continue };
-        let entry = index.iter().find(|entry| entry.path == path);
-        let Some(entry) = entry else { continue };
+        let on_disk = Path::new(OsStr::from_bytes(path));
+        let Some(entry) = index.get_path(on_disk, 0) else { continue };
         if repo.odb()?.read_header(entry.id).is_ok_and(|(_, kind)| kind == ObjectType::Blob)
             && !is_working_file(workdir, &entry)
         {
@@ -202,9 +213,7 @@ fn staged_only(repo: &Repository) -> Result<Vec<Vec<u8>>, git2::Error> {
 }
 
 fn is_working_file(workdir: &Path, entry: &git2::IndexEntry) -> bool {
-    use std::os::unix::ffi::OsStrExt as _;
-    use std::os::unix::fs::MetadataExt as _;
-    let path = workdir.join(std::ffi::OsStr::from_bytes(&entry.path));
+    let path = workdir.join(OsStr::from_bytes(&entry.path));
     let found: io::Result<_> = std::fs::symlink_metadata(path);
     // The index keeps the low 32 bits of each.
     found.is_ok_and(|now| {
