@@ -11,4 +11,5 @@
 mod crash;
 mod cut;
 mod restore;
+mod stock;
 mod support;
