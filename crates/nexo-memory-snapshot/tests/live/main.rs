@@ -10,6 +10,7 @@
 
 mod crash;
 mod cut;
+mod property;
 mod restore;
 mod stock;
 mod support;
