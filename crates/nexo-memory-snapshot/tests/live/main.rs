@@ -12,5 +12,6 @@ mod crash;
 mod cut;
 mod property;
 mod restore;
+mod state;
 mod stock;
 mod support;
