@@ -10,5 +10,8 @@
 
 mod crash;
 mod cut;
+mod property;
 mod restore;
+mod state;
+mod stock;
 mod support;
