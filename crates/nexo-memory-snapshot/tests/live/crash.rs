@@ -148,3 +148,30 @@ fn an_abandoned_recovery_leaves_what_is_there() {
     world.assert_memory(&before);
     assert!(world.engine.recover_all(&Control::default()).unwrap().is_empty());
 }
+
+/// Would catch: a recovery, or giving it up, that fails for ever because a database is gone.
+#[test]
+fn a_store_removed_after_the_crash_can_be_decided() {
+    for decision in [Decision::Forward, Decision::Abandon] {
+        let story = story_that_is_pending();
+        let world = &story.world;
+        for suffix in ["", "-wal", "-shm"] {
+            let path = format!("{}{suffix}", world.agent.store("vector").display());
+            let _ = std::fs::remove_file(path);
+        }
+        let recover = |decision| {
+            let (tenant, control) = (Tenant::default(), Control::default());
+            world.engine.recover(&tenant, &ana(), decision, &control).unwrap().outcome
+        };
+        assert!(matches!(recover(None), RecoveryOutcome::Pending { .. }));
+        match (decision, recover(Some(decision))) {
+            (Decision::Forward, RecoveryOutcome::RolledForward { .. }) => {
+                assert!(story.is(&story.then));
+            }
+            (Decision::Abandon, RecoveryOutcome::Abandoned { .. }) => {
+                assert!(!world.agent.store("vector").exists());
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
