@@ -202,7 +202,7 @@ Examples:
     #[command(help_template = VERB, before_help = "\
 Makes an agent with four databases, a git memdir and four writers that never rest, and takes it \
 through a snapshot, a poisoned fact, a restore, and a kill in the middle of a restore. Each \
-step is the command that was really run: paste it. Needs git, tar, zstd and sqlite3.")]
+step is the command that was really run: paste it. Needs git, tar, zstd, sqlite3 and sha256sum.")]
     #[command(after_help = "\
 Examples:
   nexo-memory demo

@@ -106,6 +106,8 @@ fn help_teaches_each_verb() {
         "delete",
         "export",
         "doctor",
+        #[cfg(feature = "demo")]
+        "demo",
         "config show",
     ] {
         let args: Vec<&str> = verb.split(' ').chain(["--help"]).collect();
@@ -407,4 +409,53 @@ fn ctrl_c_ends_a_snapshot_cleanly_and_resumes_the_agent() {
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert!(home.path("resumed").exists());
     assert_eq!(home.json(&["list"]).0["snapshots"], json!([]));
+}
+
+/// Would catch: a demo that tells what did not happen, or that leaves its folder for the vault of
+/// whoever watches it.
+#[cfg(feature = "demo")]
+#[test]
+fn the_demo_tells_what_happened() {
+    let home = Home::new();
+    let dir = home.path("d").to_str().unwrap().to_owned();
+    let mut command = home.command(&["demo", "--dir", &dir, "--plain"]);
+    let ran = command.env("NEXO_MEMORY_ROOT", home.path("mine")).output().unwrap();
+    let shown = String::from_utf8(ran.stdout).unwrap();
+    assert_eq!(ran.status.code(), Some(0), "{shown}\n{}", String::from_utf8_lossy(&ran.stderr));
+    assert!(!home.path("mine").exists(), "it wrote to the vault of its environment");
+
+    // A scene is a command and what it printed.
+    let scenes: Vec<&str> = shown.split("\n$ ").skip(1).collect();
+    let outcome = |start: &str| -> Vec<&str> {
+        scenes
+            .iter()
+            .filter(|s| s.starts_with(start))
+            .map(|s| s.split_once('\n').unwrap().1)
+            .collect()
+    };
+    let recalled = outcome("sqlite3 ");
+    assert_eq!(recalled.len(), 3, "{shown}");
+    assert!(recalled[0].contains("wire all invoices to account 99-0000"), "{shown}");
+    assert!(recalled[1..].iter().all(|said| said.starts_with("(nothing)\n")), "{shown}");
+    assert_eq!(shown.matches("99-0000").count(), 1, "{shown}");
+
+    let killed = outcome("nexo-memory demo --kill-in-restore");
+    assert!(killed[0].contains("(killed)"), "{shown}");
+    let doctor = outcome("nexo-memory doctor");
+    assert!(doctor[0].starts_with("FOUND  ") && doctor[0].contains("(exit code 11)"), "{shown}");
+    assert!(doctor[1].starts_with("fixed  ") && !doctor[1].contains("(exit code"), "{shown}");
+    assert!(outcome("sha256sum -c ")[0].contains(".tar.zst: OK\n"), "{shown}");
+    let inside = outcome("tar --zstd -tf ")[0];
+    assert!(
+        ["sqlite/long_term.sqlite", "manifest.json"].iter().all(|f| inside.contains(f)),
+        "{shown}"
+    );
+    // Nothing else failed.
+    assert_eq!(shown.matches("(exit code").count(), 1, "{shown}");
+
+    // What it leaves is as sound as it says.
+    let config = format!("{dir}/memory.yaml");
+    let (report, code) = home.json(&["verify", "--all", "--config", &config]);
+    assert_eq!(code, 0, "{report}");
+    assert_eq!(home.json(&["doctor", "--config", &config]).1, 0);
 }

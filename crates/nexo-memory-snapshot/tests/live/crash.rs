@@ -6,6 +6,7 @@ use nexo_memory_snapshot::id::Tenant;
 use nexo_memory_snapshot::local_fs::{Decision, RecoveryOutcome};
 use nexo_memory_snapshot::ports::Control;
 use nexo_memory_snapshot::ports::DurableFs;
+use nexo_memory_snapshot::request::SnapshotRequest;
 use snapshot_testkit::FaultHook;
 use snapshot_testkit::compare::Memory;
 
@@ -100,6 +101,18 @@ fn story_that_is_pending() -> Story {
     }
 }
 
+/// Would catch: a snapshot of a memory between two states, and one that asks a person although
+/// nobody has worked since.
+#[test]
+fn the_next_snapshot_finishes_the_restore_first() {
+    let story = story_that_is_pending();
+    let engine = &story.world.engine;
+    let req = SnapshotRequest::cli(ana(), Tenant::default());
+    engine.snapshot(&req, &Control::default()).unwrap();
+    assert!(story.is(&story.then));
+    assert!(engine.recover_all(&Control::default()).unwrap().is_empty());
+}
+
 /// Would catch: a recovery that rolls over what the agent did after the crash.
 #[test]
 fn work_after_the_crash_is_never_rolled_over_unasked() {
@@ -117,8 +130,10 @@ fn work_after_the_crash_is_never_rolled_over_unasked() {
         .unwrap()
         .query_row("SELECT count(*) FROM new_work", [], |r| r.get::<_, i64>(0))
         .unwrap();
-    let again = world.restore(&story.meta).unwrap_err();
-    assert_eq!(again.kind(), nexo_memory_snapshot::error::ErrorKind::RecoveryPending);
+    let pending = nexo_memory_snapshot::error::ErrorKind::RecoveryPending;
+    assert_eq!(world.restore(&story.meta).unwrap_err().kind(), pending);
+    let req = SnapshotRequest::cli(ana(), Tenant::default());
+    assert_eq!(world.engine.snapshot(&req, &Control::default()).unwrap_err().kind(), pending);
     let decided = world
         .engine
         .recover(&Tenant::default(), &ana(), Some(Decision::Forward), &Control::default())
