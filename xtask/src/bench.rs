@@ -36,7 +36,7 @@ const SAME_STORES: &str = r#"
         "$KIT" same "$AGENT/sqlite/ana/$store.sqlite" "$found"
     done"#;
 
-const WORKLOADS: [Workload; 14] = [
+const WORKLOADS: [Workload; 16] = [
     Workload {
         group: "first snapshot",
         who: "ours",
@@ -93,6 +93,14 @@ const WORKLOADS: [Workload; 14] = [
     },
     Workload {
         group: "verify",
+        who: "decode and hash, all cores",
+        needs: None,
+        before: "",
+        script: r#""$KIT" hash-floor "$BUNDLE""#,
+        check: "",
+    },
+    Workload {
+        group: "verify",
         who: "zstd -d | sha256sum, and sha256sum of the file",
         needs: None,
         before: "",
@@ -121,15 +129,24 @@ const WORKLOADS: [Workload; 14] = [
         who: "ours",
         needs: None,
         before: "",
-        script: r#""$OURS" -q --no-progress restore latest --agent ana --yes --to "$OUT/agent" --root "$VAULT""#,
+        script: r#""$OURS" -q --no-progress restore latest --agent ana --yes --to "$OUT/agent" --root "$VAULT" > "$OUT/said""#,
         check: SAME_STORES,
+    },
+    Workload {
+        group: "restore into a folder",
+        who: "decode, write, sync, all cores",
+        needs: None,
+        before: "",
+        script: r#""$KIT" write-floor "$BUNDLE" "$OUT/stream""#,
+        check: "",
     },
     Workload {
         group: "restore into a folder",
         who: "tar --zstd -x, git clone, sync",
         needs: None,
         before: "",
-        script: r#"tar --zstd -xf "$BUNDLE" -C "$OUT"; git clone -q "$OUT/git/memory.bundle" "$OUT/memdir"
+        script: r#"tar --zstd -xf "$BUNDLE" -C "$OUT"; git -c advice.defaultBranchName=false \
+            clone -q "$OUT/git/memory.bundle" "$OUT/memdir"
             sync -f "$OUT""#,
         check: SAME_STORES,
     },
@@ -140,7 +157,7 @@ const WORKLOADS: [Workload; 14] = [
         before: r#"cp -a "$AGENT/." "$OUT"
             sqlite3 "$OUT/sqlite/ana/long_term.sqlite" "DELETE FROM memories WHERE rowid % 2""#,
         script: r#""$OURS" -q --no-progress restore latest --agent ana --yes --no-auto-pre-snapshot \
-            --root "$VAULT" --memdir-root "$OUT/memdir" --sqlite-root "$OUT/sqlite" --whole-store"#,
+            --root "$VAULT" --memdir-root "$OUT/memdir" --sqlite-root "$OUT/sqlite" --whole-store > "$OUT/said""#,
         check: SAME_STORES,
     },
     Workload {

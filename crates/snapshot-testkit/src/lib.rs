@@ -29,6 +29,7 @@ pub mod compare;
 mod error;
 mod fault;
 mod fixed;
+pub mod floor;
 mod git;
 pub mod oracle;
 mod random;

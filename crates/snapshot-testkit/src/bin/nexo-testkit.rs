@@ -15,6 +15,7 @@ use std::process::{Command, ExitCode, Stdio};
 use serde_json::{Value, json};
 use snapshot_core::AgentId;
 use snapshot_testkit::compare::Database;
+use snapshot_testkit::floor;
 use snapshot_testkit::oracle::Values;
 use snapshot_testkit::{Agent, Journal, Scale, Seed, Torture};
 
@@ -23,6 +24,8 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 const USAGE: &str = "usage:
   nexo-testkit seed DIR SCALE                    the standard agent `ana` below DIR
   nexo-testkit same DATABASE DATABASE            fails where a row, the schema or the header differs
+  nexo-testkit hash-floor BUNDLE                 decodes and hashes it on all cores, checks nothing
+  nexo-testkit write-floor BUNDLE OUT            decodes it on all cores into one file, and syncs it
   nexo-testkit cuts PROGRAM DIR COUNT wal|delete COUNT cuts by PROGRAM under four writing processes";
 
 fn main() -> ExitCode {
@@ -31,6 +34,10 @@ fn main() -> ExitCode {
     let done = match args.as_slice() {
         ["seed", dir, scale] => seed(Path::new(dir), scale),
         ["same", a, b] => same(Path::new(a), Path::new(b)),
+        ["hash-floor", bundle] => floor::decode_and_hash(Path::new(bundle)).map_err(Into::into),
+        ["write-floor", bundle, out] => {
+            floor::decode_and_write(Path::new(bundle), Path::new(out)).map_err(Into::into)
+        }
         ["cuts", program, dir, count, journal] => cuts(program, Path::new(dir), count, journal),
         ["writer"] => Torture::child().map_err(Into::into),
         _ => Err(USAGE.into()),
@@ -90,7 +97,8 @@ fn cuts(program: &str, dir: &Path, count: &str, journal: &str) -> Outcome<()> {
     let torn: Vec<&String> = cuts.iter().filter_map(|cut| cut.torn.as_ref()).collect();
     let mut held: Vec<u64> = cuts.iter().map(|cut| cut.held_us).collect();
     held.sort_unstable();
-    let share = |percent: usize| held.get((held.len() * percent / 100).min(held.len() - 1));
+    // By nearest rank.
+    let share = |percent: usize| held.get((held.len() * percent).div_ceil(100).saturating_sub(1));
     let report = json!({
         "cuts": cuts.len(), "journal": journal.as_str(), "torn": torn.len(), "steps": steps,
         "held_us": {"p50": share(50), "p90": share(90), "p99": share(99), "max": held.last()},
