@@ -54,8 +54,8 @@ pub trait ArtifactSink {
     fn put_entry(&mut self, artifact: &Artifact) -> Result<(), PortError>;
 }
 
-/// Where restored memory comes from: a verified bundle.
-pub trait ArtifactSource {
+/// Where restored memory comes from: a verified bundle, read by several threads at once.
+pub trait ArtifactSource: Sync {
     /// What it holds.
     fn manifest(&self) -> &Manifest;
 

@@ -14,9 +14,10 @@ use crate::git;
 use crate::pinned::{PinConn, Pinned, PinnedStore};
 use crate::restore::hold::{Attempt, Held, ReadBack, create, hold_once};
 use crate::restore::journal::{Journal, StateTarget, Work};
+use crate::restore::parallel;
 use crate::restore::plan::{choose_stores, discover, plan_files, wanted_git};
 use crate::restore::recover::sweep;
-use crate::restore::stage::{read_state, stage_git, stage_store, staged_git};
+use crate::restore::stage::{StageProgress, read_state, stage_git, stage_store, staged_git};
 use crate::restore::target::{Action, StoreTarget};
 use crate::restore::{BeforeCommit, Keep, RestoreOptions};
 use crate::sources::Sources;
@@ -90,11 +91,10 @@ fn stage(
     let live = discover(layout, opts)?;
     let (choices, notes) = choose_stores(manifest, layout, live.as_ref(), opts)?;
     let staging = work.fresh_staging()?;
-    let mut stores = Vec::new();
-    for (number, choice) in choices.iter().enumerate() {
-        control.check().map_err(StoresError::stopped("staging the stores"))?;
-        stores.push(stage_store(number, choice, source, &staging, control)?);
-    }
+    let progress = StageProgress::new(manifest, control);
+    let stores = parallel::each(choices.len(), |number| {
+        stage_store(number, &choices[number], source, &staging, &progress)
+    })?;
     let memdir = live.as_ref().and_then(|s| s.memdir.as_ref());
     let now = memdir.and_then(|m| m.repo.as_ref()).map(git::GitRepo::pin).transpose()?;
     if let Some(info) = wanted_git(manifest, now.as_ref()) {
@@ -277,7 +277,8 @@ pub(crate) fn create_missing(
     targets: &[StoreTarget],
     staging: &Dir,
 ) -> Result<(), StoresError> {
-    targets.iter().filter(|t| t.action == Action::Create).try_for_each(|t| create(fs, t, staging))
+    let missing: Vec<_> = targets.iter().filter(|t| t.action == Action::Create).collect();
+    parallel::each(missing.len(), |number| create(fs, missing[number], staging)).map(|_| ())
 }
 
 /// Wraps an error that came after the first live change.

@@ -7,6 +7,7 @@
 mod commit;
 mod hold;
 mod journal;
+mod parallel;
 mod plan;
 mod recover;
 mod stage;

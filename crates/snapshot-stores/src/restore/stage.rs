@@ -3,16 +3,18 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use snapshot_core::{
-    ArtifactSource, BundlePath, Control, GitInfo, SqliteInfo, StateKind, Step, path_in_bundle,
+    ArtifactSource, BundlePath, Control, GitInfo, Manifest, Sha256Digest, StateKind, Step,
+    path_in_bundle,
 };
 use snapshot_fs::{Dir, DurableFile};
 
 use crate::error::StoresError;
 use crate::git;
 use crate::restore::target::{Action, StoreChoice, StoreTarget};
-use crate::sqlite::{Live, MAGIC, open_private, page_digest};
+use crate::sqlite::{Live, MAGIC, PageDigest, open_private, page_digest};
 use crate::state::{MAX_STATE_BYTES, StatePiece};
 
 /// Bytes 18 and 19 of the header: write and read version, 2 for WAL, 1 for rollback journal.
@@ -22,6 +24,29 @@ const BUFFER: usize = 256 << 10;
 /// The staged repository's folder.
 const GIT: &str = "git";
 
+/// How far the staging of all stores is.
+pub(crate) struct StageProgress<'a> {
+    control: &'a Control,
+    done: AtomicU64,
+    total: u64,
+}
+
+impl<'a> StageProgress<'a> {
+    pub(crate) fn new(manifest: &Manifest, control: &'a Control) -> Self {
+        let total = manifest.stores().map(|(_, artifact)| artifact.size_bytes).sum();
+        Self { control, done: AtomicU64::new(0), total }
+    }
+
+    fn check(&self) -> Result<(), StoresError> {
+        self.control.check().map_err(StoresError::stopped("staging the stores"))
+    }
+
+    fn advance(&self, bytes: u64) {
+        let done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.control.advance(Step::Stage, done, self.total);
+    }
+}
+
 /// Writes the staged copy of one store and says what it is. Its name is ours, by `number`: names from
 /// a bundle never reach the disk.
 pub(crate) fn stage_store(
@@ -29,19 +54,24 @@ pub(crate) fn stage_store(
     choice: &StoreChoice,
     source: &dyn ArtifactSource,
     staging: &Dir,
-    control: &Control,
+    progress: &StageProgress<'_>,
 ) -> Result<StoreTarget, StoresError> {
+    progress.check()?;
     let manifest = source.manifest();
     let found = manifest
         .stores()
         .find(|(info, _)| info.store == choice.store && choice.action != Action::Empty);
     let page_size = live_page_size(choice)?;
     let mut name = format!("store-{number}.sqlite");
+    // Of the very stream that the bundle's digest covers; a rebuilt copy has pages of its own.
+    let mut digest = None;
     match found {
         Some((info, artifact)) if artifact.size_bytes > 0 => {
-            copy(source, &artifact.path, staging.create_new(&name, 0o600)?, info, control)?;
+            let to = staging.create_new(&name, 0o600)?;
+            digest = Some((artifact.size_bytes, copy(source, &artifact.path, to, progress)?));
             if let Some(size) = page_size.filter(|size| *size != info.page_size) {
                 name = rebuild(&name, staging, size)?;
+                digest = None;
             }
         }
         _ => make_empty(&staging.path().join(&name), page_size)?,
@@ -60,7 +90,11 @@ pub(crate) fn stage_store(
         journal_mode,
         mode: mode.unwrap_or(0o600) & 0o777,
         before: None,
-        after: page_digest(&conn, &path, staging)?,
+        after: match digest {
+            // A header may say fewer pages than the file has.
+            Some((bytes, digest)) if bytes == shape.size_bytes() => digest,
+            _ => page_digest(&conn, &path, staging)?,
+        },
     })
 }
 
@@ -116,33 +150,35 @@ pub(crate) fn read_state(source: &dyn ArtifactSource) -> Result<Vec<StatePiece>,
 }
 
 /// Copies one store into staging, in rollback mode: a WAL header would turn the live file's mode.
+/// Gives its page digest, which masks the bytes that say the mode.
 fn copy(
     source: &dyn ArtifactSource,
     from: &BundlePath,
     mut to: DurableFile,
-    info: &SqliteInfo,
-    control: &Control,
-) -> Result<(), StoresError> {
+    progress: &StageProgress<'_>,
+) -> Result<Sha256Digest, StoresError> {
     let mut reader = source.open(from)?;
     let mut buffer = vec![0; BUFFER];
-    let mut done = 0u64;
-    let total = u64::from(info.page_size) * u64::from(info.page_count);
+    let mut digest = PageDigest::default();
+    let mut first = true;
     loop {
-        control.check().map_err(StoresError::stopped("staging the stores"))?;
+        progress.check()?;
         let n = reader.read(&mut buffer).map_err(StoresError::io("read", from.as_path()))?;
         if n == 0 {
             break;
         }
-        if done == 0 && !buffer[..n].starts_with(MAGIC) {
+        if first && !buffer[..n].starts_with(MAGIC) {
             return Err(StoresError::integrity(from, "is not a SQLite database"));
         }
+        first = false;
+        digest.update(&buffer[..n]);
         to.write_all(&buffer[..n]).map_err(StoresError::io("write", to.path()))?;
-        done += n as u64;
-        control.advance(Step::Stage, done, total);
+        progress.advance(n as u64);
     }
     let path = to.path().to_owned();
     to.sync()?;
-    set_rollback_mode(to.into_reader()?).map_err(StoresError::io("write", path))
+    set_rollback_mode(to.into_reader()?).map_err(StoresError::io("write", path))?;
+    Ok(digest.finish())
 }
 
 fn set_rollback_mode(mut file: File) -> io::Result<()> {

@@ -12,5 +12,5 @@ mod shared;
 pub(crate) use check::integrity;
 pub(crate) use connect::{Live, MAGIC, Shape, open_private};
 pub(crate) use gate::{Backoff, Gates};
-pub(crate) use pages::{PageReader, page_digest, spool_pages};
+pub(crate) use pages::{PageDigest, PageReader, page_digest, spool_pages};
 pub(crate) use shared::other_agents;
