@@ -10,6 +10,7 @@
 
 mod crash;
 mod cut;
+mod predecessor;
 mod property;
 mod restore;
 mod state;
