@@ -56,11 +56,12 @@ fn clippy() -> Outcome {
 }
 
 fn test() -> Outcome {
+    // All failures of a run, not the first alone.
     if has_cargo("nextest") {
-        return cargo_run(&["nextest", "run", "--workspace", "--locked"]);
+        return cargo_run(&["nextest", "run", "--workspace", "--locked", "--no-fail-fast"]);
     }
     println!("cargo-nextest is not installed: cargo test runs the same tests");
-    cargo_run(&["test", "--workspace", "--locked", "--lib", "--bins", "--tests"])
+    cargo_run(&["test", "--workspace", "--locked", "--no-fail-fast", "--lib", "--bins", "--tests"])
 }
 
 fn doctest() -> Outcome {
