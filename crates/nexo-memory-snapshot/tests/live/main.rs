@@ -8,6 +8,8 @@
     reason = "tests make the disorder by hand, and a panic is how they fail"
 )]
 
+#[cfg(feature = "tokio")]
+mod r#async;
 mod crash;
 mod cut;
 mod predecessor;

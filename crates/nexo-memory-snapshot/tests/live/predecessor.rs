@@ -51,6 +51,9 @@ use crate::support::{Layouts, World, ana, engine, restore};
 /// Tells a child process where its world lies.
 const CHILD_ROOT: &str = "NEXO_TEST_WORLD";
 
+/// A forger's edit.
+type Edit = fn(&mut Manifest);
+
 /// Would catch: a HEAD, an object or a row in the bundle that another part of it does not know.
 #[test]
 fn what_ships_under_writers_is_whole() {
@@ -210,7 +213,7 @@ fn edited_manifests_are_refused() {
     let meta = world.snapshot();
     let sound = std::fs::read(&meta.bundle_path).unwrap();
     let summary = std::fs::read(sidecar_path(&meta)).unwrap();
-    let edits: [(&str, fn(&mut Manifest)); 6] = [
+    let edits: [(&str, Edit); 6] = [
         ("agent", |m| m.agent_id = AgentId::from_static("bo")),
         ("tenant", |m| m.tenant = Tenant::from_static("acme")),
         ("label", |m| m.label = Some("another".to_owned())),
@@ -238,7 +241,7 @@ fn a_bundle_of_a_newer_program_is_refused() {
     let world = World::tiny();
     let meta = world.snapshot();
     let sound = std::fs::read(&meta.bundle_path).unwrap();
-    let edits: [fn(&mut Manifest); 4] = [
+    let edits: [Edit; 4] = [
         |m| m.manifest_version = 99,
         |m| m.schema_versions.manifest = 99,
         |m| m.schema_versions.long_term = 99,
@@ -310,6 +313,7 @@ fn hostile_configuration_neither_travels_nor_runs() {
 struct Held;
 
 impl Quiesce for Held {
+    #[expect(clippy::print_stdout, reason = "the parent process reads it")]
     fn pause(&self, _: &AgentId, _: Duration) -> Result<(), PortError> {
         println!("ready");
         std::io::stdin().read_line(&mut String::new()).unwrap();
