@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use nexo_memory_snapshot::id::{AgentId, StoreName, Tenant};
+use nexo_memory_snapshot::manifest::BundlePath;
 use nexo_memory_snapshot::request::{DiffSide, SnapshotRef};
 
 const ABOUT: &str = "\
@@ -153,6 +154,16 @@ Examples:
   nexo-memory show latest --agent ana
   nexo-memory show ./3f9c21ab-ana.tar.zst --json | jq '.manifest.artifacts[].path_in_bundle'")]
     Show(ShowArgs),
+    /// Write one file of a snapshot to stdout
+    #[command(help_template = VERB, before_help = "\
+Reads only the frames that hold it. The digest is known at the end: what was printed is to be \
+trusted only after exit code 0. `show --json` lists the paths. On a terminal, characters that could \
+steer it are escaped; in a pipe or file, the bytes are as they were.")]
+    #[command(after_help = "\
+Examples:
+  nexo-memory cat latest memory_files/MEMORY.md --agent ana
+  nexo-memory cat 3f9c21ab sqlite/long_term.sqlite > then.sqlite")]
+    Cat(CatArgs),
     /// Read bundles from end to end and check every digest
     #[command(help_template = VERB, before_help = "\
 Names each damaged artifact and frame. Without a snapshot, all of the agent's (or, with \
@@ -276,6 +287,19 @@ pub(crate) struct ListArgs {
 pub(crate) struct ShowArgs {
     #[command(flatten)]
     pub(crate) snapshot: Named,
+    /// The agent, where the snapshot's name does not tell it
+    #[arg(long)]
+    pub(crate) agent: Option<AgentId>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CatArgs {
+    /// latest, latest~1, @label, an id or its first characters, or a bundle's path
+    #[arg(value_name = "SNAPSHOT")]
+    pub(crate) snapshot: SnapshotRef,
+    /// The file, as the bundle names it
+    #[arg(value_parser = bundle_path)]
+    pub(crate) path: BundlePath,
     /// The agent, where the snapshot's name does not tell it
     #[arg(long)]
     pub(crate) agent: Option<AgentId>,
@@ -409,6 +433,10 @@ impl FromStr for NamedStore {
         let name = name.parse::<StoreName>().map_err(|e| e.to_string())?;
         Ok(Self { name, file: PathBuf::from(file) })
     }
+}
+
+fn bundle_path(text: &str) -> Result<BundlePath, String> {
+    BundlePath::parse(text).map_err(|e| e.to_string())
 }
 
 fn diff_side(text: &str) -> Result<DiffSide, String> {

@@ -101,6 +101,7 @@ fn help_teaches_each_verb() {
         "restore",
         "list",
         "show",
+        "cat",
         "verify",
         "diff",
         "delete",
@@ -131,6 +132,8 @@ fn what_cannot_be_parsed_is_usage() {
         &["snapshot", "--agent", "ana", "--all"],
         &["show"],
         &["show", "zzzz"],
+        &["cat", "latest"],
+        &["cat", "latest", "../MEMORY.md"],
         &["restore", "latest", "--from", "latest"],
         &["doctor", "--recover", "forward"],
         &["snapshot", "--agent", "ana", "--store", "long_term"],
@@ -267,6 +270,30 @@ fn a_snapshot_is_listed_shown_verified_exported_and_kept() {
     home.with_ana();
     let (deleted, code) = home.json(&["delete", short, "--yes"]);
     assert_eq!((code, &deleted["deleted"]["id"]), (0, &meta["id"]));
+}
+
+/// Would catch: bytes that a filter for terminals went over, and a broken file that ends in success.
+#[test]
+fn one_file_of_a_snapshot_is_printed_as_it_was() {
+    let home = Home::new();
+    let bytes: Vec<u8> = b"\x1b[31mred\r\n\xff\0".repeat(100);
+    fs::create_dir(home.path("mem")).unwrap();
+    fs::write(home.path("mem/raw"), &bytes).unwrap();
+    let meta = home.with_ana();
+    let cat = |path: &str| home.command(&["cat", "latest", path]).output().unwrap();
+    let ran = cat("memory_files/raw");
+    assert_eq!((ran.status.code(), ran.stdout == bytes), (Some(0), true), "{ran:?}");
+
+    for no_file in ["memory_files/none", "memory_files/notes"] {
+        let ran = cat(no_file);
+        assert_eq!((ran.status.code(), ran.stdout.as_slice()), (Some(2), &b""[..]), "{ran:?}");
+    }
+    assert_eq!(home.json(&["cat", "latest", "memory_files/raw"]).1, 2);
+    let bundle = text(&meta["bundle_path"]).replacen('~', home.0.path().to_str().unwrap(), 1);
+    let mut damaged = fs::read(&bundle).unwrap();
+    damaged[40] ^= 1;
+    fs::write(&bundle, damaged).unwrap();
+    assert_eq!(cat("memory_files/raw").status.code(), Some(4));
 }
 
 #[test]

@@ -10,5 +10,9 @@
 
 mod crash;
 mod cut;
+mod predecessor;
+mod property;
 mod restore;
+mod state;
+mod stock;
 mod support;

@@ -69,9 +69,7 @@ impl World {
     }
 
     pub(crate) fn snapshot(&self) -> SnapshotMeta {
-        self.engine
-            .snapshot(&SnapshotRequest::cli(ana(), Tenant::default()), &Control::default())
-            .unwrap()
+        take(&self.engine)
     }
 
     pub(crate) fn restore(&self, meta: &SnapshotMeta) -> Result<RestoreReport, SnapshotError> {
@@ -103,6 +101,10 @@ pub(crate) fn ana() -> AgentId {
 pub(crate) fn engine(root: &Path, layout: MemoryLayout, fs: DurableFs) -> Engine {
     let layouts = Arc::new(Layouts(vec![(ana(), layout)]));
     Engine::builder().root(root.to_owned()).layouts(layouts).fs(fs).threads(2).build().unwrap()
+}
+
+pub(crate) fn take(engine: &Engine) -> SnapshotMeta {
+    engine.snapshot(&SnapshotRequest::cli(ana(), Tenant::default()), &Control::default()).unwrap()
 }
 
 pub(crate) fn restore(

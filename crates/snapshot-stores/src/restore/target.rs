@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use snapshot_core::{AgentId, Manifest, MemoryLayout, Sha256Digest, StoreAction, StoreName};
-use snapshot_fs::{DurableFs, Meta};
+use snapshot_fs::{DurableFs, Meta, Stat};
 
 use crate::error::StoresError;
-use crate::sources::{Sources, stat_file};
+use crate::sources::{Database, Sources, stat_file};
 use crate::sqlite::{Live, other_agents};
 
 /// One live database that a restore writes; stands in the journal.
@@ -67,7 +67,9 @@ pub(crate) fn choose(
     for (info, artifact) in manifest.stores() {
         let path = live_path(layout, &info.store)?;
         let (path, action) = match stat_file(fs, &path)? {
-            Some((canonical, _)) => (canonical, Action::Replace),
+            Some((canonical, stat)) => {
+                (name_in_cut(live, &stat).unwrap_or(canonical), Action::Replace)
+            }
             None => (path, Action::Create),
         };
         let choice = StoreChoice {
@@ -177,6 +179,13 @@ impl From<Action> for StoreAction {
     }
 }
 
+/// The path under which the cut holds this file: of several names of one file it knows one, and a
+/// second would wait for the first.
+fn name_in_cut(live: Option<&Sources>, stat: &Stat) -> Option<PathBuf> {
+    let is_it = |d: &&Database| (d.stat.dev, d.stat.ino) == (stat.dev, stat.ino);
+    Some(live?.databases.iter().find(is_it)?.live.path().to_owned())
+}
+
 /// The live file of a store: as the layout names it, or in the memdir where it was found.
 fn live_path(layout: &MemoryLayout, store: &StoreName) -> Result<PathBuf, StoresError> {
     let named = layout.stores.get(store).cloned();
@@ -187,13 +196,12 @@ fn live_path(layout: &MemoryLayout, store: &StoreName) -> Result<PathBuf, Stores
     })
 }
 
+/// Whether `layout` names the file at `path`, by this name or another one of it.
 fn uses(fs: &DurableFs, layout: &MemoryLayout, path: &Path) -> Result<bool, StoresError> {
-    for other in layout.paths() {
-        if other == path
-            || stat_file(fs, other).ok().flatten().is_some_and(|(canonical, _)| canonical == path)
-        {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    let id = |(_, stat): (PathBuf, Stat)| (stat.dev, stat.ino);
+    let wanted = stat_file(fs, path)?.map(id);
+    let is_it = |other: &Path| {
+        other == path || (wanted.is_some() && stat_file(fs, other).ok().flatten().map(id) == wanted)
+    };
+    Ok(layout.paths().into_iter().any(is_it))
 }
