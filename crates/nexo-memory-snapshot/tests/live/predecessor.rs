@@ -202,6 +202,9 @@ fn rewrite(meta: &SnapshotMeta, edit: impl FnOnce(&mut Manifest)) -> Sidecar {
     Sidecar::of_plain(&manifest, done.root_digest, done.size_bytes, done.sha256)
 }
 
+/// What is edited in a manifest, and how.
+type Edit = (&'static str, fn(&mut Manifest));
+
 /// Would catch: a seal that covers the artifacts and not what is said about them. The forger has
 /// mended every checksum but the root digest that people noted.
 #[test]
@@ -210,7 +213,7 @@ fn edited_manifests_are_refused() {
     let meta = world.snapshot();
     let sound = std::fs::read(&meta.bundle_path).unwrap();
     let summary = std::fs::read(sidecar_path(&meta)).unwrap();
-    let edits: [(&str, fn(&mut Manifest)); 6] = [
+    let edits: [Edit; 6] = [
         ("agent", |m| m.agent_id = AgentId::from_static("bo")),
         ("tenant", |m| m.tenant = Tenant::from_static("acme")),
         ("label", |m| m.label = Some("another".to_owned())),
@@ -310,6 +313,7 @@ fn hostile_configuration_neither_travels_nor_runs() {
 struct Held;
 
 impl Quiesce for Held {
+    #[expect(clippy::print_stdout, reason = "the process that waits for us reads it")]
     fn pause(&self, _: &AgentId, _: Duration) -> Result<(), PortError> {
         println!("ready");
         std::io::stdin().read_line(&mut String::new()).unwrap();
