@@ -1,6 +1,6 @@
 //! Fixtures and goldens: made from fixed values, compared byte for byte by the gate.
 //!
-//! Invariant: only folders in [`GENERATED`] are written or compared. `fixtures/v2` is a frozen
+//! Invariant: only folders in [`GENERATED`] and README's transcript are written or compared. `fixtures/v2` is a frozen
 //! bundle that later programs must still read; nothing regenerates it.
 
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::tools::{Outcome, root};
-use crate::wire;
+use crate::{demo, wire};
 
 /// Folders below `fixtures/` whose every file is made here.
 const GENERATED: [&str; 1] = ["wire"];
@@ -28,12 +28,13 @@ pub(crate) fn write() -> Outcome {
         put(&dir.join(path), content)?;
     }
     println!("{} fixtures written", wanted.len());
-    Ok(())
+    demo::write()
 }
 
 /// Says what [`write()`] would change, and fails if anything.
 pub(crate) fn check() -> Outcome {
-    let stale = stale(&generate()?, &present(&root().join("fixtures"))?);
+    let mut stale = stale(&generate()?, &present(&root().join("fixtures"))?);
+    stale.extend(demo::stale()?);
     if stale.is_empty() {
         return Ok(());
     }
@@ -79,19 +80,38 @@ fn present(fixtures: &Path) -> Result<Files, String> {
     Ok(files)
 }
 
+/// What stands between `<!-- name -->` and `<!-- /name -->` in a checked-in document.
+pub(crate) fn block(document: &Path, name: &str) -> Result<String, String> {
+    let text = read(document)?;
+    let parts = split(&text, name).ok_or_else(|| no_block(document, name))?;
+    Ok(parts.1.to_owned())
+}
+
 /// Puts `content` between `<!-- name -->` and `<!-- /name -->` in a checked-in document.
 pub(crate) fn fill_block(document: &Path, name: &str, content: &str) -> Outcome {
-    let text = fs::read_to_string(document)
-        .map_err(|e| format!("cannot read {}: {e}", document.display()))?;
-    let filled = with_block(&text, name, content)
-        .ok_or_else(|| format!("{} has no block {name:?}", document.display()))?;
+    let filled =
+        with_block(&read(document)?, name, content).ok_or_else(|| no_block(document, name))?;
     put(document, filled.as_bytes())
 }
 
 fn with_block(text: &str, name: &str, content: &str) -> Option<String> {
-    let (before, rest) = text.split_once(&format!("<!-- {name} -->"))?;
-    let (_, after) = rest.split_once(&format!("<!-- /{name} -->"))?;
+    let (before, _, after) = split(text, name)?;
     Some(format!("{before}<!-- {name} -->\n{}\n<!-- /{name} -->{after}", content.trim_end()))
+}
+
+/// What stands before a block, in it and after it.
+fn split<'t>(text: &'t str, name: &str) -> Option<(&'t str, &'t str, &'t str)> {
+    let (before, rest) = text.split_once(&format!("<!-- {name} -->"))?;
+    let (inside, after) = rest.split_once(&format!("<!-- /{name} -->"))?;
+    Some((before, inside, after))
+}
+
+fn read(document: &Path) -> Result<String, String> {
+    fs::read_to_string(document).map_err(|e| format!("cannot read {}: {e}", document.display()))
+}
+
+fn no_block(document: &Path, name: &str) -> String {
+    format!("{} has no block {name:?}", document.display())
 }
 
 /// Writes a file below the repository, and the folders that it needs.

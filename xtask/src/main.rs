@@ -5,6 +5,7 @@
 
 mod bench;
 mod ci;
+mod demo;
 mod edges;
 mod fixtures;
 mod measure;
@@ -18,7 +19,7 @@ use std::process::ExitCode;
 const USAGE: &str = "usage: cargo xtask <task>
 
   ci [STEP]...          the one gate: every step, or the named ones
-  fixtures [--check]    regenerate fixtures/ (or say what would change)
+  fixtures [--check]    regenerate fixtures/ and README's transcript (or say what would change)
   bench [--scale S] [--runs N] [--cuts N] [--dir D] [--docs]
                         the standard agent, ours beside every peer that is installed; --docs puts
                         the table into docs/performance.md

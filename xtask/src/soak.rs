@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::tools::{Outcome, cargo, root, run};
+use crate::tools::{Outcome, cargo, root, run, target};
 
 /// Builds the programs that the long runs use; gives the folder that they lie in.
 pub(crate) fn build() -> Result<PathBuf, String> {
@@ -18,8 +18,7 @@ pub(crate) fn build() -> Result<PathBuf, String> {
         "-p",
         "snapshot-testkit",
     ]))?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root().join("target"), PathBuf::from);
-    Ok(target.join("release"))
+    Ok(target().join("release"))
 }
 
 /// An empty folder for long runs.

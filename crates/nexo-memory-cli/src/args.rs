@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use nexo_memory_snapshot::id::{AgentId, StoreName, Tenant};
+use nexo_memory_snapshot::manifest::BundlePath;
 use nexo_memory_snapshot::request::{DiffSide, SnapshotRef};
 
 const ABOUT: &str = "\
@@ -63,10 +64,10 @@ pub(crate) struct Global {
     /// The agent's tenant
     #[arg(long, global = true, default_value_t, value_name = "TENANT", help_heading = PLACES)]
     pub(crate) tenant: Tenant,
-    /// Memdirs of the classic layout, <DIR>/<agent>; the root where absent
+    /// Memdirs of the classic layout, `<DIR>/<agent>`; the root where absent
     #[arg(long, global = true, value_name = "DIR", help_heading = PLACES)]
     pub(crate) memdir_root: Option<PathBuf>,
-    /// Databases of the classic layout, <DIR>/<agent>/<store>.sqlite; the root where absent
+    /// Databases of the classic layout, `<DIR>/<agent>/<store>.sqlite`; the root where absent
     #[arg(long, global = true, value_name = "DIR", help_heading = PLACES)]
     pub(crate) sqlite_root: Option<PathBuf>,
     /// The memdir of the one agent named, without any configuration
@@ -75,7 +76,7 @@ pub(crate) struct Global {
     /// A database of the one agent named; may be repeated
     #[arg(long, global = true, value_name = "NAME=FILE", help_heading = PLACES)]
     pub(crate) store: Vec<NamedStore>,
-    /// Runtime state, <DIR>/<agent>/{extract_cursor,dream_run}.json
+    /// Runtime state, `<DIR>/<agent>/{extract_cursor,dream_run}.json`
     #[arg(long, global = true, value_name = "DIR", help_heading = PLACES)]
     pub(crate) state_json_root: Option<PathBuf>,
     /// Print one JSON document on stdout and nothing else
@@ -153,6 +154,16 @@ Examples:
   nexo-memory show latest --agent ana
   nexo-memory show ./3f9c21ab-ana.tar.zst --json | jq '.manifest.artifacts[].path_in_bundle'")]
     Show(ShowArgs),
+    /// Write one file of a snapshot to stdout
+    #[command(help_template = VERB, before_help = "\
+Reads only the frames that hold it. The digest is known at the end: what was printed is to be \
+trusted only after exit code 0. `show --json` lists the paths. On a terminal, characters that could \
+steer it are escaped; in a pipe or file, the bytes are as they were.")]
+    #[command(after_help = "\
+Examples:
+  nexo-memory cat latest memory_files/MEMORY.md --agent ana
+  nexo-memory cat 3f9c21ab sqlite/long_term.sqlite > then.sqlite")]
+    Cat(CatArgs),
     /// Read bundles from end to end and check every digest
     #[command(help_template = VERB, before_help = "\
 Names each damaged artifact and frame. Without a snapshot, all of the agent's (or, with \
@@ -202,7 +213,7 @@ Examples:
     #[command(help_template = VERB, before_help = "\
 Makes an agent with four databases, a git memdir and four writers that never rest, and takes it \
 through a snapshot, a poisoned fact, a restore, and a kill in the middle of a restore. Each \
-step is the command that was really run: paste it. Needs git, tar, zstd and sqlite3.")]
+step is the command that was really run: paste it. Needs git, tar, zstd, sqlite3 and sha256sum.")]
     #[command(after_help = "\
 Examples:
   nexo-memory demo
@@ -276,6 +287,19 @@ pub(crate) struct ListArgs {
 pub(crate) struct ShowArgs {
     #[command(flatten)]
     pub(crate) snapshot: Named,
+    /// The agent, where the snapshot's name does not tell it
+    #[arg(long)]
+    pub(crate) agent: Option<AgentId>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CatArgs {
+    /// latest, latest~1, @label, an id or its first characters, or a bundle's path
+    #[arg(value_name = "SNAPSHOT")]
+    pub(crate) snapshot: SnapshotRef,
+    /// The file, as the bundle names it
+    #[arg(value_parser = bundle_path)]
+    pub(crate) path: BundlePath,
     /// The agent, where the snapshot's name does not tell it
     #[arg(long)]
     pub(crate) agent: Option<AgentId>,
@@ -409,6 +433,10 @@ impl FromStr for NamedStore {
         let name = name.parse::<StoreName>().map_err(|e| e.to_string())?;
         Ok(Self { name, file: PathBuf::from(file) })
     }
+}
+
+fn bundle_path(text: &str) -> Result<BundlePath, String> {
+    BundlePath::parse(text).map_err(|e| e.to_string())
 }
 
 fn diff_side(text: &str) -> Result<DiffSide, String> {

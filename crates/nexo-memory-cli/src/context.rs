@@ -118,11 +118,14 @@ impl Context {
         let failure = match error {
             // These know more than their kind.
             SnapshotError::Ambiguous { .. } | SnapshotError::WhichAgent { .. } => error.into(),
-            _ => Failure::from_error(kind, &error).try_maybe(match kind {
-                ErrorKind::UnknownAgent => Some(format!(
+            // Where it looked is told in lines of its own.
+            _ if kind == ErrorKind::UnknownAgent => {
+                Failure::new(kind, format!("nothing found for agent \"{name}\"")).try_this(format!(
                     "nexo-memory snapshot --agent {name} --memdir DIR --store long_term=FILE, or \
                      set memory.snapshot.agents.{name}"
-                )),
+                ))
+            }
+            _ => Failure::from_error(kind, &error).try_maybe(match kind {
                 ErrorKind::UnknownSnapshot => Some(command(&list_command(agent))),
                 ErrorKind::RecoveryPending => Some(format!(
                     "{}, or --recover abandon",

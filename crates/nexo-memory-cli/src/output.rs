@@ -5,7 +5,7 @@
 //! with `--json`, stdout carries one document and nothing else.
 
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal, StdoutLock, Write};
 
 use anstream::{AutoStream, ColorChoice};
 use comfy_table::{ContentArrangement, Table, presets};
@@ -40,6 +40,12 @@ pub(crate) struct Output {
     stdout: AutoStream<io::Stdout>,
     stderr: AutoStream<io::Stderr>,
     failed: Option<io::Error>,
+}
+
+/// See [`Output::bytes`]. Beneath the colour filter, which would take escapes out of a file's bytes.
+struct Bytes {
+    stdout: StdoutLock<'static>,
+    terminal: bool,
 }
 
 impl Output {
@@ -112,6 +118,11 @@ impl Output {
         text.lines().for_each(|line| self.line(line.trim_end()));
     }
 
+    /// The sink of a result that is bytes: to a terminal made harmless, elsewhere as they are.
+    pub(crate) fn bytes(&self) -> impl Write {
+        Bytes { stdout: io::stdout().lock(), terminal: io::stdout().is_terminal() }
+    }
+
     /// A message beside the result, on stderr.
     pub(crate) fn note(&mut self, text: &str) {
         if !self.quiet {
@@ -176,6 +187,20 @@ impl Output {
     }
 }
 
+impl Write for Bytes {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.terminal {
+            self.stdout.write_all(escape_text(bytes).as_bytes())?;
+            return Ok(bytes.len());
+        }
+        self.stdout.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stdout.flush()
+    }
+}
+
 /// Whether a person can be asked: both ends of the conversation are a terminal.
 pub(crate) fn can_ask() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
@@ -187,6 +212,19 @@ pub(crate) fn escape(text: &str) -> String {
     for c in text.chars() {
         match c {
             '\n' | '\r' | '\t' => out.extend(c.escape_default()),
+            c if is_hostile(c) => out.extend(c.escape_unicode()),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// The same for lines of a file, which stay lines.
+fn escape_text(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for c in String::from_utf8_lossy(bytes).chars() {
+        match c {
+            '\n' | '\t' => out.push(c),
             c if is_hostile(c) => out.extend(c.escape_unicode()),
             c => out.push(c),
         }
@@ -231,6 +269,11 @@ mod tests {
         assert_eq!(escape("x\u{202e}txt.exe\u{2066}"), r"x\u{202e}txt.exe\u{2066}");
         assert_eq!(escape("one\ntwo\r\t"), r"one\ntwo\r\t");
         assert_eq!(escape("Ωmega 日本 👩‍💻 é"), "Ωmega 日本 👩‍💻 é");
+    }
+
+    #[test]
+    fn a_file_on_a_terminal_keeps_its_lines_and_cannot_steer_it() {
+        assert_eq!(escape_text(b"a\tb\n\x1b[2Jc\r\xff"), "a\tb\n\\u{1b}[2Jc\\u{d}\u{fffd}");
     }
 
     #[test]

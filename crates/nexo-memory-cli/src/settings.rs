@@ -18,7 +18,8 @@ use nexo_memory_snapshot::ports::PathResolver;
 use crate::args::Global;
 use crate::exit::Failure;
 
-const ROOT: &str = "NEXO_MEMORY_ROOT";
+/// Names the vault; wins over the configuration.
+pub(crate) const ROOT: &str = "NEXO_MEMORY_ROOT";
 const CONFIG: &str = "NEXO_MEMORY_CONFIG";
 const HOME: &str = "NEXO_HOME";
 const SYSTEM_CONFIG: &str = "/etc/nexo-memory.yaml";

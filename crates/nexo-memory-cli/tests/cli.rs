@@ -101,11 +101,14 @@ fn help_teaches_each_verb() {
         "restore",
         "list",
         "show",
+        "cat",
         "verify",
         "diff",
         "delete",
         "export",
         "doctor",
+        #[cfg(feature = "demo")]
+        "demo",
         "config show",
     ] {
         let args: Vec<&str> = verb.split(' ').chain(["--help"]).collect();
@@ -129,6 +132,8 @@ fn what_cannot_be_parsed_is_usage() {
         &["snapshot", "--agent", "ana", "--all"],
         &["show"],
         &["show", "zzzz"],
+        &["cat", "latest"],
+        &["cat", "latest", "../MEMORY.md"],
         &["restore", "latest", "--from", "latest"],
         &["doctor", "--recover", "forward"],
         &["snapshot", "--agent", "ana", "--store", "long_term"],
@@ -267,6 +272,30 @@ fn a_snapshot_is_listed_shown_verified_exported_and_kept() {
     assert_eq!((code, &deleted["deleted"]["id"]), (0, &meta["id"]));
 }
 
+/// Would catch: bytes that a filter for terminals went over, and a broken file that ends in success.
+#[test]
+fn one_file_of_a_snapshot_is_printed_as_it_was() {
+    let home = Home::new();
+    let bytes: Vec<u8> = b"\x1b[31mred\r\n\xff\0".repeat(100);
+    fs::create_dir(home.path("mem")).unwrap();
+    fs::write(home.path("mem/raw"), &bytes).unwrap();
+    let meta = home.with_ana();
+    let cat = |path: &str| home.command(&["cat", "latest", path]).output().unwrap();
+    let ran = cat("memory_files/raw");
+    assert_eq!((ran.status.code(), ran.stdout == bytes), (Some(0), true), "{ran:?}");
+
+    for no_file in ["memory_files/none", "memory_files/notes"] {
+        let ran = cat(no_file);
+        assert_eq!((ran.status.code(), ran.stdout.as_slice()), (Some(2), &b""[..]), "{ran:?}");
+    }
+    assert_eq!(home.json(&["cat", "latest", "memory_files/raw"]).1, 2);
+    let bundle = text(&meta["bundle_path"]).replacen('~', home.0.path().to_str().unwrap(), 1);
+    let mut damaged = fs::read(&bundle).unwrap();
+    damaged[40] ^= 1;
+    fs::write(&bundle, damaged).unwrap();
+    assert_eq!(cat("memory_files/raw").status.code(), Some(4));
+}
+
 #[test]
 fn a_restore_shows_its_plan_and_can_be_undone() {
     let home = Home::new();
@@ -347,6 +376,24 @@ fn damage_is_named_and_exits_with_4() {
     assert_eq!((code, reports["reports"].as_array().unwrap().len()), (4, 1));
 }
 
+/// Would catch: a whole bundle called damaged for want of the file beside it, or a damaged one good.
+#[test]
+fn a_bundle_alone_is_verified_as_far_as_it_goes() {
+    let home = Home::new();
+    let meta = home.with_ana();
+    let path = text(&meta["bundle_path"]).replacen('~', home.0.path().to_str().unwrap(), 1);
+    let mut bytes = fs::read(path).unwrap();
+    let alone = home.path("alone.tar.zst");
+    fs::write(&alone, &bytes).unwrap();
+    let said = home.run(&["verify", "./alone.tar.zst"]);
+    assert_eq!(said.code, 12, "{said:?}");
+    assert!(said.out.starts_with("good inside, no summary beside it  "), "{said:?}");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&alone, bytes).unwrap();
+    assert_eq!(home.run(&["verify", "./alone.tar.zst"]).code, 4);
+}
+
 #[test]
 fn a_label_is_escaped_wherever_it_is_shown() {
     let home = Home::new();
@@ -407,4 +454,53 @@ fn ctrl_c_ends_a_snapshot_cleanly_and_resumes_the_agent() {
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert!(home.path("resumed").exists());
     assert_eq!(home.json(&["list"]).0["snapshots"], json!([]));
+}
+
+/// Would catch: a demo that tells what did not happen, or that leaves its folder for the vault of
+/// whoever watches it.
+#[cfg(feature = "demo")]
+#[test]
+fn the_demo_tells_what_happened() {
+    let home = Home::new();
+    let dir = home.path("d").to_str().unwrap().to_owned();
+    let mut command = home.command(&["demo", "--dir", &dir, "--plain"]);
+    let ran = command.env("NEXO_MEMORY_ROOT", home.path("mine")).output().unwrap();
+    let shown = String::from_utf8(ran.stdout).unwrap();
+    assert_eq!(ran.status.code(), Some(0), "{shown}\n{}", String::from_utf8_lossy(&ran.stderr));
+    assert!(!home.path("mine").exists(), "it wrote to the vault of its environment");
+
+    // A scene is a command and what it printed.
+    let scenes: Vec<&str> = shown.split("\n$ ").skip(1).collect();
+    let outcome = |start: &str| -> Vec<&str> {
+        scenes
+            .iter()
+            .filter(|s| s.starts_with(start))
+            .map(|s| s.split_once('\n').unwrap().1)
+            .collect()
+    };
+    let recalled = outcome("sqlite3 ");
+    assert_eq!(recalled.len(), 3, "{shown}");
+    assert!(recalled[0].contains("wire all invoices to account 99-0000"), "{shown}");
+    assert!(recalled[1..].iter().all(|said| said.starts_with("(nothing)\n")), "{shown}");
+    assert_eq!(shown.matches("99-0000").count(), 1, "{shown}");
+
+    let killed = outcome("nexo-memory demo --kill-in-restore");
+    assert!(killed[0].contains("(killed)"), "{shown}");
+    let doctor = outcome("nexo-memory doctor");
+    assert!(doctor[0].starts_with("FOUND  ") && doctor[0].contains("(exit code 11)"), "{shown}");
+    assert!(doctor[1].starts_with("fixed  ") && !doctor[1].contains("(exit code"), "{shown}");
+    assert!(outcome("sha256sum -c ")[0].contains(".tar.zst: OK\n"), "{shown}");
+    let inside = outcome("tar --zstd -tf ")[0];
+    assert!(
+        ["sqlite/long_term.sqlite", "manifest.json"].iter().all(|f| inside.contains(f)),
+        "{shown}"
+    );
+    // Nothing else failed.
+    assert_eq!(shown.matches("(exit code").count(), 1, "{shown}");
+
+    // What it leaves is as sound as it says.
+    let config = format!("{dir}/memory.yaml");
+    let (report, code) = home.json(&["verify", "--all", "--config", &config]);
+    assert_eq!(code, 0, "{report}");
+    assert_eq!(home.json(&["doctor", "--config", &config]).1, 0);
 }

@@ -25,6 +25,11 @@ pub struct DefaultPathResolver {
     pub sqlite_root: PathBuf,
 }
 
+/// The classic layout from a closure that knows an agent's two folders: `(memdir, sqlite dir)`.
+/// A bare closure of that type resolves paths too; this gives it a name.
+#[derive(Debug, Clone)]
+pub struct ClosureResolver<F>(F);
+
 /// Makes an [`Engine`]. Only the root is required.
 #[derive(Default)]
 #[must_use]
@@ -43,6 +48,26 @@ pub struct EngineBuilder {
 impl PathResolver for DefaultPathResolver {
     fn layout(&self, _: &Tenant, agent: &AgentId) -> Option<MemoryLayout> {
         Some(MemoryLayout::classic_roots(&self.memdir_root, &self.sqlite_root, agent))
+    }
+}
+
+impl<F> ClosureResolver<F>
+where
+    F: Fn(&Tenant, &AgentId) -> Option<(PathBuf, PathBuf)> + Send + Sync,
+{
+    /// Wraps the closure.
+    #[must_use]
+    pub const fn new(folders: F) -> Self {
+        Self(folders)
+    }
+}
+
+impl<F> PathResolver for ClosureResolver<F>
+where
+    F: Fn(&Tenant, &AgentId) -> Option<(PathBuf, PathBuf)> + Send + Sync,
+{
+    fn layout(&self, tenant: &Tenant, agent: &AgentId) -> Option<MemoryLayout> {
+        self.0.layout(tenant, agent)
     }
 }
 

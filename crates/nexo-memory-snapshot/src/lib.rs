@@ -97,7 +97,7 @@ pub mod plan {
 
 /// What a host plugs in, and the handle that steers an operation.
 pub mod ports {
-    pub use crate::builder::DefaultPathResolver;
+    pub use crate::builder::{ClosureResolver, DefaultPathResolver};
     pub use snapshot_core::{
         Clock, Control, IdSource, Interrupted, PathResolver, PortError, Progress, Quiesce,
         RandomIds, StateKind, StateProvider, Step, SystemClock,

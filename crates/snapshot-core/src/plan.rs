@@ -166,7 +166,7 @@ impl fmt::Display for RestorePlan {
             };
             writeln!(
                 f,
-                "  git HEAD {} -> {}, {} refs set, {} deleted",
+                "  git HEAD {} -> {}, refs: {} set, {} deleted",
                 name(&git.head_now),
                 name(&git.head_then),
                 git.refs_set.len(),

@@ -126,9 +126,9 @@ impl Sources {
             }
             Err(e) => return Err(e.into()),
         };
-        let options =
-            list_options(path, layout, self.databases.iter().map(|d| (d.stat.dev, d.stat.ino)))?;
-        let listing = files::list(&dir, &options, control)?;
+        let known = self.databases.iter().map(|d| (d.stat.dev, d.stat.ino));
+        let mut options = list_options(path, layout, known)?;
+        let listing = list_databases(path, &dir, &mut options, control)?;
         for auto in &listing.auto_stores {
             if let Some((path, stat)) = stat_file(fs, &path.join(auto.path.as_path()))? {
                 self.database(&path, stat).stores.push(auto.name.clone());
@@ -159,6 +159,28 @@ impl Sources {
     fn missing(&mut self, what: String, path: &Path) {
         self.missing
             .push(NotCarried { path: what, why: format!("there is no {}", path.display()) });
+    }
+}
+
+/// Lists the memdir until every store found in it is one for SQLite too, whatever its header says.
+fn list_databases(
+    path: &Path,
+    dir: &Dir,
+    options: &mut ListOptions,
+    control: &Control,
+) -> Result<files::Listing, StoresError> {
+    loop {
+        let listing = files::list(dir, options, control)?;
+        let plain: Vec<(u64, u64)> = listing
+            .auto_stores
+            .iter()
+            .filter(|auto| Live::new(&path.join(auto.path.as_path())).is_no_database())
+            .map(|auto| auto.id)
+            .collect();
+        if plain.is_empty() {
+            return Ok(listing);
+        }
+        options.plain.extend(plain);
     }
 }
 

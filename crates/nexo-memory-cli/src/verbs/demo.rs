@@ -19,6 +19,7 @@ use crate::args::DemoArgs;
 use crate::context::Context;
 use crate::exit::{Ended, Failure};
 use crate::output::Style;
+use crate::settings::ROOT;
 
 /// How large the agent is: 1 would be the standard agent of `docs/performance.md`, about 1 GB.
 const SCALE: f64 = 0.004;
@@ -62,6 +63,9 @@ impl Stage<'_> {
         self.write_config()?;
         self.tell("An agent lives: four SQLite databases (WAL, one with FTS5), a git memdir with history,");
         self.tell("runtime state. Four writers add to all of it and never rest.");
+        if std::env::var_os(ROOT).is_some() {
+            self.shell(&format!("unset {ROOT}"))?;
+        }
         self.shell(&format!("export NEXO_MEMORY_CONFIG={}", self.config().display()))?;
         let writers = Torture::start(&self.agent, WRITERS).map_err(kit)?;
         writers.wait_for_steps(STEPS).map_err(kit)?;
@@ -155,7 +159,7 @@ impl Stage<'_> {
     fn shell(&mut self, command: &str) -> Result<(), Failure> {
         let style = if self.plain { Style::Plain } else { Style::Command };
         self.context.out.styled(style, &format!("$ {command}"));
-        if command.starts_with("export ") || command.starts_with("cd ") {
+        if ["export ", "unset ", "cd "].iter().any(|word| command.starts_with(word)) {
             return Ok(());
         }
         let ran = self.run_shell(command)?;
@@ -168,7 +172,7 @@ impl Stage<'_> {
         match ran.status.code() {
             Some(0) => {}
             Some(127) => {
-                let why = "a program that this step needs is missing; the demo needs git, tar, zstd and sqlite3";
+                let why = "a program that this step needs is missing; the demo needs git, tar, zstd, sqlite3 and sha256sum";
                 return Err(Failure::new(ErrorKind::Usage, why));
             }
             Some(code) => self.context.out.line(&format!("(exit code {code})")),
@@ -190,6 +194,8 @@ impl Stage<'_> {
             .args(["-c", &format!("exec {command}")])
             .env("PATH", path)
             .env("NEXO_MEMORY_CONFIG", self.config())
+            // It would win over the configuration: the demo keeps to its own vault.
+            .env_remove(ROOT)
             .current_dir(if folder.is_dir() { folder } else { self.dir.clone() })
             .output()
             .map_err(fail)

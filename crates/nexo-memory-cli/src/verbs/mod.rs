@@ -1,5 +1,6 @@
 //! The verbs: each makes its request, lets the engine do it, and says what came of it.
 
+mod cat;
 mod config;
 mod delete;
 #[cfg(feature = "demo")]
@@ -27,6 +28,7 @@ pub(crate) fn run(context: &mut Context, verb: Verb) -> Ended {
         Verb::Restore(args) => restore::run(context, &args),
         Verb::List(args) => list::run(context, &args),
         Verb::Show(args) => show::run(context, &args),
+        Verb::Cat(args) => cat::run(context, &args),
         Verb::Verify(args) => verify::run(context, &args),
         Verb::Diff(args) => diff::run(context, &args),
         Verb::Delete(args) => delete::run(context, &args),

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use snapshot_core::{Control, MemoryLayout, SnapshotMeta, SnapshotRequest};
-use snapshot_stores::{CaptureOptions, Pinned, StoresError, cut, pending};
+use snapshot_stores::{CaptureOptions, Pinned, StoresError, cut};
 use snapshot_vault::AgentLock;
 
 use super::Engine;
@@ -17,11 +17,13 @@ const MAX_LABEL_BYTES: usize = 256;
 const MAX_CUTS: u32 = 3;
 
 impl Engine {
-    /// Takes a snapshot of an agent, beside its running self.
+    /// Takes a snapshot of an agent, beside its running self. An interrupted restore is finished
+    /// first.
     ///
     /// # Errors
     /// `UnknownAgent` where its layout finds nothing, `Concurrent` and `Busy` past the request's
-    /// timeout, whatever cannot be captured. Nothing of a failed snapshot stays.
+    /// timeout, `RecoveryPending` where an interrupted restore must be decided first, whatever
+    /// cannot be captured. Nothing of a failed snapshot stays.
     pub fn snapshot(
         &self,
         req: &SnapshotRequest,
@@ -35,7 +37,6 @@ impl Engine {
         let agent = self.parts.vault.agent(&req.tenant, &req.agent_id);
         let until = ctl.wait_until(req.timeout);
         let lock = agent.lock(until, ctl)?;
-        check_not_pending(&lock)?;
         // What the dead left is no reason to refuse the living; doctor names what stays.
         let _ = lock.sweep();
         self.recover_first(&lock, req.timeout, ctl)?;
@@ -109,13 +110,6 @@ fn check_found(layout: &MemoryLayout, req: &SnapshotRequest) -> Result<(), Snaps
     }
     let looked = looked.into_iter().map(Path::to_owned).collect();
     Err(StoresError::UnknownAgent { agent: req.agent_id.to_string(), looked }.into())
-}
-
-/// That no interrupted restore left the memory between two states.
-fn check_not_pending(lock: &AgentLock) -> Result<(), SnapshotError> {
-    let Some(from) = pending(&lock.restore_dir()?)? else { return Ok(()) };
-    let why = "it has to be recovered before the memory can be captured".to_owned();
-    Err(StoresError::RecoveryPending { from: from.to_string(), why }.into())
 }
 
 #[cfg(test)]

@@ -6,8 +6,10 @@ use nexo_memory_snapshot::id::Tenant;
 use nexo_memory_snapshot::local_fs::{Decision, RecoveryOutcome};
 use nexo_memory_snapshot::ports::Control;
 use nexo_memory_snapshot::ports::DurableFs;
-use snapshot_testkit::FaultHook;
+use nexo_memory_snapshot::request::SnapshotRequest;
+use snapshot_fs::OpKind;
 use snapshot_testkit::compare::Memory;
+use snapshot_testkit::{FaultHook, Recorder};
 
 use crate::support::{World, ana, restore};
 
@@ -83,21 +85,36 @@ fn death_at_any_change_leaves_old_or_new() {
     assert!(forward > 3, "{forward} of {n} deaths came after the journal");
 }
 
-/// The last change at which a restore dies with its stores committed and its files not.
+/// A restore died with its stores committed and its files not: at the change after the last commit
+/// of a store, which a restore that nothing stops tells.
 fn story_that_is_pending() -> Story {
-    let mut n = 0;
-    loop {
-        let story = Story::tell();
-        assert!(story.die_at(n), "no death came between the stores and the files");
-        let conn = story.world.agent.connect("long_term").unwrap();
-        let poisoned = !story.world.agent.recall("many").unwrap().is_empty();
-        let pending = story.world.vault().join("tenants/default/restore/ana/journal.json").exists();
-        drop(conn);
-        if pending && !poisoned {
-            return story;
-        }
-        n += 1;
-    }
+    static CHANGE: OnceLock<u64> = OnceLock::new();
+    let change = *CHANGE.get_or_init(|| {
+        let (story, recorder) = (Story::tell(), Arc::new(Recorder::default()));
+        let engine = story.world.engine_with(DurableFs::with_hook(recorder.clone()));
+        restore(&engine, &story.meta).unwrap();
+        let commit = OpKind::External("commit the store");
+        let last = recorder.changes().iter().rposition(|change| change.kind == commit).unwrap();
+        last as u64 + 1
+    });
+    let story = Story::tell();
+    assert!(story.die_at(change));
+    assert!(story.world.vault().join("tenants/default/restore/ana/journal.json").exists());
+    assert!(story.world.agent.recall("many").unwrap().is_empty(), "a store is not committed");
+    assert!(!story.is(&story.then), "nothing is left to recover");
+    story
+}
+
+/// Would catch: a snapshot of a memory between two states, and one that asks a person although
+/// nobody has worked since.
+#[test]
+fn the_next_snapshot_finishes_the_restore_first() {
+    let story = story_that_is_pending();
+    let engine = &story.world.engine;
+    let req = SnapshotRequest::cli(ana(), Tenant::default());
+    engine.snapshot(&req, &Control::default()).unwrap();
+    assert!(story.is(&story.then));
+    assert!(engine.recover_all(&Control::default()).unwrap().is_empty());
 }
 
 /// Would catch: a recovery that rolls over what the agent did after the crash.
@@ -117,8 +134,10 @@ fn work_after_the_crash_is_never_rolled_over_unasked() {
         .unwrap()
         .query_row("SELECT count(*) FROM new_work", [], |r| r.get::<_, i64>(0))
         .unwrap();
-    let again = world.restore(&story.meta).unwrap_err();
-    assert_eq!(again.kind(), nexo_memory_snapshot::error::ErrorKind::RecoveryPending);
+    let pending = nexo_memory_snapshot::error::ErrorKind::RecoveryPending;
+    assert_eq!(world.restore(&story.meta).unwrap_err().kind(), pending);
+    let req = SnapshotRequest::cli(ana(), Tenant::default());
+    assert_eq!(world.engine.snapshot(&req, &Control::default()).unwrap_err().kind(), pending);
     let decided = world
         .engine
         .recover(&Tenant::default(), &ana(), Some(Decision::Forward), &Control::default())
@@ -147,4 +166,31 @@ fn an_abandoned_recovery_leaves_what_is_there() {
     );
     world.assert_memory(&before);
     assert!(world.engine.recover_all(&Control::default()).unwrap().is_empty());
+}
+
+/// Would catch: a recovery, or giving it up, that fails for ever because a database is gone.
+#[test]
+fn a_store_removed_after_the_crash_can_be_decided() {
+    for decision in [Decision::Forward, Decision::Abandon] {
+        let story = story_that_is_pending();
+        let world = &story.world;
+        for suffix in ["", "-wal", "-shm"] {
+            let path = format!("{}{suffix}", world.agent.store("vector").display());
+            let _ = std::fs::remove_file(path);
+        }
+        let recover = |decision| {
+            let (tenant, control) = (Tenant::default(), Control::default());
+            world.engine.recover(&tenant, &ana(), decision, &control).unwrap().outcome
+        };
+        assert!(matches!(recover(None), RecoveryOutcome::Pending { .. }));
+        match (decision, recover(Some(decision))) {
+            (Decision::Forward, RecoveryOutcome::RolledForward { .. }) => {
+                assert!(story.is(&story.then));
+            }
+            (Decision::Abandon, RecoveryOutcome::Abandoned { .. }) => {
+                assert!(!world.agent.store("vector").exists());
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }

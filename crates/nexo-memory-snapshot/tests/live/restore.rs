@@ -329,3 +329,35 @@ fn each_path(path: &Path, visit: &mut dyn FnMut(&Path)) {
         }
     }
 }
+
+/// Would catch: a repository made after the snapshot that stays, or whose commits are lost for good.
+#[test]
+fn a_repository_that_came_later_is_emptied_and_its_head_kept() {
+    let world = World::tiny();
+    std::fs::remove_dir_all(world.agent.memdir().join(".git")).unwrap();
+    let (before, meta) = (world.memory(), world.snapshot());
+    let git = world.agent.git();
+    git.run(&["init", "--quiet"]).unwrap();
+    git.run(&["add", "MEMORY.md"]).unwrap();
+    git.run(&["commit", "--quiet", "--message", "later"]).unwrap();
+    let head = git.run(&["rev-parse", "HEAD"]).unwrap();
+    world.restore(&meta).unwrap();
+    assert_eq!(before.files, world.memory().files);
+    assert!(git.run(&["rev-parse", "HEAD"]).is_err(), "its branch is unborn again");
+    let kept = git.run(&["for-each-ref", "--format=%(objectname) %(refname)"]).unwrap();
+    assert!(kept.starts_with(&format!("{head} refs/nexo/pre-restore/")), "{kept}");
+}
+
+/// Would catch: a file taken for a database by its neighbour's name, which then fails every
+/// snapshot.
+#[test]
+fn a_file_that_only_looks_like_a_database_travels_as_a_file() {
+    let world = World::tiny();
+    std::fs::write(world.agent.memdir().join("todo"), "water the plants").unwrap();
+    std::fs::write(world.agent.memdir().join("todo-journal"), "done: nothing").unwrap();
+    let (before, meta) = (world.memory(), world.snapshot());
+    std::fs::remove_file(world.agent.memdir().join("todo")).unwrap();
+    std::fs::remove_file(world.agent.memdir().join("todo-journal")).unwrap();
+    world.restore(&meta).unwrap();
+    world.assert_memory(&before);
+}

@@ -2,8 +2,8 @@
 //!
 //! Invariant: no file that is or may be a live SQLite database is opened and closed again, for
 //! closing *any* descriptor of it drops the locks that this process's SQLite connections hold. The
-//! layout's stores and files with a `-wal`, `-shm` or `-journal` beside them are never opened; what
-//! turns out to be a database by its header stays open for the life of the process.
+//! layout's stores are never opened; a file with a `-wal`, `-shm` or `-journal` beside it, and what
+//! turns out to be a database by its header, stay open for the life of the process.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
@@ -130,18 +130,36 @@ pub(super) fn let_age() {
 /// Whether `file` is a SQLite database; if so, its descriptor stays open for good. Does not move
 /// the file's position.
 pub(super) fn is_database(file: &File, stat: &Stat) -> io::Result<bool> {
-    use std::os::unix::fs::FileExt as _;
-    let mut head = [0; SQLITE_MAGIC.len()];
-    match file.read_exact_at(&mut head, 0) {
-        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
-        done => done?,
-    }
-    if head != *SQLITE_MAGIC {
+    if !has_header(file)? {
         return Ok(false);
     }
     // Before the caller can drop its own: at no time is the last descriptor of ours closed.
     held().entry(id(stat)).or_insert(file.try_clone()?);
     Ok(true)
+}
+
+/// Whether the file with a file of SQLite's beside it is a database, by its header: SQLite itself
+/// would remove a `todo-journal` beside a `todo` as its own. What it may be is found out through a
+/// descriptor that then stays open for good, whatever the answer; one that cannot be opened is none.
+fn has_header_held(dir: &Dir, name: &OsStr) -> bool {
+    let looked = dir.open_file(name).and_then(|file| {
+        let path = dir.path().join(name);
+        let stat = Dir::stat_file(&file, &path)?;
+        let io = |source| FsError::Io { op: "read", path: path.clone(), source };
+        let is = has_header(&file).map_err(io)?;
+        held().entry(id(&stat)).or_insert(file);
+        Ok(is)
+    });
+    looked.unwrap_or(false)
+}
+
+fn has_header(file: &File) -> io::Result<bool> {
+    use std::os::unix::fs::FileExt as _;
+    let mut head = [0; SQLITE_MAGIC.len()];
+    match file.read_exact_at(&mut head, 0) {
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        done => done.map(|()| head == *SQLITE_MAGIC),
+    }
 }
 
 /// The folder that holds `path`, and the name in it.
@@ -187,7 +205,7 @@ impl Walk<'_> {
                 found.push((entry.name, stat));
             }
         }
-        let bases = self.databases_by_siblings(&found);
+        let bases = self.databases_by_siblings(dir, &found);
         for (name, stat) in &found {
             let path = join(rel, name);
             let ours = name.as_bytes().starts_with(TEMP_PREFIX.as_bytes())
@@ -208,19 +226,24 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Names of this folder that are databases, as far as can be told without opening them.
-    fn databases_by_siblings<'f>(&self, found: &'f [(OsString, Stat)]) -> HashSet<&'f OsStr> {
+    /// Names of this folder that are databases for sure: the layout's, and those with a file of
+    /// SQLite's beside them whose header says so.
+    fn databases_by_siblings<'f>(
+        &self,
+        dir: &Dir,
+        found: &'f [(OsString, Stat)],
+    ) -> HashSet<&'f OsStr> {
         let sides: HashSet<&OsStr> =
             found.iter().filter_map(|(n, stat)| side_of(n, stat)).collect();
+        let is_database = |name: &OsStr, stat: &Stat| {
+            self.options.stores.contains(&id(stat))
+                || (sides.contains(name)
+                    && !self.options.plain.contains(&id(stat))
+                    && has_header_held(dir, name))
+        };
         found
             .iter()
-            .filter(|(name, stat)| {
-                stat.file_type == FileType::File
-                    && (self.options.stores.contains(&id(stat))
-                        || (sides.contains(name.as_os_str())
-                            && !self.options.plain.contains(&id(stat)))
-                        || held().contains_key(&id(stat)))
-            })
+            .filter(|(name, stat)| stat.file_type == FileType::File && is_database(name, stat))
             .map(|(name, _)| name.as_os_str())
             .collect()
     }

@@ -102,8 +102,7 @@ pub(super) fn check(info: &GitInfo) -> Result<(), StoresError> {
 
 /// A name that git and libgit2 take for a ref's.
 pub(super) fn is_ref_name(name: &str) -> bool {
-    // A NUL would make git2 panic.
-    name.starts_with("refs/") && !name.contains('\0') && Reference::is_valid_name(name)
+    name.starts_with("refs/") && Reference::is_valid_name(name)
 }
 
 /// Names that are ours, or the stash's.

@@ -119,12 +119,14 @@ fn run(
     let capture = opts.capture;
     let work = Work::new(opts.work);
     let mut backoff = Backoff::new(capture.timeout, capture.control);
-    let (journal, seen, held_us) = loop {
+    let mut readers_wait = false;
+    let (journal, seen, held_for) = loop {
         let targets = staged.stores.clone();
         let started = std::time::Instant::now();
         let staging = staged.staging.clone();
         let mut body = |held: &mut Held<'_>| {
             capture.control.advance(Step::Keep, 0, 0);
+            readers_wait = held.exclusive().next().is_some();
             let mut journal = look(source, layout, opts, staged, held, keep)?;
             journal.stores.clone_from(&staged.stores);
             let wanted: Vec<usize> = existing(&targets);
@@ -151,7 +153,8 @@ fn run(
     let mut applied = finish(&journal, &staged.staging, opts).map_err(unfinished)?;
     applied.notes.splice(0..0, staged.notes.clone());
     applied.notes.extend(overtaken(&journal, &seen));
-    applied.writers_held_us = u64::try_from(held_us.as_micros()).unwrap_or(u64::MAX);
+    applied.writers_held_us = u64::try_from(held_for.as_micros()).unwrap_or(u64::MAX);
+    applied.readers_held_us = if readers_wait { applied.writers_held_us } else { 0 };
     Ok(applied)
 }
 

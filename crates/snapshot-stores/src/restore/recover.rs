@@ -83,12 +83,15 @@ pub fn recover(
         return Ok(Recovered::Nothing);
     };
     let staging = work.staging()?;
-    // What the crash left of a store that was being created is there now, and is held like any other.
+    // A store that was being created may be there now, and one that was there may be gone.
     let mut targets = journal.stores.clone();
     for target in &mut targets {
-        if target.action == Action::Create && stat_file(opts.capture.fs, &target.path)?.is_some() {
-            target.action = Action::Replace;
-        }
+        let exists = stat_file(opts.capture.fs, &target.path)?.is_some();
+        target.action = match target.action {
+            _ if !exists => Action::Create,
+            Action::Create => Action::Replace,
+            known => known,
+        };
     }
     let capture = opts.capture;
     let mut backoff = Backoff::new(capture.timeout, capture.control);

@@ -69,6 +69,13 @@ impl Live {
         Ok(conn)
     }
 
+    /// Whether SQLite says that this file is none of its own.
+    pub(crate) fn is_no_database(&self) -> bool {
+        let looked = self.open().and_then(|conn| self.shape(&conn));
+        matches!(looked, Err(StoresError::Sqlite { source, .. })
+            if source.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase))
+    }
+
     /// Its journal mode, page size and number of pages, as this connection sees them.
     pub(crate) fn shape(&self, conn: &Connection) -> Result<Shape, StoresError> {
         let fail = || StoresError::sqlite("read the header of", &self.path);

@@ -1,6 +1,5 @@
 //! A bundle in memory, a hermetic git, and the whole way through capture and restore.
 
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{Cursor, Read};
@@ -8,79 +7,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use snapshot_core::{
-    AgentId, Artifact, ArtifactSink, ArtifactSource, BUNDLE_FORMAT, BundlePath, Control, CreatedBy,
-    ErrorKind, FileSpec, GitInfo, MANIFEST_VERSION, Manifest, ManifestCapture, PortError,
-    SchemaVersions, Sha256Digest, SnapshotId, Tenant,
-};
+use snapshot_core::{Control, GitInfo, Manifest, SnapshotId};
 use snapshot_fs::{Dir, DurableFs};
 use snapshot_stores::StoresError;
 use snapshot_stores::files::{self, FilesCaptured, ListOptions};
 use snapshot_stores::git::{self, GitBundle};
+pub(crate) use snapshot_testkit::MemoryBundle;
 
 /// Largest git object in tests that are not about the limit.
 pub(crate) const MAX_OBJECT: u64 = 1 << 28;
-
-/// Both ends of the ports: what was put in can be read back.
-pub(crate) struct MemoryBundle {
-    pub(crate) contents: BTreeMap<BundlePath, Vec<u8>>,
-    pub(crate) manifest: Manifest,
-}
-
-impl Default for MemoryBundle {
-    fn default() -> Self {
-        Self {
-            contents: BTreeMap::new(),
-            manifest: Manifest {
-                manifest_version: MANIFEST_VERSION,
-                bundle_format: BUNDLE_FORMAT.to_owned(),
-                snapshot_id: id(1),
-                agent_id: AgentId::from_static("ana"),
-                tenant: Tenant::default(),
-                label: None,
-                created_at_ms: 0,
-                created_by: CreatedBy::from_static("cli"),
-                schema_versions: SchemaVersions::CURRENT,
-                git: None,
-                artifacts: Vec::new(),
-                redactions: None,
-                encryption: None,
-                tool_versions: BTreeMap::new(),
-                capture: ManifestCapture::default(),
-            },
-        }
-    }
-}
-
-impl ArtifactSink for MemoryBundle {
-    fn put_file(&mut self, spec: FileSpec, content: &mut dyn Read) -> Result<Artifact, PortError> {
-        let mut bytes = Vec::new();
-        content.read_to_end(&mut bytes).unwrap();
-        assert_eq!(bytes.len() as u64, spec.size_bytes, "{}", spec.path);
-        let artifact = spec.into_artifact(Sha256Digest::of(&bytes));
-        self.contents.insert(artifact.path.clone(), bytes);
-        self.manifest.artifacts.push(artifact.clone());
-        Ok(artifact)
-    }
-
-    fn put_entry(&mut self, artifact: &Artifact) -> Result<(), PortError> {
-        self.manifest.artifacts.push(artifact.clone());
-        Ok(())
-    }
-}
-
-impl ArtifactSource for MemoryBundle {
-    fn manifest(&self) -> &Manifest {
-        &self.manifest
-    }
-
-    fn open(&self, path: &BundlePath) -> Result<Box<dyn Read + '_>, PortError> {
-        match self.contents.get(path) {
-            Some(bytes) => Ok(Box::new(Cursor::new(bytes))),
-            None => Err(PortError::plain(ErrorKind::Integrity, format!("no {path}"))),
-        }
-    }
-}
 
 /// A folder with a memdir, a spool and a place for staged git objects.
 pub(crate) struct Scene {

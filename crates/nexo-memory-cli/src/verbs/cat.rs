@@ -1,0 +1,32 @@
+//! `cat`: one file of a snapshot, as bytes.
+
+use std::io::{ErrorKind as IoKind, Write};
+
+use nexo_memory_snapshot::error::SnapshotError;
+
+use crate::args::CatArgs;
+use crate::context::Context;
+use crate::exit::{Ended, Failure};
+
+pub(super) fn run(context: &mut Context, args: &CatArgs) -> Ended {
+    if context.out.is_json() {
+        return Err(Failure::usage("the file itself is what is printed, not a JSON document")
+            .try_this("leave out --json"));
+    }
+    let engine = context.engine(args.agent.as_ref())?;
+    let (meta, _) = context.resolve(&engine, args.agent.as_ref(), &args.snapshot)?;
+    let mut out = context.out.bytes();
+    let read = engine.read_artifact(&meta, &args.path, &mut out, &context.control);
+    let flushed = out.flush();
+    context.still();
+    let read = read.and_then(|_| {
+        flushed.map_err(|source| SnapshotError::Output { what: args.path.to_string(), source })
+    });
+    match read {
+        // Whoever reads us had enough (`| head`).
+        Err(SnapshotError::Output { source, .. }) if source.kind() == IoKind::BrokenPipe => {
+            Ok(None)
+        }
+        read => read.map(|()| None).map_err(|e| context.explain(e, Some(&meta.agent_id))),
+    }
+}
