@@ -100,7 +100,7 @@ fn drop_at_the_gate<T>(
         keeper.reached.recv().unwrap();
     }
     // Nobody is held up a second time, if the work goes on and comes by again.
-    drop(keeper);
+    drop(keeper.go_on);
     drop(entered);
     // Waits for the blocking threads.
     drop(runtime);
