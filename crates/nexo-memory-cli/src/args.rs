@@ -224,6 +224,16 @@ Examples:
     Config(ConfigArgs),
 }
 
+impl Verb {
+    /// Whether this is the demo.
+    pub(crate) const fn is_demo(&self) -> bool {
+        #[cfg(feature = "demo")]
+        return matches!(self, Self::Demo(_));
+        #[cfg(not(feature = "demo"))]
+        return false;
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct SnapshotArgs {
     /// The agent
