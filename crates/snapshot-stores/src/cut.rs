@@ -22,7 +22,7 @@ use crate::state::{self, StatePiece};
 const MAX_TORN_READS: u32 = 5;
 
 /// Tries to read refs and state twice alike.
-const MAX_READINGS: u32 = 8;
+const MAX_READINGS: u32 = 16;
 
 /// How a capture runs.
 #[derive(Clone, Copy)]
@@ -79,11 +79,14 @@ pub fn cut<'a>(
     let mut torn_reads = 0;
     loop {
         opts.control.advance(Step::Cut, 0, 0);
-        let started = Instant::now();
-        let tried = gates
-            .shut()
-            .and_then(|()| pin(&lives, &readers))
-            .and_then(|()| read_instant(&sources, opts));
+        let mut started = Instant::now();
+        // Mostly nothing changes until the gates are shut: then one reading under them is enough.
+        let tried = read_once(&sources, opts).and_then(|before| {
+            started = Instant::now();
+            gates.shut()?;
+            pin(&lives, &readers)?;
+            read_instant(&sources, opts, Some(before))
+        });
         let instant = match tried {
             Ok(instant) => instant,
             Err(e) => {
@@ -146,12 +149,17 @@ fn unpin(lives: &[Live], readers: &[Connection]) -> Result<(), StoresError> {
 
 /// Everything small that must be of the instant; writers of the databases are held, those of refs
 /// and state files are not. So it is read until two readings agree: then nothing changed between
-/// them, and what the later one saw last was there together with what it saw first.
+/// them, and all of it was there together when the later one began, which is under the hold even
+/// where the earlier one, `before`, is not.
 pub(crate) fn read_instant(
     sources: &Sources,
     opts: &CaptureOptions<'_>,
+    before: Option<Instant0>,
 ) -> Result<Instant0, StoresError> {
-    let mut last = read_once(sources, opts)?;
+    let mut last = match before {
+        Some(before) => before,
+        None => read_once(sources, opts)?,
+    };
     for _ in 1..MAX_READINGS {
         let again = read_once(sources, opts)?;
         last.at_ms = again.at_ms;
@@ -168,7 +176,7 @@ pub(crate) fn read_instant(
 fn read_once(sources: &Sources, opts: &CaptureOptions<'_>) -> Result<Instant0, StoresError> {
     opts.control.check().map_err(StoresError::stopped("taking the cut"))?;
     let repo = sources.memdir.as_ref().and_then(|memdir| memdir.repo.as_ref());
-    let git = repo.map(GitRepo::pin).transpose()?;
+    let git = repo.map(GitRepo::read_refs).transpose()?;
     let mut state = Vec::new();
     let mut torn_state = Vec::new();
     if let Some(provider) = opts.state {

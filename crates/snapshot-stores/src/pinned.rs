@@ -2,6 +2,8 @@
 
 use std::io::{self, Read};
 use std::ops::Deref;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
@@ -52,13 +54,31 @@ pub(crate) struct PinnedStore<'a> {
     state: Vec<StateRow>,
     mode: u32,
     mtime_ns: i64,
+    /// Whether the page digest will be asked for: a second hash over every byte, for restores only.
+    digested: bool,
     page_digest: Option<Sha256Digest>,
 }
 
-/// The pinning connection: our own, or that of a restore which also writes through it.
+/// The pinning connection: our own, which one thread copies and another checks, or that of a
+/// restore which also writes through it.
 pub(crate) enum PinConn<'a> {
-    Owned(Connection),
+    Owned(Mutex<Connection>),
     Borrowed(&'a Connection),
+}
+
+/// A pinning connection, used by one thread.
+pub(crate) enum ConnGuard<'a> {
+    Owned(MutexGuard<'a, Connection>),
+    Borrowed(&'a Connection),
+}
+
+/// A store as it was written under one of its names.
+struct Copied {
+    /// Its number.
+    store: usize,
+    name: StoreName,
+    artifact: Artifact,
+    page_digest: Option<Sha256Digest>,
 }
 
 /// Tells the caller how many bytes were read.
@@ -91,20 +111,22 @@ impl<'a> Pinned<'a> {
         self.instant.at_ms
     }
 
-    /// Writes everything into `sink` and lets go of the agent. Nothing reaches the sink before the
-    /// repository is packed, so where that fails with [`StoresError::is_git_vanished`] the caller can
-    /// cut again and use the same sink.
+    /// Writes everything into `sink` and lets go of the agent. Where it fails with
+    /// [`StoresError::is_git_vanished`] the caller can cut again, into another sink.
+    ///
+    /// The repository is packed and the stores are checked on a thread of their own, for both take
+    /// as long as copying does. It goes through the stores from the last to the first, so the two
+    /// threads want the same one at most once.
     ///
     /// # Errors
     /// If a part cannot be read or the sink refuses it.
     pub fn write_to(&mut self, sink: &mut dyn ArtifactSink) -> Result<Captured, StoresError> {
-        let git = self.spool_git()?;
         let mut captured =
             Captured { artifacts: Vec::new(), git: None, capture: CaptureInfo::default() };
         captured.capture.instant_ms = self.instant.at_ms;
         captured.capture.not_carried.append(&mut self.sources.missing);
         captured.capture.unstable.append(&mut self.instant.torn_state);
-        self.write_stores(sink, &mut captured)?;
+        let git = self.write_stores_and_pack(sink, &mut captured)?;
         let state = self.collect_state()?;
         if self.gates.take().is_some() && self.stores.iter().any(PinnedStore::held_through_copy) {
             self.held = self.shut_at.elapsed();
@@ -129,7 +151,7 @@ impl<'a> Pinned<'a> {
         for store in &mut self.stores {
             let digest = match store.page_digest {
                 Some(digest) => digest,
-                None => page_digest(&store.conn, store.live.path(), spool)?,
+                None => page_digest(&store.conn.lock(), store.live.path(), spool)?,
             };
             digests.push((store.live.path().to_owned(), digest));
         }
@@ -142,7 +164,8 @@ impl<'a> Pinned<'a> {
         if self.opts.state.is_none() {
             for store in &self.stores {
                 for StateRow { kind, table, order_by } in &store.state {
-                    let json = state::read_row(&store.conn, store.live.path(), table, order_by)?;
+                    let json =
+                        state::read_row(&store.conn.lock(), store.live.path(), table, order_by)?;
                     pieces.push(StatePiece { kind: *kind, json });
                 }
             }
@@ -159,47 +182,56 @@ impl<'a> Pinned<'a> {
         &self.sources
     }
 
-    /// Packs the repository into the spool: a tar entry says its size before its content.
-    fn spool_git(&self) -> Result<Option<GitBundle>, StoresError> {
-        let repo = self.sources.memdir.as_ref().and_then(|m| m.repo.as_ref());
-        let (Some(repo), Some(pinned)) = (repo, &self.instant.git) else { return Ok(None) };
-        let CaptureOptions { spool, max_git_object_bytes, control, .. } = self.opts;
-        git::write_bundle(repo, pinned, spool, max_git_object_bytes, control).map(Some)
-    }
-
-    fn write_stores(
+    /// Copies the stores on this thread, packs and checks on another.
+    fn write_stores_and_pack(
         &mut self,
         sink: &mut dyn ArtifactSink,
         captured: &mut Captured,
-    ) -> Result<(), StoresError> {
-        let opts = self.opts;
-        let total = self.stores.iter().map(|s| s.shape.size_bytes() * s.stores.len() as u64).sum();
-        let mut done = 0;
-        for store in &mut self.stores {
-            let integrity = match opts.check_integrity && !store.stores.is_empty() {
-                true => integrity(&store.conn),
-                false => "not_checked".to_owned(),
+    ) -> Result<Option<GitBundle>, StoresError> {
+        let Self { opts, sources, stores, instant, .. } = self;
+        let repo = sources.memdir.as_mut().and_then(|m| m.repo.as_mut());
+        let conns: Vec<_> = stores.iter().map(|store| store.to_check(opts)).collect();
+        let CaptureOptions { spool, max_git_object_bytes, control, .. } = *opts;
+        let (git, checked, copied) = thread::scope(|scope| {
+            let beside = scope.spawn(move || {
+                let git = match (repo, &instant.git) {
+                    // A tar entry says its size before its content, so the pack is spooled.
+                    (Some(repo), Some(pinned)) => {
+                        git::write_bundle(repo, pinned, spool, max_git_object_bytes, control)
+                            .map(Some)?
+                    }
+                    _ => None,
+                };
+                Ok::<_, StoresError>((git, check_stores(&conns, control)?))
+            });
+            let copied = copy_stores(stores, *opts, sink);
+            let (git, checked) = match beside.join() {
+                Ok(done) => done?,
+                Err(panic) => std::panic::resume_unwind(panic),
             };
-            for name in store.stores.clone() {
-                let mut artifact = store.write(&name, opts, sink, &mut done, total)?;
-                artifact.sqlite = Some(SqliteInfo {
-                    store: name.clone(),
-                    page_size: store.shape.page_size,
-                    page_count: store.shape.page_count,
-                    journal_mode: store.shape.journal_mode.clone(),
-                    integrity: integrity.clone(),
-                });
-                captured.capture.stores.push(StoreCapture {
-                    store: name,
-                    size_bytes: artifact.size_bytes,
-                    journal_mode: store.shape.journal_mode.clone(),
-                    held_through_copy: store.held_through_copy(),
-                    integrity: integrity.clone(),
-                });
-                captured.artifacts.push(artifact);
-            }
+            Ok::<_, StoresError>((git, checked, copied?))
+        })?;
+        for Copied { store: number, name, mut artifact, page_digest } in copied {
+            let (store, integrity) = (&mut self.stores[number], &checked[number]);
+            store.page_digest = store.page_digest.or(page_digest);
+            let shape = &store.shape;
+            artifact.sqlite = Some(SqliteInfo {
+                store: name.clone(),
+                page_size: shape.page_size,
+                page_count: shape.page_count,
+                journal_mode: shape.journal_mode.clone(),
+                integrity: integrity.clone(),
+            });
+            captured.capture.stores.push(StoreCapture {
+                store: name,
+                size_bytes: artifact.size_bytes,
+                journal_mode: shape.journal_mode.clone(),
+                held_through_copy: store.held_through_copy(),
+                integrity: integrity.clone(),
+            });
+            captured.artifacts.push(artifact);
         }
-        Ok(())
+        Ok(git)
     }
 
     fn write_files(
@@ -229,18 +261,23 @@ impl<'a> Pinned<'a> {
 
 impl<'a> PinnedStore<'a> {
     pub(crate) fn new(database: &Database, conn: Connection) -> Result<Self, StoresError> {
-        Self::with_conn(database, PinConn::Owned(conn))
+        let mut store = Self::for_restore(database, PinConn::new(conn))?;
+        store.digested = false;
+        Ok(store)
     }
 
-    pub(crate) fn with_conn(database: &Database, conn: PinConn<'a>) -> Result<Self, StoresError> {
+    /// One whose page digest a restore will ask for.
+    pub(crate) fn for_restore(database: &Database, conn: PinConn<'a>) -> Result<Self, StoresError> {
+        let shape = database.live.shape(&conn.lock())?;
         Ok(Self {
-            shape: database.live.shape(&conn)?,
+            shape,
             live: database.live.clone(),
             conn,
             stores: database.stores.clone(),
             state: database.state.clone(),
             mode: database.stat.mode,
             mtime_ns: database.stat.mtime_ns,
+            digested: true,
             page_digest: None,
         })
     }
@@ -253,14 +290,23 @@ impl<'a> PinnedStore<'a> {
         !self.shape.is_wal()
     }
 
+    /// The connection to check, where a check is wanted.
+    fn to_check(&self, opts: &CaptureOptions<'_>) -> Option<&Mutex<Connection>> {
+        match &self.conn {
+            PinConn::Owned(conn) if opts.check_integrity && !self.stores.is_empty() => Some(conn),
+            _ => None,
+        }
+    }
+
+    /// Copies it into `sink` as `name`; gives the page digest too, where it will be asked for.
     fn write(
-        &mut self,
+        &self,
         name: &StoreName,
         opts: CaptureOptions<'_>,
         sink: &mut dyn ArtifactSink,
         done: &mut u64,
         total: u64,
-    ) -> Result<Artifact, StoresError> {
+    ) -> Result<(Artifact, Option<Sha256Digest>), StoresError> {
         let spec = FileSpec {
             path: name.bundle_path(),
             kind: ArtifactKind::of_store(name),
@@ -269,16 +315,16 @@ impl<'a> PinnedStore<'a> {
             mtime_ns: Some(self.mtime_ns),
         };
         let fail = StoresError::sqlite("read the pages of", self.live.path());
-        if let Some(mut statement) = PageReader::prepare(&self.conn) {
-            let mut pages = PageReader::new(&mut statement).map_err(fail)?;
+        let conn = self.conn.lock();
+        if let Some(mut statement) = PageReader::prepare(&conn) {
+            let mut pages = PageReader::new(&mut statement, self.digested).map_err(fail)?;
             let mut metered = Metered { inner: &mut pages, control: opts.control, done, total };
             let artifact = sink.put_file(spec, &mut metered)?;
-            self.page_digest = Some(pages.digest());
-            return Ok(artifact);
+            return Ok((artifact, pages.digest()));
         }
-        let mut copy = spool_pages(&self.conn, self.live.path(), opts.spool)?;
+        let mut copy = spool_pages(&conn, self.live.path(), opts.spool)?;
         let mut metered = Metered { inner: &mut copy, control: opts.control, done, total };
-        Ok(sink.put_file(spec, &mut metered)?)
+        Ok((sink.put_file(spec, &mut metered)?, None))
     }
 }
 
@@ -294,7 +340,23 @@ impl Drop for PinnedStore<'_> {
     }
 }
 
-impl Deref for PinConn<'_> {
+impl PinConn<'_> {
+    pub(crate) fn new(conn: Connection) -> Self {
+        Self::Owned(Mutex::new(conn))
+    }
+
+    pub(crate) fn lock(&self) -> ConnGuard<'_> {
+        match self {
+            // A connection is as good as before where another thread panicked over it.
+            Self::Owned(conn) => {
+                ConnGuard::Owned(conn.lock().unwrap_or_else(PoisonError::into_inner))
+            }
+            Self::Borrowed(conn) => ConnGuard::Borrowed(conn),
+        }
+    }
+}
+
+impl Deref for ConnGuard<'_> {
     type Target = Connection;
 
     fn deref(&self) -> &Connection {
@@ -312,6 +374,39 @@ impl Read for Metered<'_> {
         self.control.advance(Step::Seal, *self.done, self.total);
         Ok(n)
     }
+}
+
+/// Copies every store under each of its names, in order.
+fn copy_stores(
+    stores: &[PinnedStore<'_>],
+    opts: CaptureOptions<'_>,
+    sink: &mut dyn ArtifactSink,
+) -> Result<Vec<Copied>, StoresError> {
+    let total = stores.iter().map(|s| s.shape.size_bytes() * s.stores.len() as u64).sum();
+    let mut done = 0;
+    let mut copied = Vec::new();
+    for (number, store) in stores.iter().enumerate() {
+        for name in &store.stores {
+            let (artifact, page_digest) = store.write(name, opts, sink, &mut done, total)?;
+            copied.push(Copied { store: number, name: name.clone(), artifact, page_digest });
+        }
+    }
+    Ok(copied)
+}
+
+/// What SQLite says of each store, from the last to the first.
+fn check_stores(
+    conns: &[Option<&Mutex<Connection>>],
+    control: &Control,
+) -> Result<Vec<String>, StoresError> {
+    let mut found = vec!["not_checked".to_owned(); conns.len()];
+    for (said, conn) in found.iter_mut().zip(conns).rev() {
+        control.check().map_err(StoresError::stopped("checking the stores"))?;
+        if let Some(conn) = conn {
+            *said = integrity(&conn.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+    Ok(found)
 }
 
 fn write_git(

@@ -42,7 +42,8 @@ impl GitRepo {
         Err(StoresError::GitUnstable { path: self.path() })
     }
 
-    fn read_refs(&self) -> Result<PinnedGit, StoresError> {
+    /// One reading, which a writer may have changed under: for those who compare two of their own.
+    pub(crate) fn read_refs(&self) -> Result<PinnedGit, StoresError> {
         let fail = || self.fail("read the refs");
         let mut pinned = PinnedGit::default();
         for reference in self.repo.references().map_err(fail())? {

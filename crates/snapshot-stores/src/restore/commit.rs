@@ -228,12 +228,12 @@ pub(crate) fn pin_held<'p>(
         let exclusive = held.exclusive().find(|(path, _)| *path == database.live.path());
         let conn = match exclusive {
             Some((_, conn)) => PinConn::Borrowed(conn),
-            None => PinConn::Owned(open_reader(&database.live)?),
+            None => PinConn::new(open_reader(&database.live)?),
         };
-        pin_one(&database.live, &conn)?;
-        stores.push(PinnedStore::with_conn(database, conn)?);
+        pin_one(&database.live, &conn.lock())?;
+        stores.push(PinnedStore::for_restore(database, conn)?);
     }
-    let instant = read_instant(&sources, &opts)?;
+    let instant = read_instant(&sources, &opts, None)?;
     Pinned::new(opts, sources, stores, Some(gates), instant, started, started.elapsed())
 }
 

@@ -34,7 +34,7 @@ pub(crate) struct PageReader<'a> {
     rows: Rows<'a>,
     page: Vec<u8>,
     at: usize,
-    digest: PageDigest,
+    digest: Option<PageDigest>,
 }
 
 impl PageDigest {
@@ -65,18 +65,22 @@ impl<'a> PageReader<'a> {
         conn.prepare("SELECT data FROM sqlite_dbpage ORDER BY pgno").ok()
     }
 
-    pub(crate) fn new(statement: &'a mut Statement<'_>) -> Result<Self, rusqlite::Error> {
+    /// Reads, and where `digested` takes the digest on the way.
+    pub(crate) fn new(
+        statement: &'a mut Statement<'_>,
+        digested: bool,
+    ) -> Result<Self, rusqlite::Error> {
         Ok(Self {
             rows: statement.query([])?,
             page: Vec::new(),
             at: 0,
-            digest: PageDigest::default(),
+            digest: digested.then(PageDigest::default),
         })
     }
 
-    /// The digest of the pages read so far.
-    pub(crate) fn digest(self) -> Sha256Digest {
-        self.digest.finish()
+    /// The digest of the pages read so far, where it was asked for.
+    pub(crate) fn digest(self) -> Option<Sha256Digest> {
+        self.digest.map(PageDigest::finish)
     }
 
     fn next_page(&mut self) -> Result<bool, rusqlite::Error> {
@@ -85,7 +89,9 @@ impl<'a> PageReader<'a> {
         match self.rows.next()? {
             Some(row) => {
                 self.page.extend_from_slice(row.get_ref(0)?.as_blob()?);
-                self.digest.update(&self.page);
+                if let Some(digest) = &mut self.digest {
+                    digest.update(&self.page);
+                }
                 Ok(true)
             }
             None => Ok(false),
@@ -113,9 +119,13 @@ pub(crate) fn page_digest(
 ) -> Result<Sha256Digest, StoresError> {
     let fail = || StoresError::sqlite("read the pages of", path);
     if let Some(mut statement) = PageReader::prepare(conn) {
-        let mut reader = PageReader::new(&mut statement).map_err(fail())?;
-        while reader.next_page().map_err(fail())? {}
-        return Ok(reader.digest());
+        let mut rows = statement.query([]).map_err(fail())?;
+        let mut digest = PageDigest::default();
+        while let Some(row) = rows.next().map_err(fail())? {
+            let page = row.get_ref(0).and_then(|page| Ok(page.as_blob()?)).map_err(fail())?;
+            digest.update(page);
+        }
+        return Ok(digest.finish());
     }
     let mut copy = spool_pages(conn, path, spool)?;
     let mut digest = PageDigest::default();
@@ -194,9 +204,9 @@ mod tests {
 
         let mut streamed = Vec::new();
         let mut statement = PageReader::prepare(&pin).expect("built with sqlite_dbpage");
-        let mut reader = PageReader::new(&mut statement).unwrap();
+        let mut reader = PageReader::new(&mut statement, true).unwrap();
         reader.read_to_end(&mut streamed).unwrap();
-        assert_eq!(reader.digest(), before);
+        assert_eq!(reader.digest(), Some(before));
         let mut copied = Vec::new();
         spool_pages(&pin, &path, &spool).unwrap().read_to_end(&mut copied).unwrap();
         let mut digest = PageDigest::default();
