@@ -64,10 +64,10 @@ pub(crate) struct Global {
     /// The agent's tenant
     #[arg(long, global = true, default_value_t, value_name = "TENANT", help_heading = PLACES)]
     pub(crate) tenant: Tenant,
-    /// Memdirs of the classic layout, <DIR>/<agent>; the root where absent
+    /// Memdirs of the classic layout, `<DIR>/<agent>`; the root where absent
     #[arg(long, global = true, value_name = "DIR", help_heading = PLACES)]
     pub(crate) memdir_root: Option<PathBuf>,
-    /// Databases of the classic layout, <DIR>/<agent>/<store>.sqlite; the root where absent
+    /// Databases of the classic layout, `<DIR>/<agent>/<store>.sqlite`; the root where absent
     #[arg(long, global = true, value_name = "DIR", help_heading = PLACES)]
     pub(crate) sqlite_root: Option<PathBuf>,
     /// The memdir of the one agent named, without any configuration
@@ -76,7 +76,7 @@ pub(crate) struct Global {
     /// A database of the one agent named; may be repeated
     #[arg(long, global = true, value_name = "NAME=FILE", help_heading = PLACES)]
     pub(crate) store: Vec<NamedStore>,
-    /// Runtime state, <DIR>/<agent>/{extract_cursor,dream_run}.json
+    /// Runtime state, `<DIR>/<agent>/{extract_cursor,dream_run}.json`
     #[arg(long, global = true, value_name = "DIR", help_heading = PLACES)]
     pub(crate) state_json_root: Option<PathBuf>,
     /// Print one JSON document on stdout and nothing else
@@ -222,6 +222,16 @@ Examples:
     /// Look at the configuration
     #[command(subcommand_required = true, arg_required_else_help = true)]
     Config(ConfigArgs),
+}
+
+impl Verb {
+    /// Whether this is the demo.
+    pub(crate) const fn is_demo(&self) -> bool {
+        #[cfg(feature = "demo")]
+        return matches!(self, Self::Demo(_));
+        #[cfg(not(feature = "demo"))]
+        return false;
+    }
 }
 
 #[derive(Debug, Args)]

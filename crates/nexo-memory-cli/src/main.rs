@@ -45,7 +45,9 @@ fn run(cli: Cli) -> ExitCode {
     if let Err(e) = listen(control.clone()) {
         out.warn(&format!("Ctrl-C will not end this cleanly: {e}"));
     }
-    let env = |name: &str| std::env::var(name).ok();
+    // The demo has a vault and a configuration of its own, whatever is set here.
+    let own = cli.verb.is_demo();
+    let env = |name: &str| std::env::var(name).ok().filter(|_| !own || !name.starts_with("NEXO_"));
     let settings = match Settings::new(global, &env) {
         Ok(settings) => settings,
         Err(failure) => return end(out, Err(failure)),

@@ -376,6 +376,24 @@ fn damage_is_named_and_exits_with_4() {
     assert_eq!((code, reports["reports"].as_array().unwrap().len()), (4, 1));
 }
 
+/// Would catch: a whole bundle called damaged for want of the file beside it, or a damaged one good.
+#[test]
+fn a_bundle_alone_is_verified_as_far_as_it_goes() {
+    let home = Home::new();
+    let meta = home.with_ana();
+    let path = text(&meta["bundle_path"]).replacen('~', home.0.path().to_str().unwrap(), 1);
+    let mut bytes = fs::read(path).unwrap();
+    let alone = home.path("alone.tar.zst");
+    fs::write(&alone, &bytes).unwrap();
+    let said = home.run(&["verify", "./alone.tar.zst"]);
+    assert_eq!(said.code, 12, "{said:?}");
+    assert!(said.out.starts_with("good inside, no summary beside it  "), "{said:?}");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&alone, bytes).unwrap();
+    assert_eq!(home.run(&["verify", "./alone.tar.zst"]).code, 4);
+}
+
 #[test]
 fn a_label_is_escaped_wherever_it_is_shown() {
     let home = Home::new();

@@ -98,6 +98,14 @@ pub enum SnapshotError {
         /// What is wrong with it.
         why: String,
     },
+    /// A snapshot that a newer program took.
+    #[error("{} cannot be used: {why}", path.display())]
+    TooNew {
+        /// Its summary.
+        path: PathBuf,
+        /// The versions found and supported.
+        why: String,
+    },
     /// A bundle of somebody else.
     #[error("{} holds {found}, not {expected}", path.display())]
     Foreign {
@@ -178,6 +186,7 @@ impl SnapshotError {
             Self::UnknownAgent { .. } => ErrorKind::UnknownAgent,
             Self::UnknownSnapshot { .. } | Self::Ambiguous { .. } => ErrorKind::UnknownSnapshot,
             Self::Unusable { .. } => ErrorKind::Integrity,
+            Self::TooNew { .. } => ErrorKind::SchemaTooNew,
             Self::Foreign { .. }
             | Self::LastGood { .. }
             | Self::NotInVault { .. }

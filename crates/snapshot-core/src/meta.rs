@@ -140,6 +140,25 @@ impl SchemaVersions {
     pub const CURRENT: Self =
         Self { long_term: 1, vector: 1, concepts: 1, compactions: 1, manifest: MANIFEST_VERSION };
 
+    /// Refuses what a newer program wrote.
+    ///
+    /// # Errors
+    /// [`ParseError::TooNew`] naming both versions.
+    pub fn check(&self) -> Result<(), ParseError> {
+        if self.is_supported_by(&Self::CURRENT) {
+            return Ok(());
+        }
+        Err(ParseError::TooNew { found: self.text(), supported: Self::CURRENT.text() })
+    }
+
+    fn text(&self) -> String {
+        let Self { long_term, vector, concepts, compactions, manifest } = self;
+        format!(
+            "schema versions long_term {long_term}, vector {vector}, concepts {concepts}, \
+             compactions {compactions}, manifest {manifest}"
+        )
+    }
+
     /// Whether every field is at most the runtime's.
     #[must_use]
     pub const fn is_supported_by(&self, runtime: &Self) -> bool {

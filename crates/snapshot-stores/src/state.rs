@@ -109,7 +109,11 @@ pub(crate) fn read_row(
     let Some(row) = rows.next().map_err(fail())? else { return Ok(None) };
     let mut object = Map::new();
     for (i, column) in columns.into_iter().enumerate() {
-        object.insert(column, to_json(row.get_ref(i).map_err(fail())?));
+        let value = to_json(row.get_ref(i).map_err(fail())?).ok_or_else(|| {
+            let why = format!("column {column:?} of its latest row holds text that is not UTF-8");
+            StoresError::refused(path, why)
+        })?;
+        object.insert(column, value);
     }
     let text = serde_json::to_vec(&Value::Object(object));
     text.map(Some).map_err(|e| {
@@ -197,14 +201,15 @@ fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-fn to_json(value: ValueRef<'_>) -> Value {
-    match value {
+/// The JSON form of a value; none for text that JSON cannot hold.
+fn to_json(value: ValueRef<'_>) -> Option<Value> {
+    Some(match value {
         ValueRef::Null => Value::Null,
         ValueRef::Integer(i) => i.into(),
         ValueRef::Real(x) => x.into(),
-        ValueRef::Text(text) => String::from_utf8_lossy(text).into_owned().into(),
+        ValueRef::Text(text) => std::str::from_utf8(text).ok()?.into(),
         ValueRef::Blob(blob) => serde_json::json!({ BLOB_KEY: hex::encode(blob) }),
-    }
+    })
 }
 
 fn to_sql(value: &Value) -> Result<Sql, StoresError> {
@@ -250,6 +255,17 @@ mod tests {
         assert_eq!(read_row(&conn, &path, "dream_runs", "started_at").unwrap().unwrap(), taken);
         let n: i64 = conn.query_row("SELECT count(*) FROM dream_runs", [], |r| r.get(0)).unwrap();
         assert_eq!(n, 2);
+    }
+
+    #[test]
+    fn text_that_json_cannot_hold_is_refused_not_bent() {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(
+            "CREATE TABLE t(n, x TEXT); INSERT INTO t VALUES (1, CAST(x'ff' AS TEXT))",
+        )
+        .unwrap();
+        let refused = read_row(&conn, Path::new("t.db"), "t", "n").unwrap_err();
+        assert!(refused.to_string().contains("\"x\""), "{refused}");
     }
 
     #[test]

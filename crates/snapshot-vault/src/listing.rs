@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::Serialize;
-use snapshot_core::{SnapshotId, SnapshotMeta, error_chain};
+use snapshot_core::{ErrorKind, SnapshotId, SnapshotMeta, error_chain};
 use snapshot_fs::{Dir, FileType};
 
 use crate::agent::AgentVault;
@@ -44,6 +44,8 @@ pub struct ListProblem {
 pub enum ProblemKind {
     /// A sidecar that cannot be read, or is of another snapshot, agent or tenant.
     Sidecar,
+    /// A sidecar that a newer program wrote.
+    TooNew,
     /// A sidecar whose bundle is missing, no file, or of another size.
     Bundle,
     /// A snapshot whose checksum file is missing.
@@ -112,7 +114,11 @@ impl Listing {
                     VaultError::BundleMissing { path } | VaultError::BundleSize { path, .. } => {
                         (path.clone(), ProblemKind::Bundle)
                     }
-                    _ => (dir.path().join(layout::sidecar_name(id)), ProblemKind::Sidecar),
+                    e => {
+                        let too_new = e.kind() == ErrorKind::SchemaTooNew;
+                        let kind = if too_new { ProblemKind::TooNew } else { ProblemKind::Sidecar };
+                        (dir.path().join(layout::sidecar_name(id)), kind)
+                    }
                 };
                 self.problem(path, Some(id), kind, error_chain(&e));
             }

@@ -62,6 +62,9 @@ fn check(context: &Context, engine: &Engine, meta: &SnapshotMeta) -> Result<Veri
 fn tell(context: &mut Context, meta: &SnapshotMeta, report: &VerifyReport) {
     let word = match judge(report) {
         None => "good",
+        Some(ErrorKind::NotChecked) if report.inside == Inside::Good => {
+            "good inside, no summary beside it"
+        }
         Some(ErrorKind::NotChecked) => "not checked inside",
         Some(_) => "DAMAGED",
     };
@@ -78,10 +81,12 @@ fn tell(context: &mut Context, meta: &SnapshotMeta, report: &VerifyReport) {
 
 /// The exit kind of a report.
 fn judge(report: &VerifyReport) -> Option<ErrorKind> {
-    let sound = report.manifest_ok && report.bundle_sha256_ok && report.damage.is_empty();
+    let sound = report.manifest_ok && report.damage.is_empty();
     match report.inside {
         _ if report.is_good() => None,
-        Inside::NotChecked if sound => Some(ErrorKind::NotChecked),
+        Inside::NotChecked if sound && report.bundle_sha256_ok => Some(ErrorKind::NotChecked),
+        // A digest of the file that is not the summary's is damage: here there was no summary.
+        Inside::Good if sound && report.per_artifact_ok => Some(ErrorKind::NotChecked),
         _ => Some(ErrorKind::Integrity),
     }
 }
@@ -121,6 +126,10 @@ mod tests {
         assert_eq!(judge(&report(Inside::Bad)), Some(ErrorKind::Integrity));
         let forged = VerifyReport { bundle_sha256_ok: false, ..report(Inside::NotChecked) };
         assert_eq!(judge(&forged), Some(ErrorKind::Integrity));
+        let alone = VerifyReport { bundle_sha256_ok: false, ..report(Inside::Good) };
+        assert_eq!(judge(&alone), Some(ErrorKind::NotChecked));
+        let odd = VerifyReport { manifest_ok: false, ..alone };
+        assert_eq!(judge(&odd), Some(ErrorKind::Integrity));
     }
 
     #[test]

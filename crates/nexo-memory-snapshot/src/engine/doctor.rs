@@ -133,6 +133,7 @@ fn check_vault(
 const fn problem_name(kind: ProblemKind) -> &'static str {
     match kind {
         ProblemKind::Sidecar => "sidecar",
+        ProblemKind::TooNew => "sidecar of a newer program",
         ProblemKind::Bundle => "bundle",
         ProblemKind::Sum => "checksum file",
         ProblemKind::Orphan => "bundle without sidecar",

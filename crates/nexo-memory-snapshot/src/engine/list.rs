@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use snapshot_core::{AgentId, Manifest, SnapshotId, SnapshotMeta, SnapshotRef, Tenant};
-use snapshot_vault::{ListProblem, Listing};
+use snapshot_vault::{ListProblem, Listing, ProblemKind};
 
 use super::Engine;
 use crate::error::SnapshotError;
@@ -116,6 +116,9 @@ fn by_prefix(listing: Listing, prefix: &str) -> Result<Option<SnapshotMeta>, Sna
         return Err(SnapshotError::Ambiguous { wanted: prefix.to_owned(), candidates });
     }
     match unusable.into_iter().next() {
+        Some(ListProblem { path, kind: ProblemKind::TooNew, why, .. }) => {
+            Err(SnapshotError::TooNew { path, why })
+        }
         Some(ListProblem { path, id, why, .. }) => Err(SnapshotError::Unusable { path, id, why }),
         None => Ok(found.pop()),
     }

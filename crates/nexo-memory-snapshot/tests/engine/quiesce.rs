@@ -41,7 +41,10 @@ fn the_capture_lies_between_pause_and_resume() {
     let home = Home::new();
     let (calls, taken) = run(&home, || Ok(()), || Ok(()));
     taken.unwrap();
-    assert_eq!(*calls.lock().unwrap(), ["pause", "capture", "capture", "resume"]);
+    // State is read until two readings agree: how often is not the point here.
+    let mut calls = calls.lock().unwrap().clone();
+    calls.dedup();
+    assert_eq!(calls, ["pause", "capture", "resume"]);
 }
 
 #[test]

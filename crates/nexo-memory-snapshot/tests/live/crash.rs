@@ -7,8 +7,9 @@ use nexo_memory_snapshot::local_fs::{Decision, RecoveryOutcome};
 use nexo_memory_snapshot::ports::Control;
 use nexo_memory_snapshot::ports::DurableFs;
 use nexo_memory_snapshot::request::SnapshotRequest;
-use snapshot_testkit::FaultHook;
+use snapshot_fs::OpKind;
 use snapshot_testkit::compare::Memory;
+use snapshot_testkit::{FaultHook, Recorder};
 
 use crate::support::{World, ana, restore};
 
@@ -84,21 +85,24 @@ fn death_at_any_change_leaves_old_or_new() {
     assert!(forward > 3, "{forward} of {n} deaths came after the journal");
 }
 
-/// The last change at which a restore dies with its stores committed and its files not.
+/// A restore died with its stores committed and its files not: at the change after the last commit
+/// of a store, which a restore that nothing stops tells.
 fn story_that_is_pending() -> Story {
-    let mut n = 0;
-    loop {
-        let story = Story::tell();
-        assert!(story.die_at(n), "no death came between the stores and the files");
-        let conn = story.world.agent.connect("long_term").unwrap();
-        let poisoned = !story.world.agent.recall("many").unwrap().is_empty();
-        let pending = story.world.vault().join("tenants/default/restore/ana/journal.json").exists();
-        drop(conn);
-        if pending && !poisoned {
-            return story;
-        }
-        n += 1;
-    }
+    static CHANGE: OnceLock<u64> = OnceLock::new();
+    let change = *CHANGE.get_or_init(|| {
+        let (story, recorder) = (Story::tell(), Arc::new(Recorder::default()));
+        let engine = story.world.engine_with(DurableFs::with_hook(recorder.clone()));
+        restore(&engine, &story.meta).unwrap();
+        let commit = OpKind::External("commit the store");
+        let last = recorder.changes().iter().rposition(|change| change.kind == commit).unwrap();
+        last as u64 + 1
+    });
+    let story = Story::tell();
+    assert!(story.die_at(change));
+    assert!(story.world.vault().join("tenants/default/restore/ana/journal.json").exists());
+    assert!(story.world.agent.recall("many").unwrap().is_empty(), "a store is not committed");
+    assert!(!story.is(&story.then), "nothing is left to recover");
+    story
 }
 
 /// Would catch: a snapshot of a memory between two states, and one that asks a person although

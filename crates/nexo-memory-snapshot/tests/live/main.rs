@@ -8,8 +8,11 @@
     reason = "tests make the disorder by hand, and a panic is how they fail"
 )]
 
+#[cfg(feature = "tokio")]
+mod r#async;
 mod crash;
 mod cut;
+mod predecessor;
 mod property;
 mod restore;
 mod state;

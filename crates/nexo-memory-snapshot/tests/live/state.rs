@@ -409,14 +409,24 @@ fn start(command: &mut Command) -> Child {
     child
 }
 
+/// Counts the waits for a busy database.
+#[derive(Default)]
+struct Waits(AtomicUsize);
+
+impl Progress for Waits {
+    fn advance(&self, step: Step, _: u64, _: u64) {
+        self.0.fetch_add(usize::from(step == Step::Wait), Ordering::SeqCst);
+    }
+}
+
 fn busy(result: Result<SnapshotMeta, SnapshotError>) {
     let error = result.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
     assert!(error.to_string().contains("a.db") && error.hint().is_some(), "{error}");
 }
 
-/// Would catch: a database in exclusive mode that makes us wait for ever, ships torn, or leaves
-/// half a snapshot behind.
+/// Would catch: a database in exclusive mode that makes us wait for ever or longer than asked,
+/// ships torn, or leaves half a snapshot behind.
 #[test]
 fn a_database_that_another_process_keeps_to_itself() {
     for journal in ["wal", "delete"] {
@@ -430,7 +440,10 @@ fn a_database_that_another_process_keeps_to_itself() {
         let mut child = start(&mut this_test("state::exclusive_process", &stores.path("a.db")));
         let mut req = SnapshotRequest::cli(ana(), Tenant::default());
         req.timeout = Duration::from_millis(200);
-        busy(stores.engine().snapshot(&req, &Control::default()));
+        let waits = Arc::new(Waits::default());
+        let control = Control::default().with_progress(waits.clone());
+        busy(stores.engine().snapshot(&req, &control));
+        assert!(waits.0.load(Ordering::SeqCst) > 0, "it waits where it can be told to stop");
         stores.assert_vault_empty();
         other.execute_batch("INSERT INTO t VALUES (1)").unwrap();
         child.stdin.take().unwrap().write_all(b"\n").unwrap();

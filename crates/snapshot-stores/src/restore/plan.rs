@@ -75,6 +75,8 @@ pub(crate) fn choose_stores(
     live: Option<&Sources>,
     opts: &RestoreOptions<'_>,
 ) -> Result<(Vec<StoreChoice>, Vec<String>), StoresError> {
+    // What a newer agent made of its stores, this one may not understand.
+    manifest.schema_versions.check()?;
     let capture = &opts.capture;
     let choices = choose(capture.fs, manifest, layout, live)?;
     let targets = choices.iter().map(|c| c.path.as_path()).chain(layout.memdir.as_deref());

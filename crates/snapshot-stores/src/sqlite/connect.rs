@@ -39,18 +39,21 @@ impl Live {
         &self.path
     }
 
-    /// Opens it, to hold it or to read it while others are held; it must exist.
+    /// Opens it, to hold it or to read it while others are held; it must exist. A caller that finds
+    /// it busy waits by itself, for as long as its own caller allows.
     pub(crate) fn open_impatient(&self) -> Result<Connection, StoresError> {
-        let conn = self.open()?;
-        conn.busy_timeout(IMPATIENT)
-            .map_err(StoresError::sqlite("configure the connection to", &self.path))?;
-        Ok(conn)
+        self.open_within(IMPATIENT)
     }
 
     /// Opens it, to look at it; it must exist.
     pub(crate) fn open(&self) -> Result<Connection, StoresError> {
+        self.open_within(PATIENT)
+    }
+
+    fn open_within(&self, wait: Duration) -> Result<Connection, StoresError> {
         refuse_old_library()?;
-        let conn = open(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        // Some of what configures a connection already reads the file, and waits for its lock.
+        let conn = open(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE, wait)?;
         let fail = || StoresError::sqlite("configure the connection to", &self.path);
         // A checkpoint rewrites the agent's file; but a `-wal` that only we made, SQLite removes.
         conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, self.had_wal)
@@ -106,7 +109,7 @@ impl Shape {
 
 /// Opens a private copy that no other process uses, creating it where it is missing.
 pub(crate) fn open_private(path: &Path) -> Result<Connection, StoresError> {
-    open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)
+    open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE, PATIENT)
 }
 
 /// Refuses a library with the WAL-reset bug, which can lose an agent's acknowledged writes.
@@ -118,11 +121,11 @@ fn refuse_old_library() -> Result<(), StoresError> {
 }
 
 /// Opens with everything off by which a crafted database could act.
-fn open(path: &Path, mode: OpenFlags) -> Result<Connection, StoresError> {
+fn open(path: &Path, mode: OpenFlags, wait: Duration) -> Result<Connection, StoresError> {
     let conn = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         .map_err(StoresError::sqlite("open", path))?;
     let fail = || StoresError::sqlite("configure the connection to", path);
-    conn.busy_timeout(PATIENT).map_err(fail())?;
+    conn.busy_timeout(wait).map_err(fail())?;
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true).map_err(fail())?;
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false).map_err(fail())?;
     conn.pragma_update(None, "mmap_size", 0).map_err(fail())?;

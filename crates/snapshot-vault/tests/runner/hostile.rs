@@ -50,7 +50,7 @@ fn a_sidecar_is_believed_only_in_its_own_place() {
     }
     let newer = Sidecar { manifest_version: 3, ..sidecar(2, b"good") };
     plant(&agent, 2, &newer.to_bytes().unwrap());
-    assert_eq!(problems(&agent), [ProblemKind::Sidecar]);
+    assert_eq!(problems(&agent), [ProblemKind::TooNew]);
     assert_eq!(agent.open_bundle(id(2)).unwrap_err().kind(), ErrorKind::SchemaTooNew);
     // At the limit it is read, past it it is not, however large.
     let mut bytes = sidecar(2, b"good").to_bytes().unwrap();
