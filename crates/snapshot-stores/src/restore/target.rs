@@ -111,7 +111,7 @@ pub(crate) fn refuse_shared(
     let mut notes = Vec::new();
     for choice in choices.iter().filter(|c| c.action != Action::Create) {
         let mut agents: BTreeSet<String> = BTreeSet::new();
-        for (other, layout) in others.iter().filter(|(other, _)| other != agent) {
+        for (other, layout) in others {
             if uses(fs, layout, &choice.path)? {
                 agents.insert(other.to_string());
             }
