@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use snapshot_core::{AgentId, Manifest, MemoryLayout, Sha256Digest, StoreAction, StoreName};
-use snapshot_fs::{DurableFs, Meta};
+use snapshot_core::{
+    AgentId, BundlePath, Manifest, MemoryLayout, Sha256Digest, StoreAction, StoreName,
+};
+use snapshot_fs::{DurableFs, FileType, Meta};
 
 use crate::error::StoresError;
+use crate::files;
 use crate::sources::{Sources, stat_file};
 use crate::sqlite::{Live, other_agents};
 
@@ -65,7 +68,7 @@ pub(crate) fn choose(
 ) -> Result<Vec<StoreChoice>, StoresError> {
     let mut choices: BTreeMap<PathBuf, (StoreChoice, Option<Sha256Digest>)> = BTreeMap::new();
     for (info, artifact) in manifest.stores() {
-        let path = live_path(layout, &info.store)?;
+        let path = live_path(fs, layout, &info.store)?;
         let (path, action) = match stat_file(fs, &path)? {
             Some((canonical, _)) => (canonical, Action::Replace),
             None => (path, Action::Create),
@@ -178,13 +181,51 @@ impl From<Action> for StoreAction {
 }
 
 /// The live file of a store: as the layout names it, or in the memdir where it was found.
-fn live_path(layout: &MemoryLayout, store: &StoreName) -> Result<PathBuf, StoresError> {
-    let named = layout.stores.get(store).cloned();
-    let auto = || Some(layout.memdir.as_ref()?.join(store.auto_path()?));
-    named.or_else(auto).ok_or_else(|| {
-        let why = "the snapshot holds it and this agent's layout names no file for it; add it with --store or in the configuration";
-        StoresError::refused(Path::new(store.as_str()), why)
-    })
+fn live_path(
+    fs: &DurableFs,
+    layout: &MemoryLayout,
+    store: &StoreName,
+) -> Result<PathBuf, StoresError> {
+    if let Some(named) = layout.stores.get(store) {
+        return Ok(named.clone());
+    }
+    match (&layout.memdir, store.auto_path()) {
+        (Some(memdir), Some(path)) => path_in_memdir(fs, memdir, &BundlePath::parse(path)?),
+        _ => {
+            let why = "the snapshot holds it and this agent's layout names no file for it; add it with --store or in the configuration";
+            Err(StoresError::refused(Path::new(store.as_str()), why))
+        }
+    }
+}
+
+/// SQLite opens by path and follows links, and the name comes from a bundle: so none may be on the
+/// way, nor anything of git's or ours.
+fn path_in_memdir(
+    fs: &DurableFs,
+    memdir: &Path,
+    path: &BundlePath,
+) -> Result<PathBuf, StoresError> {
+    files::check_names(path)?;
+    let found = memdir.join(path.as_path());
+    let mut dir = match fs.open_dir(memdir) {
+        Err(e) if e.is_not_found() => return Ok(found),
+        opened => opened?,
+    };
+    let mut names = path.as_path().iter().peekable();
+    while let Some(name) = names.next() {
+        let is_last = names.peek().is_none();
+        match dir.stat(name)?.map(|stat| stat.file_type) {
+            None => break,
+            Some(FileType::File) if is_last => {}
+            Some(FileType::Dir) if !is_last => dir = dir.sub(name)?,
+            Some(_) => {
+                let why =
+                    format!("{} is a link or of another type", dir.path().join(name).display());
+                return Err(StoresError::InTheWay { path: path.to_string(), why });
+            }
+        }
+    }
+    Ok(found)
 }
 
 fn uses(fs: &DurableFs, layout: &MemoryLayout, path: &Path) -> Result<bool, StoresError> {
