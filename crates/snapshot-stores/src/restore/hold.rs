@@ -13,7 +13,7 @@ use snapshot_fs::{Dir, DurableFs};
 
 use crate::error::StoresError;
 use crate::restore::target::{Action, StoreTarget, new_file_meta};
-use crate::sqlite::{Live, open_private, page_digest};
+use crate::sqlite::{Live, open_staged, page_digest};
 
 /// Every existing target, locked against writers.
 pub(crate) struct Held<'h> {
@@ -179,7 +179,7 @@ pub(crate) fn create(
         dir.sync()?;
     }
     fs.external("create the store", path)?;
-    let staged = open_private(&staging.path().join(&target.staged))?;
+    let staged = open_staged(&staging.path().join(&target.staged))?;
     let mut conn = Live::new(path).open()?;
     let fail = |op| StoresError::sqlite(op, path);
     {
@@ -225,7 +225,7 @@ fn open_targets(targets: &[StoreTarget], staging: &Dir) -> Result<Targets, Store
         let live = Live::new(&target.path);
         let conn = live.open_impatient()?;
         let is_wal = live.shape(&conn)?.is_wal();
-        let staged = open_private(&staging.path().join(&target.staged))?;
+        let staged = open_staged(&staging.path().join(&target.staged))?;
         let data_version = data_version(&conn, live.path())?;
         let list = if is_wal { &mut wal } else { &mut rollback };
         list.push(Target { index, live, conn, staged, data_version });

@@ -41,16 +41,17 @@ impl Live {
 
     /// Opens it, to hold it or to read it while others are held; it must exist.
     pub(crate) fn open_impatient(&self) -> Result<Connection, StoresError> {
-        let conn = self.open()?;
-        conn.busy_timeout(IMPATIENT)
-            .map_err(StoresError::sqlite("configure the connection to", &self.path))?;
-        Ok(conn)
+        self.open_waiting(IMPATIENT)
     }
 
     /// Opens it, to look at it; it must exist.
     pub(crate) fn open(&self) -> Result<Connection, StoresError> {
+        self.open_waiting(PATIENT)
+    }
+
+    fn open_waiting(&self, patience: Duration) -> Result<Connection, StoresError> {
         refuse_old_library()?;
-        let conn = open(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let conn = open(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE, patience)?;
         let fail = || StoresError::sqlite("configure the connection to", &self.path);
         // A checkpoint rewrites the agent's file; but a `-wal` that only we made, SQLite removes.
         conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, self.had_wal)
@@ -68,7 +69,7 @@ impl Live {
 
     /// Whether SQLite says that this file is none of its own.
     pub(crate) fn is_no_database(&self) -> bool {
-        let looked = self.open().and_then(|conn| self.shape(&conn));
+        let looked = self.open_impatient().and_then(|conn| self.shape(&conn));
         matches!(looked, Err(StoresError::Sqlite { source, .. })
             if source.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase))
     }
@@ -106,7 +107,12 @@ impl Shape {
 
 /// Opens a private copy that no other process uses, creating it where it is missing.
 pub(crate) fn open_private(path: &Path) -> Result<Connection, StoresError> {
-    open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)
+    open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE, PATIENT)
+}
+
+/// Opens a staged copy, which must be there: an empty one would empty what it is written over.
+pub(crate) fn open_staged(path: &Path) -> Result<Connection, StoresError> {
+    open(path, OpenFlags::SQLITE_OPEN_READ_WRITE, PATIENT)
 }
 
 /// Refuses a library with the WAL-reset bug, which can lose an agent's acknowledged writes.
@@ -118,11 +124,11 @@ fn refuse_old_library() -> Result<(), StoresError> {
 }
 
 /// Opens with everything off by which a crafted database could act.
-fn open(path: &Path, mode: OpenFlags) -> Result<Connection, StoresError> {
+fn open(path: &Path, mode: OpenFlags, patience: Duration) -> Result<Connection, StoresError> {
     let conn = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         .map_err(StoresError::sqlite("open", path))?;
     let fail = || StoresError::sqlite("configure the connection to", path);
-    conn.busy_timeout(PATIENT).map_err(fail())?;
+    conn.busy_timeout(patience).map_err(fail())?;
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true).map_err(fail())?;
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false).map_err(fail())?;
     conn.pragma_update(None, "mmap_size", 0).map_err(fail())?;
