@@ -12,6 +12,7 @@ use snapshot_core::{
 use snapshot_fs::{DurableFs, Meta};
 
 use crate::error::StoresError;
+use crate::folders::make_folder;
 use crate::sqlite::Live;
 
 /// Largest piece of runtime state, in bytes.
@@ -148,7 +149,8 @@ fn restore_json(fs: &DurableFs, path: &Path, json: Option<&[u8]>) -> Result<(), 
             _ => Ok(()),
         };
     };
-    let dir = fs.ensure_dir(parent, 0o755)?;
+    make_folder(fs, parent)?;
+    let dir = fs.open_dir(parent)?;
     // Owner and mode of what it replaces, else the folder's owner and a private mode.
     let folder = dir.stat_self()?;
     let meta = match dir.stat(name)? {

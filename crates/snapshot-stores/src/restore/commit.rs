@@ -1,7 +1,5 @@
 //! The restore itself: stage, hold, keep, journal, commit, finish.
 
-use std::path::Path;
-
 use snapshot_core::{
     ArtifactSource, Control, GitOid, MemoryLayout, RowCounts, SnapshotId, StateKind, Step,
 };
@@ -10,6 +8,7 @@ use snapshot_fs::{Dir, DurableFs, Meta};
 use crate::cut::{CaptureOptions, open_reader, pin_one, read_instant};
 use crate::error::StoresError;
 use crate::files::{self, FilesPlan};
+use crate::folders::make_folder;
 use crate::git;
 use crate::pinned::{PinConn, Pinned, PinnedStore};
 use crate::restore::hold::{Attempt, Held, ReadBack, create, hold_once};
@@ -328,13 +327,15 @@ fn memdir_for(
         Err(e) if !e.is_not_found() => Err(e.into()),
         Err(_) if files.targets.is_empty() && !git => Ok(None),
         Err(_) => {
-            let above = path.ancestors().skip(1).find(|p| p.is_dir()).unwrap_or(Path::new("/"));
-            let owner = fs.open_dir(above)?.stat_self()?;
-            let dir = fs.ensure_dir(path, 0o700)?;
-            if let (Some(parent), Some(name)) = (path.parent(), path.file_name()) {
-                let meta = Meta { owner: Some((owner.uid, owner.gid)), ..Meta::default() };
-                fs.open_dir(parent)?.set_meta(name, meta)?;
-            }
+            let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+                return Err(StoresError::refused(path, "not the path of a folder"));
+            };
+            make_folder(fs, parent)?;
+            let parent = fs.open_dir(parent)?;
+            let above = parent.stat_self()?;
+            let dir = parent.ensure_sub(name, 0o700)?;
+            let meta = Meta { owner: Some((above.uid, above.gid)), ..Meta::default() };
+            parent.set_meta(name, meta)?;
             Ok(Some(dir))
         }
     }

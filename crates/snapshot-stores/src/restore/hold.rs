@@ -12,6 +12,7 @@ use snapshot_core::Sha256Digest;
 use snapshot_fs::{Dir, DurableFs};
 
 use crate::error::StoresError;
+use crate::folders::make_folder;
 use crate::restore::target::{Action, StoreTarget, new_file_meta};
 use crate::sqlite::{Live, open_staged, page_digest};
 
@@ -171,7 +172,7 @@ pub(crate) fn create(
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(StoresError::refused(path, "not the path of a file"));
     };
-    ensure_parent(fs, parent)?;
+    make_folder(fs, parent)?;
     let dir = fs.open_dir(parent)?;
     if dir.stat(name)?.is_none() {
         // Made by us first, so that SQLite gives its `-wal` and journal the right owner and mode.
@@ -259,21 +260,6 @@ fn sync_targets(
         if devices.insert(dir.stat_self()?.dev) {
             dir.sync_fs()?;
         }
-    }
-    Ok(())
-}
-
-/// Makes the folder of a store that is created; it gets the owner of the folder above it.
-fn ensure_parent(fs: &DurableFs, parent: &Path) -> Result<(), StoresError> {
-    let missing: Vec<&Path> = parent.ancestors().take_while(|p| !p.exists()).collect();
-    for path in missing.into_iter().rev() {
-        let (Some(above), Some(name)) = (path.parent(), path.file_name()) else { continue };
-        let dir = fs.open_dir(if above.as_os_str().is_empty() { Path::new(".") } else { above })?;
-        let stat = dir.stat_self()?;
-        dir.create_dir(name, stat.mode)?;
-        let meta = snapshot_fs::Meta { owner: Some((stat.uid, stat.gid)), ..Default::default() };
-        dir.set_meta(name, meta)?;
-        dir.sync()?;
     }
     Ok(())
 }
