@@ -9,7 +9,7 @@ use std::path::Path;
 use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 use snapshot_core::Sha256Digest;
-use snapshot_fs::{Dir, DurableFs};
+use snapshot_fs::{Dir, DurableFs, TEMP_PREFIX};
 
 use crate::error::StoresError;
 use crate::folders::make_folder;
@@ -175,8 +175,12 @@ pub(crate) fn create(
     make_folder(fs, parent)?;
     let dir = fs.open_dir(parent)?;
     if dir.stat(name)?.is_none() {
-        // Made by us first, so that SQLite gives its `-wal` and journal the right owner and mode.
-        dir.create_new(name, 0o600)?.set_meta(new_file_meta(fs, parent, target.mode)?)?;
+        // Made by us first, so that SQLite gives its `-wal` and journal the right owner and mode; and
+        // under another name, so that it has them from its first moment.
+        let temp = format!("{TEMP_PREFIX}{}", target.staged);
+        dir.remove_tree(&temp)?;
+        dir.create_new(&temp, 0o600)?.set_meta(new_file_meta(fs, parent, target.mode)?)?;
+        dir.rename_new(&temp, name)?;
         dir.sync()?;
     }
     fs.external("create the store", path)?;
@@ -187,11 +191,7 @@ pub(crate) fn create(
         let backup = Backup::new(&staged, &mut conn).map_err(fail("begin writing to"))?;
         step(&backup, -1, path)?;
     }
-    if target.journal_mode == "wal" {
-        fs.external("set the journal mode of the store", path)?;
-        conn.query_row("PRAGMA journal_mode=WAL", [], |_| Ok(()))
-            .map_err(fail("set the journal mode of"))?;
-    }
+    set_journal_mode(fs, target, &conn)?;
     match page_digest(&conn, path, staging)? == target.after {
         true => Ok(()),
         false => Err(StoresError::integrity(
@@ -199,6 +199,20 @@ pub(crate) fn create(
             "reads back with another content than was written",
         )),
     }
+}
+
+/// Gives a store that was created its journal mode. May be repeated.
+pub(crate) fn set_journal_mode(
+    fs: &DurableFs,
+    target: &StoreTarget,
+    conn: &Connection,
+) -> Result<(), StoresError> {
+    if target.journal_mode != "wal" {
+        return Ok(());
+    }
+    fs.external("set the journal mode of the store", &target.path)?;
+    conn.query_row("PRAGMA journal_mode=WAL", [], |_| Ok(()))
+        .map_err(StoresError::sqlite("set the journal mode of", &target.path))
 }
 
 /// The page digest of a live file; none where it is absent or has no page.
@@ -235,6 +249,8 @@ fn open_targets(targets: &[StoreTarget], staging: &Dir) -> Result<Targets, Store
 }
 
 fn lock_rollback(target: &Target) -> Result<(), StoresError> {
+    // Rolled back, for a commit would write the first page of a database that has none; the lock
+    // stays either way.
     target
         .conn
         .execute_batch("PRAGMA locking_mode=EXCLUSIVE; BEGIN EXCLUSIVE; COMMIT")

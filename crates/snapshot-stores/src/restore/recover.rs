@@ -12,7 +12,7 @@ use crate::error::StoresError;
 use crate::files;
 use crate::git::{self, GitProgress};
 use crate::restore::commit::{Applied, create_missing, finish, overtaken, pin_held, unfinished};
-use crate::restore::hold::{Attempt, Held, digest_now, hold_once};
+use crate::restore::hold::{Attempt, Held, digest_now, hold_once, set_journal_mode};
 use crate::restore::journal::{Journal, Work};
 use crate::restore::plan::discover;
 use crate::restore::stage::staged_git;
@@ -144,6 +144,11 @@ pub fn recover(
         Some(Recovered::Abandoned { .. }) => abandon(&journal, &work, opts),
         Some(pending) => Ok(pending),
         None => {
+            // Those that a first try created and did not get to set.
+            for target in journal.stores.iter().filter(|t| t.action == Action::Create) {
+                set_journal_mode(capture.fs, target, &Live::new(&target.path).open()?)
+                    .map_err(unfinished)?;
+            }
             let mut applied = finish(&journal, &staging, opts).map_err(unfinished)?;
             applied.notes.extend(overtaken(&journal, &seen));
             Ok(Recovered::RolledForward { from: journal.from, applied: Box::new(applied) })
@@ -343,13 +348,13 @@ fn keep_present(
     held: &Held<'_>,
     opts: &RestoreOptions<'_>,
     work: &Work<'_>,
+    decision: Option<Decision>,
     keep: Keep<'_>,
 ) -> Result<(), StoresError> {
     // What goes forward goes over what was done since it was kept, too.
     if journal.pre_recovery.is_some() && decision != Some(Decision::Forward) {
         return Ok(());
     }
-    decision: Option<Decision>,
     if let Some(live) = discover(&layout_of(journal), opts)? {
         let mut pinned = pin_held(held, targets, live, opts.capture)?;
         journal.pre_recovery = keep(&mut pinned)?;
