@@ -178,7 +178,7 @@ fn look(
         journal.pre_snapshot = keep(&mut pinned)?;
         for (path, digest) in pinned.page_digests()? {
             for target in staged.stores.iter_mut().filter(|t| t.path == path) {
-                target.before = Some(digest);
+                target.before = digest;
             }
         }
         before = pinned.collect_state()?;

@@ -253,7 +253,7 @@ fn lock_rollback(target: &Target) -> Result<(), StoresError> {
     // stays either way.
     target
         .conn
-        .execute_batch("PRAGMA locking_mode=EXCLUSIVE; BEGIN EXCLUSIVE; COMMIT")
+        .execute_batch("PRAGMA locking_mode=EXCLUSIVE; BEGIN EXCLUSIVE; ROLLBACK")
         .map_err(StoresError::sqlite("hold the users of", target.live.path()))
 }
 
