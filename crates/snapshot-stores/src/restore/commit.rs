@@ -15,8 +15,8 @@ use crate::restore::hold::{Attempt, Held, ReadBack, create, hold_once};
 use crate::restore::journal::{Journal, StateTarget, Work};
 use crate::restore::plan::{choose_stores, discover, plan_files, wanted_git};
 use crate::restore::recover::sweep;
-use crate::restore::stage::{read_state, stage_git, stage_store, staged_git};
-use crate::restore::target::{Action, StoreTarget};
+use crate::restore::stage::{read_state, stage_git, stage_row, stage_store, staged_git};
+use crate::restore::target::{Action, StoreChoice, StoreTarget, choose};
 use crate::restore::{BeforeCommit, Keep, RestoreOptions};
 use crate::sources::Sources;
 use crate::sqlite::{Backoff, Gates};
@@ -103,7 +103,19 @@ fn stage(
     if let Some(memdir) = memdir_for(fs, layout, &files, manifest.git.is_some())? {
         files::stage(&memdir, source, &files.targets, opts.restore_id, control)?;
     }
-    Ok(Staged { stores, staging, files, state: read_state(source)?, notes })
+    let mut state = Vec::new();
+    for piece in read_state(source)? {
+        let path = state::database(&layout.state, opts.capture.state, piece.kind);
+        match stores.iter_mut().find(|t| path.as_ref() == Some(&t.path)) {
+            // It comes back with its store; afterwards its rows are the agent's again.
+            Some(target) => stage_row(target, &layout.state, &piece, &staging)?,
+            None => {
+                state::check_place(&layout.state, opts.capture.state, &piece)?;
+                state.push(piece);
+            }
+        }
+    }
+    Ok(Staged { stores, staging, files, state, notes })
 }
 
 /// Tries to hold everything until the timeout, and restores under the hold.
@@ -196,9 +208,7 @@ fn look(
     journal.files.clone_from(&staged.files.targets);
     control.check().map_err(StoresError::stopped("holding the stores"))?;
     for kind in StateKind::ALL {
-        let of = |pieces: &[StatePiece]| {
-            pieces.iter().find(|p| p.kind == kind).and_then(|p| p.json.clone())
-        };
+        let Some(piece) = staged.state.iter().find(|p| p.kind == kind) else { continue };
         if opts.capture.state.is_some() || state::source(&layout.state, kind).is_some() {
             journal.state.push(StateTarget::new(
                 kind,
