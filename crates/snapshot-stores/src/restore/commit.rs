@@ -1,7 +1,7 @@
 //! The restore itself: stage, hold, keep, journal, commit, finish.
 
 use snapshot_core::{
-    ArtifactSource, Control, GitOid, MemoryLayout, RowCounts, SnapshotId, StateKind, Step,
+    ArtifactSource, Control, GitOid, Manifest, MemoryLayout, RowCounts, SnapshotId, StateKind, Step,
 };
 use snapshot_fs::{Dir, DurableFs, Meta};
 
@@ -71,9 +71,9 @@ pub fn restore(
     }
     let done = stage(source, layout, opts, &work)
         .and_then(|mut staged| run(source, layout, opts, &mut staged, keep, before_commit));
-    if done.is_err() && work.read()?.is_none() {
-        work.clear_staging()?;
-        sweep(opts.capture.fs, layout)?;
+    if done.is_err() && matches!(work.read(), Ok(None)) {
+        // What stopped it is the error to report; the next command clears what this leaves.
+        let _ = work.clear_staging().and_then(|()| sweep(opts.capture.fs, layout));
     }
     done
 }
@@ -185,7 +185,9 @@ fn look(
     journal.state_layout = layout.state.clone();
     let mut before = Vec::new();
     let mut now_git = None;
-    if let Some(live) = discover(layout, opts)? {
+    let live = discover(layout, opts)?;
+    refuse_changed(manifest, layout, live.as_ref(), &staged.stores, fs)?;
+    if let Some(live) = live {
         let mut pinned = pin_held(held, &staged.stores, live, opts.capture)?;
         journal.pre_snapshot = keep(&mut pinned)?;
         for (path, digest) in pinned.page_digests()? {
@@ -210,14 +212,33 @@ fn look(
     for kind in StateKind::ALL {
         let Some(piece) = staged.state.iter().find(|p| p.kind == kind) else { continue };
         if opts.capture.state.is_some() || state::source(&layout.state, kind).is_some() {
-            journal.state.push(StateTarget::new(
-                kind,
-                of(&before).as_deref(),
-                of(&staged.state).as_deref(),
-            ));
+            let before = before.iter().find(|p| p.kind == kind).and_then(|p| p.json.as_deref());
+            journal.state.push(StateTarget::new(kind, before, piece.json.as_deref()));
         }
     }
     Ok(journal)
+}
+
+/// A store that came or went while the restore was staged is nobody's target, or held by nobody.
+fn refuse_changed(
+    manifest: &Manifest,
+    layout: &MemoryLayout,
+    live: Option<&Sources>,
+    targets: &[StoreTarget],
+    fs: &DurableFs,
+) -> Result<(), StoresError> {
+    let now = choose(fs, manifest, layout, live)?;
+    let is_target = |choice: &StoreChoice| {
+        targets.iter().any(|t| t.path == choice.path && t.action == choice.action)
+    };
+    match now.iter().find(|choice| !is_target(choice)) {
+        None if now.len() == targets.len() => Ok(()),
+        changed => {
+            let path = changed.map_or(&targets[0].path, |choice| &choice.path);
+            let why = "the agent's databases changed while the restore was prepared; try again";
+            Err(StoresError::refused(path, why))
+        }
+    }
 }
 
 /// Pins what is held: through the exclusive connections, or readers of our own.
