@@ -12,16 +12,16 @@ use snapshot_testkit::compare::Memory;
 use crate::support::{World, ana, restore};
 
 /// A world whose memory was `then` at a snapshot and is `now` another.
-struct Story {
-    world: World,
-    then: Memory,
-    now: Memory,
-    meta: nexo_memory_snapshot::meta::SnapshotMeta,
+pub(crate) struct Story {
+    pub(crate) world: World,
+    pub(crate) then: Memory,
+    pub(crate) now: Memory,
+    pub(crate) meta: nexo_memory_snapshot::meta::SnapshotMeta,
 }
 
 impl Story {
     /// The same story each time, told once and copied.
-    fn tell() -> Self {
+    pub(crate) fn tell() -> Self {
         static TOLD: OnceLock<Story> = OnceLock::new();
         let told = TOLD.get_or_init(|| {
             let world = World::tiny();
@@ -35,7 +35,7 @@ impl Story {
     }
 
     /// Restores and dies at change `n`; whether it died.
-    fn die_at(&self, n: u64) -> bool {
+    pub(crate) fn die_at(&self, n: u64) -> bool {
         let hook = Arc::new(FaultHook::dying_at(n));
         let engine = self.world.engine_with(DurableFs::with_hook(hook.clone()));
         let done = restore(&engine, &self.meta);
@@ -45,7 +45,7 @@ impl Story {
         hook.fired()
     }
 
-    fn is(&self, memory: &Memory) -> bool {
+    pub(crate) fn is(&self, memory: &Memory) -> bool {
         let differences = memory.differences(&self.world.memory());
         differences.iter().all(|line| line.contains("refs/nexo/pre-restore/"))
     }
@@ -84,8 +84,10 @@ fn death_at_any_change_leaves_old_or_new() {
 }
 
 /// The last change at which a restore dies with its stores committed and its files not.
-fn story_that_is_pending() -> Story {
-    let mut n = 0;
+pub(crate) fn story_that_is_pending() -> Story {
+    // Found once: the search is the slow part.
+    static FOUND: OnceLock<u64> = OnceLock::new();
+    let mut n = FOUND.get().copied().unwrap_or(0);
     loop {
         let story = Story::tell();
         assert!(story.die_at(n), "no death came between the stores and the files");
@@ -94,6 +96,7 @@ fn story_that_is_pending() -> Story {
         let pending = story.world.vault().join("tenants/default/restore/ana/journal.json").exists();
         drop(conn);
         if pending && !poisoned {
+            let _ = FOUND.set(n);
             return story;
         }
         n += 1;

@@ -8,6 +8,7 @@
     reason = "tests make the disorder by hand, and a panic is how they fail"
 )]
 
+mod attack;
 mod crash;
 mod cut;
 mod restore;
