@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 
 use crate::error::ErrorKind;
 
+/// What a timeout past the clock's end comes down to: some thirty years.
+const FOR_EVER: Duration = Duration::from_secs(1 << 30);
+
 /// Shared by the caller and the operation; clones are the same handle.
 #[derive(Clone, Default)]
 pub struct Control {
@@ -95,7 +98,8 @@ impl Control {
     /// The earlier of `timeout` from now and the deadline.
     #[must_use]
     pub fn wait_until(&self, timeout: Duration) -> Instant {
-        let until = Instant::now() + timeout;
+        let now = Instant::now();
+        let until = now.checked_add(timeout).unwrap_or(now + FOR_EVER);
         self.deadline.map_or(until, |deadline| deadline.min(until))
     }
 }
@@ -136,6 +140,11 @@ impl Interrupted {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_longest_timeout_is_no_overflow() {
+        assert!(Control::default().wait_until(Duration::MAX) > Instant::now());
+    }
 
     #[test]
     fn a_clone_cancels_and_a_deadline_expires() {

@@ -224,6 +224,33 @@ impl Dir {
             .map_err(FsError::os("rename to", &path))
     }
 
+    /// Renames `from` to `name` in this folder, where there is nothing yet.
+    ///
+    /// # Errors
+    /// If something lies at `name`, or the operating system refuses.
+    pub fn rename_new(
+        &self,
+        from: impl AsRef<OsStr>,
+        name: impl AsRef<OsStr>,
+    ) -> Result<(), FsError> {
+        self.checked(from.as_ref())?;
+        let path = self.checked(name.as_ref())?;
+        self.before(OpKind::Rename, &path, "rename to")?;
+        let flags = rustix::fs::RenameFlags::NOREPLACE;
+        let renamed =
+            rustix::fs::renameat_with(&*self.fd, from.as_ref(), &*self.fd, name.as_ref(), flags);
+        match renamed {
+            // A file system that cannot refuse to replace: look, then rename.
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS)
+                if self.stat(name.as_ref())?.is_none() =>
+            {
+                rustix::fs::renameat(&*self.fd, from.as_ref(), &*self.fd, name.as_ref())
+            }
+            renamed => renamed,
+        }
+        .map_err(FsError::os("rename to", &path))
+    }
+
     /// Unlinks the file or link `name`.
     ///
     /// # Errors

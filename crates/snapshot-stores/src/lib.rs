@@ -42,6 +42,7 @@ mod cut;
 mod diff;
 mod error;
 pub mod files;
+mod folders;
 pub mod git;
 mod pinned;
 mod restore;

@@ -142,16 +142,17 @@ impl<'a> Pinned<'a> {
         Ok(captured)
     }
 
-    /// The page digest of every pinned database, by path: taken over from the writing where it ran.
+    /// The page digest of every pinned database, by path, none for one without a page: taken over from the writing where it ran.
     pub(crate) fn page_digests(
         &mut self,
-    ) -> Result<Vec<(std::path::PathBuf, Sha256Digest)>, StoresError> {
+    ) -> Result<Vec<(std::path::PathBuf, Option<Sha256Digest>)>, StoresError> {
         let spool = self.opts.spool;
         let mut digests = Vec::new();
         for store in &mut self.stores {
             let digest = match store.page_digest {
-                Some(digest) => digest,
-                None => page_digest(&store.conn.lock(), store.live.path(), spool)?,
+                _ if store.shape.page_count == 0 => None,
+                None => Some(page_digest(&store.conn.lock(), store.live.path(), spool)?),
+                known => known,
             };
             digests.push((store.live.path().to_owned(), digest));
         }

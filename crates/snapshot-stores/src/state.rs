@@ -1,7 +1,7 @@
 //! Runtime state: the extractor's cursor and the last dream run, from JSON files, from rows of a
 //! SQLite table, or from the host.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::types::{Value as Sql, ValueRef};
 use rusqlite::{Connection, params_from_iter};
@@ -12,6 +12,7 @@ use snapshot_core::{
 use snapshot_fs::{DurableFs, Meta};
 
 use crate::error::StoresError;
+use crate::folders::make_folder;
 use crate::sqlite::Live;
 
 /// Largest piece of runtime state, in bytes.
@@ -70,6 +71,7 @@ pub(crate) fn read_now(
 /// The content of a JSON state file; none where there is no file. A file that is not JSON was
 /// caught half-written, or is broken: the caller decides.
 pub(crate) fn read_json(fs: &DurableFs, path: &Path) -> Result<Option<Vec<u8>>, StoresError> {
+    let path = &real(path);
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(StoresError::refused(path, "not the path of a file"));
     };
@@ -94,12 +96,7 @@ pub(crate) fn read_row(
     order_by: &str,
 ) -> Result<Option<Vec<u8>>, StoresError> {
     let fail = || StoresError::sqlite("read the latest row of", path);
-    let exists: bool = conn
-        .query_row("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = ?1)", [table], |r| {
-            r.get(0)
-        })
-        .map_err(fail())?;
-    if !exists {
+    if !has_table(conn, table).map_err(fail())? {
         return Ok(None);
     }
     let sql = format!("SELECT * FROM {} ORDER BY {} DESC LIMIT 1", quote(table), quote(order_by));
@@ -132,16 +129,77 @@ pub(crate) fn restore(
         return provider.restore(piece.kind, piece.json.as_deref()).map_err(StoresError::Port);
     }
     match source(layout, piece.kind) {
-        None => Ok(()),
+        // Only where a recovery lacks the host that the restore had.
+        None => Err(StoresError::refused(
+            Path::new(piece.kind.as_str()),
+            "the restore had a place for this state, and this program has none",
+        )),
         Some(StateSource::Json { json }) => restore_json(fs, json, piece.json.as_deref()),
         Some(StateSource::Sqlite { sqlite, table, order_by }) => {
             fs.external("restore the state row", sqlite)?;
-            restore_row(sqlite, table, order_by, piece.json.as_deref())
+            restore_row(sqlite, table, order_by, piece.json.as_deref(), true)
         }
     }
 }
 
+/// The database that a piece is a row of.
+pub(crate) fn database(
+    layout: &StateLayout,
+    provider: Option<&dyn StateProvider>,
+    kind: StateKind,
+) -> Option<PathBuf> {
+    match source(layout, kind).filter(|_| provider.is_none())? {
+        StateSource::Sqlite { sqlite, .. } => Some(real(sqlite)),
+        StateSource::Json { .. } => None,
+    }
+}
+
+/// Puts a piece into the copy at `copy` of the database that it is a row of; whether that changed it.
+pub(crate) fn put_in(
+    layout: &StateLayout,
+    piece: &StatePiece,
+    copy: &Path,
+) -> Result<bool, StoresError> {
+    let Some(StateSource::Sqlite { table, order_by, .. }) = source(layout, piece.kind) else {
+        return Ok(false);
+    };
+    if read_row(&Live::new(copy).open()?, copy, table, order_by)? == piece.json {
+        return Ok(false);
+    }
+    placed(table, copy, restore_row(copy, table, order_by, piece.json.as_deref(), true))?;
+    Ok(true)
+}
+
+/// Refuses a piece that [`restore`] could not put back, before anything changes: tries it, and rolls
+/// it back.
+pub(crate) fn check_place(
+    layout: &StateLayout,
+    provider: Option<&dyn StateProvider>,
+    piece: &StatePiece,
+) -> Result<(), StoresError> {
+    let source = source(layout, piece.kind).filter(|_| provider.is_none());
+    let Some(StateSource::Sqlite { sqlite, table, order_by }) = source else { return Ok(()) };
+    placed(table, sqlite, restore_row(sqlite, table, order_by, piece.json.as_deref(), false))
+}
+
+/// What SQLite says against a row, as a refusal.
+fn placed(table: &str, path: &Path, done: Result<(), StoresError>) -> Result<(), StoresError> {
+    match done {
+        Err(e @ StoresError::Sqlite { .. }) if !e.is_busy() => {
+            let why =
+                format!("the snapshot's row of {table} cannot be put back here: {}", cause(&e));
+            Err(StoresError::refused(path, why))
+        }
+        done => done,
+    }
+}
+
+fn cause(error: &StoresError) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
+}
+
 fn restore_json(fs: &DurableFs, path: &Path, json: Option<&[u8]>) -> Result<(), StoresError> {
+    let path = &real(path);
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(StoresError::refused(path, "not the path of a file"));
     };
@@ -152,7 +210,8 @@ fn restore_json(fs: &DurableFs, path: &Path, json: Option<&[u8]>) -> Result<(), 
             _ => Ok(()),
         };
     };
-    let dir = fs.ensure_dir(parent, 0o755)?;
+    make_folder(fs, parent)?;
+    let dir = fs.open_dir(parent)?;
     // Owner and mode of what it replaces, else the folder's owner and a private mode.
     let folder = dir.stat_self()?;
     let meta = match dir.stat(name)? {
@@ -167,14 +226,21 @@ fn restore_row(
     table: &str,
     order_by: &str,
     json: Option<&[u8]>,
+    keep: bool,
 ) -> Result<(), StoresError> {
     let fail = || StoresError::sqlite("restore the latest row of", path);
+    if json.is_none() && !path.exists() {
+        return Ok(());
+    }
     let mut conn = Live::new(path).open()?;
+    if json.is_none() && !has_table(&conn, table).map_err(fail())? {
+        return Ok(());
+    }
     let tx =
         conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(fail())?;
     let Some(json) = json else {
         tx.execute(&format!("DELETE FROM {}", quote(table)), []).map_err(fail())?;
-        return tx.commit().map_err(fail());
+        return end(tx, keep).map_err(fail());
     };
     let row: Map<String, Value> = serde_json::from_slice(json).map_err(|e| {
         StoresError::integrity(table, format!("the snapshot's row is no JSON object: {e}"))
@@ -184,6 +250,10 @@ fn restore_row(
     })?;
     let newer = format!("DELETE FROM {} WHERE {} > ?1", quote(table), quote(order_by));
     tx.execute(&newer, [to_sql(latest)?]).map_err(fail())?;
+    if read_row(&tx, path, table, order_by)?.as_deref() == Some(json) {
+        // A table without a key would hold it twice.
+        return end(tx, keep).map_err(fail());
+    }
     let columns: Vec<String> = row.keys().map(|c| quote(c)).collect();
     let marks = vec!["?"; columns.len()].join(", ");
     let insert = format!(
@@ -193,7 +263,22 @@ fn restore_row(
     );
     let values = row.values().map(to_sql).collect::<Result<Vec<_>, _>>()?;
     tx.execute(&insert, params_from_iter(values)).map_err(fail())?;
-    tx.commit().map_err(fail())
+    end(tx, keep).map_err(fail())
+}
+
+fn end(tx: rusqlite::Transaction<'_>, keep: bool) -> Result<(), rusqlite::Error> {
+    if keep { tx.commit() } else { tx.rollback() }
+}
+
+/// Whether there is a table of this name, as SQLite compares names.
+fn has_table(conn: &Connection, table: &str) -> Result<bool, rusqlite::Error> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = ?1 COLLATE NOCASE)";
+    conn.query_row(sql, [table], |r| r.get(0))
+}
+
+/// Where a path leads that the layout names: a link in it is the operator's.
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
 /// A quoted SQL identifier.
@@ -250,8 +335,8 @@ mod tests {
         .unwrap();
         let taken = read_row(&conn, &path, "dream_runs", "started_at").unwrap().unwrap();
         conn.execute_batch("UPDATE dream_runs SET note = 'x' WHERE id = 'b'; INSERT INTO dream_runs VALUES ('c', 3, 1, x'', '')").unwrap();
-        restore_row(&path, "dream_runs", "started_at", Some(&taken)).unwrap();
-        restore_row(&path, "dream_runs", "started_at", Some(&taken)).unwrap();
+        restore_row(&path, "dream_runs", "started_at", Some(&taken), true).unwrap();
+        restore_row(&path, "dream_runs", "started_at", Some(&taken), true).unwrap();
         assert_eq!(read_row(&conn, &path, "dream_runs", "started_at").unwrap().unwrap(), taken);
         let n: i64 = conn.query_row("SELECT count(*) FROM dream_runs", [], |r| r.get(0)).unwrap();
         assert_eq!(n, 2);

@@ -22,12 +22,13 @@ pub use recover::{Recovery, RecoveryOutcome};
 pub use restore::PlannedRestore;
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use snapshot_core::{
-    AgentId, Clock, IdSource, MemoryLayout, PathResolver, Quiesce, StateProvider, Tenant,
+    AgentId, Clock, IdSource, MemoryLayout, PathResolver, Quiesce, StateProvider, StateSource,
+    Tenant,
 };
 use snapshot_fs::DurableFs;
 use snapshot_vault::Vault;
@@ -76,10 +77,11 @@ impl Engine {
     /// Where an agent keeps its memory.
     fn layout(&self, tenant: &Tenant, agent: &AgentId) -> Result<MemoryLayout, SnapshotError> {
         let known = self.parts.layouts.layout(tenant, agent);
-        let layout = known.ok_or_else(|| SnapshotError::UnknownAgent {
+        let mut layout = known.ok_or_else(|| SnapshotError::UnknownAgent {
             tenant: tenant.clone(),
             agent: agent.clone(),
         })?;
+        make_absolute(&mut layout)?;
         self.refuse_overlap(&layout)?;
         Ok(layout)
     }
@@ -98,6 +100,23 @@ impl Engine {
             false => Ok(()),
         }
     }
+}
+
+/// A restore's journal holds these paths, and its recovery may run in another folder.
+fn make_absolute(layout: &mut MemoryLayout) -> Result<(), SnapshotError> {
+    let state = [&mut layout.state.extract_cursor, &mut layout.state.dream_run];
+    let state = state.into_iter().flatten().map(|source| match source {
+        StateSource::Json { json: path } | StateSource::Sqlite { sqlite: path, .. } => path,
+    });
+    for path in layout.memdir.iter_mut().chain(layout.stores.values_mut()).chain(state) {
+        *path = absolute(path)?;
+    }
+    Ok(())
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, SnapshotError> {
+    let why = "it cannot be made absolute";
+    std::path::absolute(path).map_err(|_| SnapshotError::Path { path: path.to_owned(), why })
 }
 
 impl fmt::Debug for Engine {

@@ -1,5 +1,6 @@
 //! Finishing restores that a crash interrupted.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -114,10 +115,16 @@ impl Engine {
     ) -> Result<RecoveryOutcome, SnapshotError> {
         let (tenant, agent) = (lock.agent().tenant(), lock.agent().agent());
         let work = lock.agent().existing_restore_dir()?;
+        let layout = self.layout(tenant, agent).ok();
+        // Another tenant's agent may live in the same files, and be at work on them.
+        let targets = layout.iter().flat_map(|layout| layout.paths());
+        let targets: Vec<PathBuf> = targets.map(Path::to_owned).collect();
+        let until = ctl.wait_until(timeout);
+        let _targets = self.parts.vault.lock_targets(&targets, until, ctl)?;
         let pending = work.as_ref().map(snapshot_stores::pending).transpose()?.flatten();
-        let (Some(work), Some(_)) = (work, pending) else {
+        let (Some(work), Some(from)) = (work, pending) else {
             // A restore that died before its journal changed nothing, but may have left staging.
-            if let Ok(layout) = self.layout(tenant, agent) {
+            if let Some(layout) = layout {
                 snapshot_stores::sweep(&self.parts.fs, &layout)?;
             }
             return Ok(RecoveryOutcome::Nothing);
@@ -127,9 +134,8 @@ impl Engine {
         req.timeout = timeout;
         let capture = self.capture_options(&req, spool.dir(), ctl);
         let opts = restore_options(&req, capture, &work, self.parts.ids.next_id(), &[]);
-        let mut keep = |pinned: &mut Pinned<'_>| {
-            self.keep_held(lock, pinned, "auto-pre-recovery", SnapshotId::nil(), ctl)
-        };
+        let mut keep =
+            |pinned: &mut Pinned<'_>| self.keep_held(lock, pinned, "auto-pre-recovery", from, ctl);
         Ok(match snapshot_stores::recover(&opts, decision, &mut keep)? {
             Recovered::Nothing => RecoveryOutcome::Nothing,
             Recovered::RolledForward { from, applied } => RecoveryOutcome::RolledForward {

@@ -1,5 +1,6 @@
 //! Restoring: a plan first, then its execution under the agent's lock.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -10,13 +11,13 @@ use snapshot_core::{
     ArtifactSource, Control, CreatedBy, Manifest, MemoryLayout, PathResolver, PortError,
     RestorePlan, RestoreReport, RestoreRequest, RestoreTarget, RowCounts, SnapshotId, StateLayout,
 };
-use snapshot_fs::Dir;
+use snapshot_fs::{Dir, FsError};
 use snapshot_stores::{Applied, CaptureOptions, OtherAgent, Pinned, RestoreOptions};
 use snapshot_vault::AgentLock;
 
-use super::Engine;
 use super::quiesce::Paused;
 use super::seal::About;
+use super::{Engine, absolute};
 use crate::error::SnapshotError;
 
 /// A restore that was planned and not yet done. Its bundle is verified and open.
@@ -49,7 +50,7 @@ impl Engine {
             RestoreTarget::Live => self.layout(&req.tenant, &req.agent_id)?,
             RestoreTarget::Dir(dir) => {
                 self.check_empty(dir)?;
-                dir_layout(dir, bundle.manifest())
+                dir_layout(&absolute(dir)?, bundle.manifest())
             }
         };
         let others = self.other_agents(req);
@@ -151,7 +152,7 @@ impl PlannedRestore {
                 engine.restore_live(&lock, &req, &bundle, &layout, until, ctl)
             }
             RestoreTarget::Dir(dir) => {
-                engine.restore_to_dir(&lock, &req, &bundle, &layout, dir, ctl)
+                engine.restore_to_dir(&lock, &req, &bundle, &layout, &absolute(dir)?, ctl)
             }
         }
     }
@@ -209,14 +210,21 @@ impl Engine {
         let done =
             snapshot_stores::restore(bundle, layout, &opts, &mut |_| Ok(None), &mut || Ok(()));
         if done.is_err() {
-            for entry in root.entries()? {
-                root.remove_tree(&entry.name)?;
-            }
-            if let (false, Some(parent), Some(name)) = (existed, dir.parent(), dir.file_name()) {
-                self.parts.fs.open_dir(nearest_dir(parent))?.remove_dir(name)?;
-            }
+            // What stopped it is the error to report.
+            let _ = self.clear(&root, dir.parent().zip(dir.file_name()).filter(|_| !existed));
         }
         Ok(self.report(req, bundle.manifest().snapshot_id, done?))
+    }
+
+    /// Empties the folder, and removes it where it is `made` by us.
+    fn clear(&self, root: &Dir, made: Option<(&Path, &OsStr)>) -> Result<(), FsError> {
+        for entry in root.entries()? {
+            root.remove_tree(&entry.name)?;
+        }
+        match made {
+            Some((parent, name)) => self.parts.fs.open_dir(parent)?.remove_dir(name),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn report(

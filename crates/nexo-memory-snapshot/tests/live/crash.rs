@@ -14,16 +14,16 @@ use snapshot_testkit::{FaultHook, Recorder};
 use crate::support::{World, ana, restore};
 
 /// A world whose memory was `then` at a snapshot and is `now` another.
-struct Story {
-    world: World,
-    then: Memory,
-    now: Memory,
-    meta: nexo_memory_snapshot::meta::SnapshotMeta,
+pub(crate) struct Story {
+    pub(crate) world: World,
+    pub(crate) then: Memory,
+    pub(crate) now: Memory,
+    pub(crate) meta: nexo_memory_snapshot::meta::SnapshotMeta,
 }
 
 impl Story {
     /// The same story each time, told once and copied.
-    fn tell() -> Self {
+    pub(crate) fn tell() -> Self {
         static TOLD: OnceLock<Story> = OnceLock::new();
         let told = TOLD.get_or_init(|| {
             let world = World::tiny();
@@ -37,7 +37,7 @@ impl Story {
     }
 
     /// Restores and dies at change `n`; whether it died.
-    fn die_at(&self, n: u64) -> bool {
+    pub(crate) fn die_at(&self, n: u64) -> bool {
         let hook = Arc::new(FaultHook::dying_at(n));
         let engine = self.world.engine_with(DurableFs::with_hook(hook.clone()));
         let done = restore(&engine, &self.meta);
@@ -47,7 +47,7 @@ impl Story {
         hook.fired()
     }
 
-    fn is(&self, memory: &Memory) -> bool {
+    pub(crate) fn is(&self, memory: &Memory) -> bool {
         let differences = memory.differences(&self.world.memory());
         differences.iter().all(|line| line.contains("refs/nexo/pre-restore/"))
     }
@@ -87,7 +87,7 @@ fn death_at_any_change_leaves_old_or_new() {
 
 /// A restore died with its stores committed and its files not: at the change after the last commit
 /// of a store, which a restore that nothing stops tells.
-fn story_that_is_pending() -> Story {
+pub(crate) fn story_that_is_pending() -> Story {
     static CHANGE: OnceLock<u64> = OnceLock::new();
     let change = *CHANGE.get_or_init(|| {
         let (story, recorder) = (Story::tell(), Arc::new(Recorder::default()));

@@ -10,6 +10,7 @@
 
 #[cfg(feature = "tokio")]
 mod r#async;
+mod attack;
 mod crash;
 mod cut;
 mod predecessor;

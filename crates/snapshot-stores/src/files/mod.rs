@@ -14,6 +14,7 @@ mod walk;
 
 pub use apply::{FilesApplied, apply, sweep};
 pub use capture::{FilesCaptured, write_files};
+pub(crate) use plan::check_names;
 pub use plan::{FilesPlan, plan};
 pub use stage::stage;
 pub use state::{

@@ -42,6 +42,7 @@ pub fn plan(live: &FilesState, manifest: &Manifest) -> Result<FilesPlan, StoresE
         after.insert(path, fingerprint);
     }
     add_missing_parents(&mut after)?;
+    check_stores(manifest, &after)?;
     if let Some(path) = after.keys().find(|path| live.kept.contains(path.as_bytes())) {
         return Err(in_the_way(path, "it is a database, a socket or a thing we may not read"));
     }
@@ -93,7 +94,27 @@ fn differs<T: PartialEq>(before: Option<T>, after: Option<T>) -> bool {
     after.is_some() && before != after
 }
 
-fn check_names(path: &BundlePath) -> Result<(), StoresError> {
+/// A store that lies in the memdir has its place to itself, in a folder.
+fn check_stores(
+    manifest: &Manifest,
+    after: &BTreeMap<BundlePath, FileFingerprint>,
+) -> Result<(), StoresError> {
+    for path in manifest.stores().filter_map(|(info, _)| info.store.auto_path()) {
+        let path = BundlePath::parse(path)?;
+        let is_dir = |at: &[u8]| {
+            let at = BundlePath::from_bytes(at).ok().and_then(|at| after.get(&at));
+            at.is_none_or(|entry| entry.kind == FileKind::Dir)
+        };
+        if after.contains_key(&path) || !parents(path.as_bytes()).all(is_dir) {
+            let why = "a database and a memory file of the bundle belong here";
+            return Err(StoresError::BadPath { path: path.to_string(), why });
+        }
+    }
+    Ok(())
+}
+
+/// Refuses names that no restore writes.
+pub(crate) fn check_names(path: &BundlePath) -> Result<(), StoresError> {
     let bad = |why| Err(StoresError::BadPath { path: path.to_string(), why });
     for name in path.as_bytes().split(|&b| b == b'/') {
         if is_dot_git(name) {

@@ -1,15 +1,14 @@
 //! The restore itself: stage, hold, keep, journal, commit, finish.
 
-use std::path::Path;
-
 use snapshot_core::{
-    ArtifactSource, Control, GitOid, MemoryLayout, RowCounts, SnapshotId, StateKind, Step,
+    ArtifactSource, Control, GitOid, Manifest, MemoryLayout, RowCounts, SnapshotId, StateKind, Step,
 };
 use snapshot_fs::{Dir, DurableFs, Meta};
 
 use crate::cut::{CaptureOptions, open_reader, pin_one, read_instant};
 use crate::error::StoresError;
 use crate::files::{self, FilesPlan, ListedEntry};
+use crate::folders::make_folder;
 use crate::git::{self, GitRepo};
 use crate::pinned::{PinConn, Pinned, PinnedStore};
 use crate::restore::hold::{Attempt, Held, ReadBack, create, hold_once};
@@ -17,8 +16,10 @@ use crate::restore::journal::{Journal, StateTarget, Work};
 use crate::restore::parallel;
 use crate::restore::plan::{choose_stores, discover, plan_files, wanted_git};
 use crate::restore::recover::sweep;
-use crate::restore::stage::{StageProgress, read_state, stage_git, stage_store, staged_git};
-use crate::restore::target::{Action, StoreTarget};
+use crate::restore::stage::{
+    StageProgress, read_state, stage_git, stage_row, stage_store, staged_git,
+};
+use crate::restore::target::{Action, StoreChoice, StoreTarget, choose};
 use crate::restore::{BeforeCommit, Keep, RestoreOptions};
 use crate::sources::{Memdir, Sources};
 use crate::sqlite::{Backoff, Gates};
@@ -76,9 +77,9 @@ pub fn restore(
     }
     let done = stage(source, layout, opts, &work)
         .and_then(|mut staged| run(source, layout, opts, &mut staged, keep, before_commit));
-    if done.is_err() && work.read()?.is_none() {
-        work.clear_staging()?;
-        sweep(opts.capture.fs, layout)?;
+    if done.is_err() && matches!(work.read(), Ok(None)) {
+        // What stopped it is the error to report; the next command clears what this leaves.
+        let _ = work.clear_staging().and_then(|()| sweep(opts.capture.fs, layout));
     }
     done
 }
@@ -95,7 +96,7 @@ fn stage(
     let (choices, notes) = choose_stores(manifest, layout, live.as_ref(), opts)?;
     let staging = work.fresh_staging()?;
     let progress = StageProgress::new(manifest, control);
-    let stores = parallel::each(choices.len(), |number| {
+    let mut stores = parallel::each(choices.len(), |number| {
         stage_store(number, &choices[number], source, &staging, &progress)
     })?;
     let memdir = live.as_ref().and_then(|s| s.memdir.as_ref());
@@ -107,7 +108,19 @@ fn stage(
     if let Some(memdir) = memdir_for(fs, layout, &files, manifest.git.is_some())? {
         files::stage(&memdir, source, &files.targets, opts.restore_id, control)?;
     }
-    Ok(Staged { stores, staging, files, state: read_state(source)?, notes })
+    let mut state = Vec::new();
+    for piece in read_state(source)? {
+        let path = state::database(&layout.state, opts.capture.state, piece.kind);
+        match stores.iter_mut().find(|t| path.as_ref() == Some(&t.path)) {
+            // It comes back with its store; afterwards its rows are the agent's again.
+            Some(target) => stage_row(target, &layout.state, &piece, &staging)?,
+            None => {
+                state::check_place(&layout.state, opts.capture.state, &piece)?;
+                state.push(piece);
+            }
+        }
+    }
+    Ok(Staged { stores, staging, files, state, notes })
 }
 
 /// Tries to hold everything until the timeout, and restores under the hold.
@@ -196,12 +209,14 @@ fn look(
     journal.state_layout = layout.state.clone();
     let mut before = Vec::new();
     let mut now_git = None;
-    if let Some(live) = discover(layout, opts)? {
+    let live = discover(layout, opts)?;
+    refuse_changed(manifest, layout, live.as_ref(), &staged.stores, fs)?;
+    if let Some(live) = live {
         let mut pinned = pin_held(held, &staged.stores, live, opts.capture)?;
         journal.pre_snapshot = keep(&mut pinned)?;
         for (path, digest) in pinned.page_digests()? {
             for target in staged.stores.iter_mut().filter(|t| t.path == path) {
-                target.before = Some(digest);
+                target.before = digest;
             }
         }
         before = pinned.collect_state()?;
@@ -220,18 +235,35 @@ fn look(
     journal.files.clone_from(&staged.files.targets);
     control.check().map_err(StoresError::stopped("holding the stores"))?;
     for kind in StateKind::ALL {
-        let of = |pieces: &[StatePiece]| {
-            pieces.iter().find(|p| p.kind == kind).and_then(|p| p.json.clone())
-        };
+        let Some(piece) = staged.state.iter().find(|p| p.kind == kind) else { continue };
         if opts.capture.state.is_some() || state::source(&layout.state, kind).is_some() {
-            journal.state.push(StateTarget::new(
-                kind,
-                of(&before).as_deref(),
-                of(&staged.state).as_deref(),
-            ));
+            let before = before.iter().find(|p| p.kind == kind).and_then(|p| p.json.as_deref());
+            journal.state.push(StateTarget::new(kind, before, piece.json.as_deref()));
         }
     }
     Ok(journal)
+}
+
+/// A store that came or went while the restore was staged is nobody's target, or held by nobody.
+fn refuse_changed(
+    manifest: &Manifest,
+    layout: &MemoryLayout,
+    live: Option<&Sources>,
+    targets: &[StoreTarget],
+    fs: &DurableFs,
+) -> Result<(), StoresError> {
+    let now = choose(fs, manifest, layout, live)?;
+    let is_target = |choice: &StoreChoice| {
+        targets.iter().any(|t| t.path == choice.path && t.action == choice.action)
+    };
+    match now.iter().find(|choice| !is_target(choice)) {
+        None if now.len() == targets.len() => Ok(()),
+        changed => {
+            let path = changed.map_or(&targets[0].path, |choice| &choice.path);
+            let why = "the agent's databases changed while the restore was prepared; try again";
+            Err(StoresError::refused(path, why))
+        }
+    }
 }
 
 /// Pins what is held: through the exclusive connections, or readers of our own.
@@ -301,6 +333,11 @@ pub(crate) fn create_missing(
     staging: &Dir,
 ) -> Result<(), StoresError> {
     let missing: Vec<_> = targets.iter().filter(|t| t.action == Action::Create).collect();
+    // Before they are filled side by side: two of them may need the same folder.
+    missing
+        .iter()
+        .filter_map(|t| t.path.parent())
+        .try_for_each(|parent| make_folder(fs, parent))?;
     parallel::each(missing.len(), |number| create(fs, missing[number], staging)).map(|_| ())
 }
 
@@ -352,13 +389,15 @@ fn memdir_for(
         Err(e) if !e.is_not_found() => Err(e.into()),
         Err(_) if files.targets.is_empty() && !git => Ok(None),
         Err(_) => {
-            let above = path.ancestors().skip(1).find(|p| p.is_dir()).unwrap_or(Path::new("/"));
-            let owner = fs.open_dir(above)?.stat_self()?;
-            let dir = fs.ensure_dir(path, 0o700)?;
-            if let (Some(parent), Some(name)) = (path.parent(), path.file_name()) {
-                let meta = Meta { owner: Some((owner.uid, owner.gid)), ..Meta::default() };
-                fs.open_dir(parent)?.set_meta(name, meta)?;
-            }
+            let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+                return Err(StoresError::refused(path, "not the path of a folder"));
+            };
+            make_folder(fs, parent)?;
+            let parent = fs.open_dir(parent)?;
+            let above = parent.stat_self()?;
+            let dir = parent.ensure_sub(name, 0o700)?;
+            let meta = Meta { owner: Some((above.uid, above.gid)), ..Meta::default() };
+            parent.set_meta(name, meta)?;
             Ok(Some(dir))
         }
     }

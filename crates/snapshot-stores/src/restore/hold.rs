@@ -9,11 +9,11 @@ use std::path::Path;
 use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 use snapshot_core::Sha256Digest;
-use snapshot_fs::{Dir, DurableFs};
+use snapshot_fs::{Dir, DurableFs, TEMP_PREFIX};
 
 use crate::error::StoresError;
 use crate::restore::target::{Action, StoreTarget, new_file_meta};
-use crate::sqlite::{Live, open_private, page_digest};
+use crate::sqlite::{Live, open_staged, page_digest};
 
 /// Every existing target, locked against writers.
 pub(crate) struct Held<'h> {
@@ -161,7 +161,7 @@ impl Held<'_> {
     }
 }
 
-/// Creates the store at `target`, which does not exist, with the staged content.
+/// Creates the store at `target`, whose folder is there, with the staged content.
 pub(crate) fn create(
     fs: &DurableFs,
     target: &StoreTarget,
@@ -171,26 +171,25 @@ pub(crate) fn create(
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(StoresError::refused(path, "not the path of a file"));
     };
-    ensure_parent(fs, parent)?;
     let dir = fs.open_dir(parent)?;
     if dir.stat(name)?.is_none() {
-        // Made by us first, so that SQLite gives its `-wal` and journal the right owner and mode.
-        dir.create_new(name, 0o600)?.set_meta(new_file_meta(fs, parent, target.mode)?)?;
+        // Made by us first, so that SQLite gives its `-wal` and journal the right owner and mode; and
+        // under another name, so that it has them from its first moment.
+        let temp = format!("{TEMP_PREFIX}{}", target.staged);
+        dir.remove_tree(&temp)?;
+        dir.create_new(&temp, 0o600)?.set_meta(new_file_meta(fs, parent, target.mode)?)?;
+        dir.rename_new(&temp, name)?;
         dir.sync()?;
     }
     fs.external("create the store", path)?;
-    let staged = open_private(&staging.path().join(&target.staged))?;
+    let staged = open_staged(&staging.path().join(&target.staged))?;
     let mut conn = Live::new(path).open()?;
     let fail = |op| StoresError::sqlite(op, path);
     {
         let backup = Backup::new(&staged, &mut conn).map_err(fail("begin writing to"))?;
         step(&backup, -1, path)?;
     }
-    if target.journal_mode == "wal" {
-        fs.external("set the journal mode of the store", path)?;
-        conn.query_row("PRAGMA journal_mode=WAL", [], |_| Ok(()))
-            .map_err(fail("set the journal mode of"))?;
-    }
+    set_journal_mode(fs, target, &conn)?;
     match page_digest(&conn, path, staging)? == target.after {
         true => Ok(()),
         false => Err(StoresError::integrity(
@@ -198,6 +197,20 @@ pub(crate) fn create(
             "reads back with another content than was written",
         )),
     }
+}
+
+/// Gives a store that was created its journal mode. May be repeated.
+pub(crate) fn set_journal_mode(
+    fs: &DurableFs,
+    target: &StoreTarget,
+    conn: &Connection,
+) -> Result<(), StoresError> {
+    if target.journal_mode != "wal" {
+        return Ok(());
+    }
+    fs.external("set the journal mode of the store", &target.path)?;
+    conn.query_row("PRAGMA journal_mode=WAL", [], |_| Ok(()))
+        .map_err(StoresError::sqlite("set the journal mode of", &target.path))
 }
 
 /// The page digest of a live file; none where it is absent or has no page.
@@ -225,7 +238,7 @@ fn open_targets(targets: &[StoreTarget], staging: &Dir) -> Result<Targets, Store
         let live = Live::new(&target.path);
         let conn = live.open_impatient()?;
         let is_wal = live.shape(&conn)?.is_wal();
-        let staged = open_private(&staging.path().join(&target.staged))?;
+        let staged = open_staged(&staging.path().join(&target.staged))?;
         let data_version = data_version(&conn, live.path())?;
         let list = if is_wal { &mut wal } else { &mut rollback };
         list.push(Target { index, live, conn, staged, data_version });
@@ -234,9 +247,11 @@ fn open_targets(targets: &[StoreTarget], staging: &Dir) -> Result<Targets, Store
 }
 
 fn lock_rollback(target: &Target) -> Result<(), StoresError> {
+    // Rolled back, for a commit would write the first page of a database that has none; the lock
+    // stays either way.
     target
         .conn
-        .execute_batch("PRAGMA locking_mode=EXCLUSIVE; BEGIN EXCLUSIVE; COMMIT")
+        .execute_batch("PRAGMA locking_mode=EXCLUSIVE; BEGIN EXCLUSIVE; ROLLBACK")
         .map_err(StoresError::sqlite("hold the users of", target.live.path()))
 }
 
@@ -259,21 +274,6 @@ fn sync_targets(
         if devices.insert(dir.stat_self()?.dev) {
             dir.sync_fs()?;
         }
-    }
-    Ok(())
-}
-
-/// Makes the folder of a store that is created; it gets the owner of the folder above it.
-fn ensure_parent(fs: &DurableFs, parent: &Path) -> Result<(), StoresError> {
-    let missing: Vec<&Path> = parent.ancestors().take_while(|p| !p.exists()).collect();
-    for path in missing.into_iter().rev() {
-        let (Some(above), Some(name)) = (path.parent(), path.file_name()) else { continue };
-        let dir = fs.open_dir(if above.as_os_str().is_empty() { Path::new(".") } else { above })?;
-        let stat = dir.stat_self()?;
-        dir.create_dir(name, stat.mode)?;
-        let meta = snapshot_fs::Meta { owner: Some((stat.uid, stat.gid)), ..Default::default() };
-        dir.set_meta(name, meta)?;
-        dir.sync()?;
     }
     Ok(())
 }

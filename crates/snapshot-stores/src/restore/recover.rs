@@ -7,18 +7,19 @@
 use snapshot_core::{MemoryLayout, SnapshotId};
 use snapshot_fs::{Dir, DurableFs};
 
-use crate::cut::CaptureOptions;
+use crate::cut::{CaptureOptions, cut};
 use crate::error::StoresError;
 use crate::files;
 use crate::git::{self, GitProgress};
 use crate::restore::commit::{Applied, create_missing, finish, overtaken, pin_held, unfinished};
-use crate::restore::hold::{Attempt, Held, digest_now, hold_once};
+use crate::restore::hold::{Attempt, Held, digest_now, hold_once, set_journal_mode};
 use crate::restore::journal::{Journal, Work};
 use crate::restore::plan::discover;
+use crate::restore::stage::staged_git;
 use crate::restore::target::{Action, StoreTarget};
 use crate::restore::{Keep, RestoreOptions};
 use crate::sources::{list_options, stat_file};
-use crate::sqlite::{Backoff, page_digest};
+use crate::sqlite::{Backoff, Live, page_digest};
 use crate::state;
 
 /// What a person decided about a pending recovery.
@@ -82,7 +83,10 @@ pub fn recover(
         work.clear_staging()?;
         return Ok(Recovered::Nothing);
     };
-    let staging = work.staging()?;
+    let staging = match lost(&journal, &work, opts)? {
+        None => work.staging()?,
+        Some(why) => return recover_lost(&mut journal, &work, opts, decision, keep, why),
+    };
     // A store that was being created may be there now, and one that was there may be gone.
     let mut targets = journal.stores.clone();
     for target in &mut targets {
@@ -101,7 +105,7 @@ pub fn recover(
             let others = others(&journal, &targets, &progress, opts)?;
             let undecided = !others.is_empty() && decision != Some(Decision::Forward);
             if !others.is_empty() || decision == Some(Decision::Abandon) {
-                keep_present(&mut journal, &targets, held, opts, &work, keep)?;
+                keep_present(&mut journal, &targets, held, opts, &work, decision, keep)?;
             }
             if decision == Some(Decision::Abandon) {
                 return Ok((
@@ -137,17 +141,14 @@ pub fn recover(
         }
     };
     match outcome {
-        Some(Recovered::Abandoned { from, pre_recovery }) => {
-            if let Some(memdir) = &journal.memdir {
-                let memdir = capture.fs.open_dir(memdir)?;
-                files::sweep(&memdir)?;
-                git::unlock(&memdir, journal.restore_id)?;
-            }
-            work.drop_journal()?;
-            Ok(Recovered::Abandoned { from, pre_recovery })
-        }
+        Some(Recovered::Abandoned { .. }) => abandon(&journal, &work, opts),
         Some(pending) => Ok(pending),
         None => {
+            // Those that a first try created and did not get to set.
+            for target in journal.stores.iter().filter(|t| t.action == Action::Create) {
+                set_journal_mode(capture.fs, target, &Live::new(&target.path).open()?)
+                    .map_err(unfinished)?;
+            }
             let mut applied = finish(&journal, &staging, opts).map_err(unfinished)?;
             applied.notes.extend(overtaken(&journal, &seen));
             Ok(Recovered::RolledForward { from: journal.from, applied: Box::new(applied) })
@@ -260,16 +261,98 @@ fn others(
     Ok(others)
 }
 
-/// Keeps the present state as a snapshot, once, and notes it in the journal.
+/// What a recovery needs and does not find, if anything: it can only be given up then.
+fn lost(
+    journal: &Journal,
+    work: &Work<'_>,
+    opts: &RestoreOptions<'_>,
+) -> Result<Option<String>, StoresError> {
+    if let Some(memdir) = &journal.memdir
+        && opts.capture.fs.open_dir(memdir).is_err_and(|e| e.is_not_found())
+    {
+        return Ok(Some(format!("the memdir {} is gone", memdir.display())));
+    }
+    let staging = match work.staging() {
+        Err(StoresError::Fs(e)) if e.is_not_found() => {
+            return Ok(Some("what was staged is gone".to_owned()));
+        }
+        opened => opened?,
+    };
+    for target in &journal.stores {
+        if staging.stat(&target.staged)?.is_none_or(|stat| stat.size == 0) {
+            return Ok(Some(format!("the staged copy of store {} is gone", target.store)));
+        }
+    }
+    if journal.git.is_some() && staged_git(&staging).is_err() {
+        return Ok(Some("the staged git history is gone".to_owned()));
+    }
+    Ok(None)
+}
+
+/// A recovery that cannot go forward: the present state is kept, nothing is changed.
+fn recover_lost(
+    journal: &mut Journal,
+    work: &Work<'_>,
+    opts: &RestoreOptions<'_>,
+    decision: Option<Decision>,
+    keep: Keep<'_>,
+    lost: String,
+) -> Result<Recovered, StoresError> {
+    let from = journal.from;
+    if decision == Some(Decision::Forward) {
+        let why = format!("{lost}, so it cannot go forward; abandon it and restore anew");
+        return Err(StoresError::RecoveryPending { from: from.to_string(), why });
+    }
+    if journal.pre_recovery.is_none() {
+        match cut(&layout_of(journal), &opts.capture) {
+            Ok(mut pinned) => {
+                journal.pre_recovery = keep(&mut pinned)?;
+                drop(pinned);
+                work.write(journal)?;
+            }
+            Err(StoresError::UnknownAgent { .. }) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    match decision {
+        Some(_) => abandon(journal, work, opts),
+        None => Ok(Recovered::Pending { from, pre_recovery: journal.pre_recovery, why: lost }),
+    }
+}
+
+/// Forgets the restore: its journal first, for what is left without one is swept, but a journal
+/// without its staged files could never be finished.
+fn abandon(
+    journal: &Journal,
+    work: &Work<'_>,
+    opts: &RestoreOptions<'_>,
+) -> Result<Recovered, StoresError> {
+    work.drop_journal()?;
+    let memdir = journal.memdir.as_ref().map(|path| opts.capture.fs.open_dir(path));
+    match memdir.transpose() {
+        Err(e) if !e.is_not_found() => return Err(e.into()),
+        Ok(Some(memdir)) => {
+            files::sweep(&memdir)?;
+            git::unlock(&memdir, journal.restore_id)?;
+        }
+        _ => {}
+    }
+    Ok(Recovered::Abandoned { from: journal.from, pre_recovery: journal.pre_recovery })
+}
+
+/// Keeps the present state as a snapshot and notes it in the journal: once while nothing is decided,
+/// and again before it is written over.
 fn keep_present(
     journal: &mut Journal,
     targets: &[StoreTarget],
     held: &Held<'_>,
     opts: &RestoreOptions<'_>,
     work: &Work<'_>,
+    decision: Option<Decision>,
     keep: Keep<'_>,
 ) -> Result<(), StoresError> {
-    if journal.pre_recovery.is_some() {
+    // What goes forward goes over what was done since it was kept, too.
+    if journal.pre_recovery.is_some() && decision != Some(Decision::Forward) {
         return Ok(());
     }
     if let Some(live) = discover(&layout_of(journal), opts)? {

@@ -6,16 +6,16 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use snapshot_core::{
-    ArtifactSource, BundlePath, Control, GitInfo, Manifest, Sha256Digest, StateKind, Step,
-    path_in_bundle,
+    ArtifactSource, BundlePath, Control, GitInfo, Manifest, Sha256Digest, StateKind, StateLayout,
+    Step, path_in_bundle,
 };
 use snapshot_fs::{Dir, DurableFile};
 
 use crate::error::StoresError;
 use crate::git;
 use crate::restore::target::{Action, StoreChoice, StoreTarget};
-use crate::sqlite::{Live, MAGIC, PageDigest, open_private, page_digest};
-use crate::state::{MAX_STATE_BYTES, StatePiece};
+use crate::sqlite::{Live, MAGIC, PageDigest, open_private, open_staged, page_digest};
+use crate::state::{self, MAX_STATE_BYTES, StatePiece};
 
 /// Bytes 18 and 19 of the header: write and read version, 2 for WAL, 1 for rollback journal.
 const VERSION_BYTES: u64 = 18;
@@ -96,6 +96,23 @@ pub(crate) fn stage_store(
             _ => page_digest(&conn, &path, staging)?,
         },
     })
+}
+
+/// Sees to it that a piece of state which is a row of the staged store is the snapshot's.
+pub(crate) fn stage_row(
+    target: &mut StoreTarget,
+    layout: &StateLayout,
+    piece: &StatePiece,
+    staging: &Dir,
+) -> Result<(), StoresError> {
+    let path = staging.path().join(&target.staged);
+    if !state::put_in(layout, piece, &path)? {
+        return Ok(());
+    }
+    let conn = open_staged(&path)?;
+    target.pages = Live::new(&path).shape(&conn)?.page_count;
+    target.after = page_digest(&conn, &path, staging)?;
+    Ok(())
 }
 
 /// Unpacks and checks the repository; none where the snapshot has none.
@@ -185,11 +202,15 @@ fn set_rollback_mode(mut file: File) -> io::Result<()> {
     let mut versions = [0; 2];
     file.seek(SeekFrom::Start(VERSION_BYTES))?;
     file.read_exact(&mut versions)?;
-    if versions == [2, 2] {
-        file.seek(SeekFrom::Start(VERSION_BYTES))?;
-        file.write_all(&[1, 1])?;
+    match versions {
+        [1, 1] => Ok(()),
+        [2, 2] => {
+            file.seek(SeekFrom::Start(VERSION_BYTES))?;
+            file.write_all(&[1, 1])
+        }
+        // The live file would get them, and nobody could write it any more.
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "its header has unknown versions")),
     }
-    Ok(())
 }
 
 /// A copy of the staged store with the live one's page size: `VACUUM INTO` keeps rowids, plain

@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use snapshot_core::{AgentId, Manifest, MemoryLayout, Sha256Digest, StoreAction, StoreName};
-use snapshot_fs::{DurableFs, Meta, Stat};
+use snapshot_core::{
+    AgentId, BundlePath, Manifest, MemoryLayout, Sha256Digest, StoreAction, StoreName,
+};
+use snapshot_fs::{DurableFs, FileType, Meta, Stat};
 
 use crate::error::StoresError;
+use crate::files;
 use crate::sources::{Database, Sources, stat_file};
 use crate::sqlite::{Live, other_agents};
 
@@ -65,7 +68,7 @@ pub(crate) fn choose(
 ) -> Result<Vec<StoreChoice>, StoresError> {
     let mut choices: BTreeMap<PathBuf, (StoreChoice, Option<Sha256Digest>)> = BTreeMap::new();
     for (info, artifact) in manifest.stores() {
-        let path = live_path(layout, &info.store)?;
+        let path = live_path(fs, layout, &info.store)?;
         let (path, action) = match stat_file(fs, &path)? {
             Some((canonical, stat)) => {
                 (name_in_cut(live, &stat).unwrap_or(canonical), Action::Replace)
@@ -113,7 +116,7 @@ pub(crate) fn refuse_shared(
     let mut notes = Vec::new();
     for choice in choices.iter().filter(|c| c.action != Action::Create) {
         let mut agents: BTreeSet<String> = BTreeSet::new();
-        for (other, layout) in others.iter().filter(|(other, _)| other != agent) {
+        for (other, layout) in others {
             if uses(fs, layout, &choice.path)? {
                 agents.insert(other.to_string());
             }
@@ -187,13 +190,51 @@ fn name_in_cut(live: Option<&Sources>, stat: &Stat) -> Option<PathBuf> {
 }
 
 /// The live file of a store: as the layout names it, or in the memdir where it was found.
-fn live_path(layout: &MemoryLayout, store: &StoreName) -> Result<PathBuf, StoresError> {
-    let named = layout.stores.get(store).cloned();
-    let auto = || Some(layout.memdir.as_ref()?.join(store.auto_path()?));
-    named.or_else(auto).ok_or_else(|| {
-        let why = "the snapshot holds it and this agent's layout names no file for it; add it with --store or in the configuration";
-        StoresError::refused(Path::new(store.as_str()), why)
-    })
+fn live_path(
+    fs: &DurableFs,
+    layout: &MemoryLayout,
+    store: &StoreName,
+) -> Result<PathBuf, StoresError> {
+    if let Some(named) = layout.stores.get(store) {
+        return Ok(named.clone());
+    }
+    match (&layout.memdir, store.auto_path()) {
+        (Some(memdir), Some(path)) => path_in_memdir(fs, memdir, &BundlePath::parse(path)?),
+        _ => {
+            let why = "the snapshot holds it and this agent's layout names no file for it; add it with --store or in the configuration";
+            Err(StoresError::refused(Path::new(store.as_str()), why))
+        }
+    }
+}
+
+/// SQLite opens by path and follows links, and the name comes from a bundle: so none may be on the
+/// way, nor anything of git's or ours.
+fn path_in_memdir(
+    fs: &DurableFs,
+    memdir: &Path,
+    path: &BundlePath,
+) -> Result<PathBuf, StoresError> {
+    files::check_names(path)?;
+    let found = memdir.join(path.as_path());
+    let mut dir = match fs.open_dir(memdir) {
+        Err(e) if e.is_not_found() => return Ok(found),
+        opened => opened?,
+    };
+    let mut names = path.as_path().iter().peekable();
+    while let Some(name) = names.next() {
+        let is_last = names.peek().is_none();
+        match dir.stat(name)?.map(|stat| stat.file_type) {
+            None => break,
+            Some(FileType::File) if is_last => {}
+            Some(FileType::Dir) if !is_last => dir = dir.sub(name)?,
+            Some(_) => {
+                let why =
+                    format!("{} is a link or of another type", dir.path().join(name).display());
+                return Err(StoresError::InTheWay { path: path.to_string(), why });
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Whether `layout` names the file at `path`, by this name or another one of it.

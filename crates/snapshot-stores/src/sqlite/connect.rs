@@ -71,7 +71,7 @@ impl Live {
 
     /// Whether SQLite says that this file is none of its own.
     pub(crate) fn is_no_database(&self) -> bool {
-        let looked = self.open().and_then(|conn| self.shape(&conn));
+        let looked = self.open_impatient().and_then(|conn| self.shape(&conn));
         matches!(looked, Err(StoresError::Sqlite { source, .. })
             if source.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase))
     }
@@ -110,6 +110,11 @@ impl Shape {
 /// Opens a private copy that no other process uses, creating it where it is missing.
 pub(crate) fn open_private(path: &Path) -> Result<Connection, StoresError> {
     open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE, PATIENT)
+}
+
+/// Opens a staged copy, which must be there: an empty one would empty what it is written over.
+pub(crate) fn open_staged(path: &Path) -> Result<Connection, StoresError> {
+    open(path, OpenFlags::SQLITE_OPEN_READ_WRITE, PATIENT)
 }
 
 /// Refuses a library with the WAL-reset bug, which can lose an agent's acknowledged writes.
