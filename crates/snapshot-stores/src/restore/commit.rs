@@ -12,7 +12,7 @@ use crate::error::StoresError;
 use crate::files::{self, FilesPlan};
 use crate::git;
 use crate::pinned::{PinConn, Pinned, PinnedStore};
-use crate::restore::hold::{Attempt, Held, ReadBack, create, hold_once};
+use crate::restore::hold::{Attempt, Held, ReadBack, create, ensure_parent, hold_once};
 use crate::restore::journal::{Journal, StateTarget, Work};
 use crate::restore::parallel;
 use crate::restore::plan::{choose_stores, discover, plan_files, wanted_git};
@@ -278,6 +278,8 @@ pub(crate) fn create_missing(
     staging: &Dir,
 ) -> Result<(), StoresError> {
     let missing: Vec<_> = targets.iter().filter(|t| t.action == Action::Create).collect();
+    // Not side by side: stores share folders.
+    missing.iter().filter_map(|t| t.path.parent()).try_for_each(|dir| ensure_parent(fs, dir))?;
     parallel::each(missing.len(), |number| create(fs, missing[number], staging)).map(|_| ())
 }
 

@@ -161,7 +161,7 @@ impl Held<'_> {
     }
 }
 
-/// Creates the store at `target`, which does not exist, with the staged content.
+/// Creates the store at `target`, which does not exist, with the staged content. Its folder exists.
 pub(crate) fn create(
     fs: &DurableFs,
     target: &StoreTarget,
@@ -171,7 +171,6 @@ pub(crate) fn create(
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(StoresError::refused(path, "not the path of a file"));
     };
-    ensure_parent(fs, parent)?;
     let dir = fs.open_dir(parent)?;
     if dir.stat(name)?.is_none() {
         // Made by us first, so that SQLite gives its `-wal` and journal the right owner and mode.
@@ -264,7 +263,7 @@ fn sync_targets(
 }
 
 /// Makes the folder of a store that is created; it gets the owner of the folder above it.
-fn ensure_parent(fs: &DurableFs, parent: &Path) -> Result<(), StoresError> {
+pub(crate) fn ensure_parent(fs: &DurableFs, parent: &Path) -> Result<(), StoresError> {
     let missing: Vec<&Path> = parent.ancestors().take_while(|p| !p.exists()).collect();
     for path in missing.into_iter().rev() {
         let (Some(above), Some(name)) = (path.parent(), path.file_name()) else { continue };

@@ -53,7 +53,7 @@ mod tests {
     fn results_come_in_order_and_errors_come_through() {
         let all = each(50, |n| Ok::<_, ()>(n * 2)).unwrap();
         assert_eq!(all, (0..50).map(|n| n * 2).collect::<Vec<_>>());
-        assert_eq!(each(0, |n| Ok::<_, ()>(n)).unwrap(), Vec::<usize>::new());
+        assert_eq!(each(0, Ok::<_, ()>).unwrap(), Vec::<usize>::new());
         assert_eq!(each(50, |n| if n == 7 { Err(n) } else { Ok(n) }), Err(7));
     }
 }
