@@ -17,6 +17,12 @@ pub enum StoresError {
         /// Every path of its layout.
         looked: Vec<PathBuf>,
     },
+    /// The memdir changed while a restore kept its present state.
+    #[error("{} kept changing while its present state was being kept", path.display())]
+    Moved {
+        /// The memdir.
+        path: PathBuf,
+    },
     /// A database stayed locked past the time allowed.
     #[error("{} stayed locked for {waited_ms} ms", path.display())]
     Busy {
@@ -267,9 +273,10 @@ impl StoresError {
             | Self::GitObjectTooLarge { .. }
             | Self::InTheWay { .. }
             | Self::Target { .. } => ErrorKind::Refused,
-            Self::GitVanished { .. } | Self::GitUnstable { .. } | Self::GitLocked { .. } => {
-                ErrorKind::Busy
-            }
+            Self::Moved { .. }
+            | Self::GitVanished { .. }
+            | Self::GitUnstable { .. }
+            | Self::GitLocked { .. } => ErrorKind::Busy,
             Self::GitObject { .. }
             | Self::GitBundle { .. }
             | Self::BadPath { .. }

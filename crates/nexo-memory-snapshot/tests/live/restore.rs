@@ -361,3 +361,35 @@ fn a_file_that_only_looks_like_a_database_travels_as_a_file() {
     world.restore(&meta).unwrap();
     world.assert_memory(&before);
 }
+
+/// Writes a file the first time that somebody wants to pause the agent, and never rests for good.
+struct Restless(std::path::PathBuf);
+
+impl nexo_memory_snapshot::ports::Clock for Restless {
+    fn now_ms(&self) -> i64 {
+        // Read while the present state is looked at: as good a moment as any for the agent to write.
+        let n = std::fs::read(&self.0).map_or(0, |text| text.len());
+        std::fs::write(&self.0, "x".repeat(n + 1)).unwrap();
+        1_700_000_000_000
+    }
+}
+
+/// Would catch: a memory file written while the present state is kept, which is then in no snapshot
+/// and overwritten.
+#[test]
+fn a_memdir_that_never_stands_still_is_not_restored_over() {
+    let world = World::tiny();
+    let meta = world.snapshot();
+    let note = world.agent.memdir().join("restless.md");
+    let layouts = crate::support::Layouts(vec![(ana(), world.agent.layout())]);
+    let engine = Engine::builder()
+        .root(world.vault())
+        .layouts(std::sync::Arc::new(layouts))
+        .clock(std::sync::Arc::new(Restless(note.clone())))
+        .build()
+        .unwrap();
+    let refused = restore(&engine, &meta).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Busy, "{refused}");
+    assert!(!std::fs::read(&note).unwrap().is_empty());
+    world.agent.git().run(&["add", "restless.md"]).unwrap();
+}

@@ -9,8 +9,8 @@ use snapshot_fs::{Dir, DurableFs, Meta};
 
 use crate::cut::{CaptureOptions, open_reader, pin_one, read_instant};
 use crate::error::StoresError;
-use crate::files::{self, FilesPlan};
-use crate::git;
+use crate::files::{self, FilesPlan, ListedEntry};
+use crate::git::{self, GitRepo};
 use crate::pinned::{PinConn, Pinned, PinnedStore};
 use crate::restore::hold::{Attempt, Held, ReadBack, create, ensure_parent, hold_once};
 use crate::restore::journal::{Journal, StateTarget, Work};
@@ -20,9 +20,12 @@ use crate::restore::recover::sweep;
 use crate::restore::stage::{StageProgress, read_state, stage_git, stage_store, staged_git};
 use crate::restore::target::{Action, StoreTarget};
 use crate::restore::{BeforeCommit, Keep, RestoreOptions};
-use crate::sources::Sources;
+use crate::sources::{Memdir, Sources};
 use crate::sqlite::{Backoff, Gates};
 use crate::state::{self, StatePiece};
+
+/// Looks at a memdir that keeps changing; each keeps the present state once more.
+const MAX_LOOKS: u32 = 4;
 
 /// What a restore did.
 #[derive(Debug, Clone, Default)]
@@ -127,15 +130,15 @@ fn run(
         let mut body = |held: &mut Held<'_>| {
             capture.control.advance(Step::Keep, 0, 0);
             readers_wait = held.exclusive().next().is_some();
-            let mut journal = look(source, layout, opts, staged, held, keep)?;
+            before_commit()?;
+            lock_git(layout, opts)?;
+            let mut journal = look_until_still(source, layout, opts, staged, held, keep)?;
             journal.stores.clone_from(&staged.stores);
             let wanted: Vec<usize> = existing(&targets);
             let journal_after = journal.clone();
             let mut ready = || {
                 capture.control.check().map_err(StoresError::stopped("about to commit"))?;
-                before_commit()?;
                 capture.control.advance(Step::Commit, 0, 0);
-                lock_git(&journal_after, opts)?;
                 opts.work.sync_fs()?;
                 work.write(&journal_after)?;
                 create_missing(capture.fs, &targets, &staged.staging).map_err(unfinished)
@@ -156,6 +159,25 @@ fn run(
     applied.writers_held_us = u64::try_from(held_for.as_micros()).unwrap_or(u64::MAX);
     applied.readers_held_us = if readers_wait { applied.writers_held_us } else { 0 };
     Ok(applied)
+}
+
+/// Looks until the memdir stood still meanwhile: the stores' writers wait, but a writer that was on
+/// its way from them to its files goes on for a moment.
+fn look_until_still(
+    source: &dyn ArtifactSource,
+    layout: &MemoryLayout,
+    opts: &RestoreOptions<'_>,
+    staged: &mut Staged,
+    held: &Held<'_>,
+    keep: Keep<'_>,
+) -> Result<Journal, StoresError> {
+    for _ in 1..MAX_LOOKS {
+        match look(source, layout, opts, staged, held, &mut *keep) {
+            Err(StoresError::Moved { .. }) => {}
+            looked => return looked,
+        }
+    }
+    look(source, layout, opts, staged, held, keep)
 }
 
 /// Looks at the present state while it is held: keeps it, and writes down what it is.
@@ -189,6 +211,7 @@ fn look(
             restage(source, layout, opts, &files)?;
             staged.files = files;
         }
+        refuse_moved(&pinned, control)?;
     }
     journal.git =
         wanted_git(manifest, now_git.as_ref()).map(|info| git::plan(now_git.as_ref(), &info).1);
@@ -357,12 +380,30 @@ fn restage(
     Ok(())
 }
 
-/// git's own lock, so that no git command changes index or files while we do.
-fn lock_git(journal: &Journal, opts: &RestoreOptions<'_>) -> Result<(), StoresError> {
-    match (&journal.memdir, &journal.git) {
-        (Some(memdir), Some(_)) => {
-            git::lock(&opts.capture.fs.open_dir(memdir)?, journal.restore_id)
-        }
-        _ => Ok(()),
+/// git's own lock, so that no git command changes index or files from the look on.
+fn lock_git(layout: &MemoryLayout, opts: &RestoreOptions<'_>) -> Result<(), StoresError> {
+    let Some(memdir) = &layout.memdir else { return Ok(()) };
+    match opts.capture.fs.open_dir(memdir) {
+        Ok(dir) => git::lock(&dir, opts.restore_id),
+        Err(e) if e.is_not_found() => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// That nothing in the memdir changed since it was listed for `pinned`: what came in between would
+/// be in no snapshot.
+fn refuse_moved(pinned: &Pinned<'_>, control: &Control) -> Result<(), StoresError> {
+    let Some(memdir) = &pinned.sources().memdir else { return Ok(()) };
+    let Memdir { dir, repo, listing, options } = memdir;
+    let now = files::list(dir, options, control)?;
+    let same = |(a, b): (&ListedEntry, &ListedEntry)| {
+        (&a.path, a.stat, &a.kind) == (&b.path, b.stat, &b.kind)
+    };
+    let files_same = listing.entries.len() == now.entries.len()
+        && listing.entries.iter().zip(&now.entries).all(same);
+    let refs = repo.as_ref().map(GitRepo::pin).transpose()?;
+    match files_same && refs.as_ref() == pinned.git() {
+        true => Ok(()),
+        false => Err(StoresError::Moved { path: dir.path().to_owned() }),
     }
 }

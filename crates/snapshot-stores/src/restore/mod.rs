@@ -45,5 +45,6 @@ pub struct RestoreOptions<'a> {
 /// Keeps the present state as a snapshot while everything is held; none where the caller wants none.
 pub type Keep<'k> = &'k mut dyn FnMut(&mut Pinned<'_>) -> Result<Option<SnapshotId>, PortError>;
 
-/// Called once, before the first live byte changes: pauses the agent, say.
+/// Called once all stores are held, before the present state is kept: pauses the agent, say, which
+/// then changes none of its files until the restore is over.
 pub type BeforeCommit<'k> = &'k mut dyn FnMut() -> Result<(), PortError>;
