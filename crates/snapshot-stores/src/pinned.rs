@@ -93,12 +93,13 @@ impl<'a> Pinned<'a> {
     pub(crate) fn new(
         opts: CaptureOptions<'a>,
         sources: Sources,
-        stores: Vec<PinnedStore<'a>>,
+        mut stores: Vec<PinnedStore<'a>>,
         gates: Option<Gates>,
         instant: Instant0,
         shut_at: Instant,
         held: Duration,
     ) -> Result<Self, StoresError> {
+        stores.sort_by_key(|store| store.shape.size_bytes());
         let memdir = sources.memdir.as_ref();
         let listed_after =
             memdir.map(|m| files::list(&m.dir, &m.options, opts.control)).transpose()?;
@@ -111,12 +112,19 @@ impl<'a> Pinned<'a> {
         self.instant.at_ms
     }
 
+    /// How long the cut held the writers. Those of a rollback-journal store wait on until it is
+    /// copied; the capture's report says how long.
+    #[must_use]
+    pub fn held(&self) -> Duration {
+        self.held
+    }
+
     /// Writes everything into `sink` and lets go of the agent. Where it fails with
     /// [`StoresError::is_git_vanished`] the caller can cut again, into another sink.
     ///
-    /// The repository is packed and the stores are checked on a thread of their own, for both take
-    /// as long as copying does. It goes through the stores from the last to the first, so the two
-    /// threads want the same one at most once.
+    /// The repository is packed and the stores are checked on threads of their own, for both take
+    /// as long as copying does. Copied are the smallest first, checked the largest first: the two
+    /// seldom want the same one.
     ///
     /// # Errors
     /// If a part cannot be read or the sink refuses it.
@@ -194,23 +202,18 @@ impl<'a> Pinned<'a> {
         let conns: Vec<_> = stores.iter().map(|store| store.to_check(opts)).collect();
         let CaptureOptions { spool, max_git_object_bytes, control, .. } = *opts;
         let (git, checked, copied) = thread::scope(|scope| {
-            let beside = scope.spawn(move || {
-                let git = match (repo, &instant.git) {
-                    // A tar entry says its size before its content, so the pack is spooled.
-                    (Some(repo), Some(pinned)) => {
-                        git::write_bundle(repo, pinned, spool, max_git_object_bytes, control)
-                            .map(Some)?
-                    }
-                    _ => None,
-                };
-                Ok::<_, StoresError>((git, check_stores(&conns, control)?))
+            let packing = scope.spawn(move || match (repo, &instant.git) {
+                // A tar entry says its size before its content, so the pack is spooled.
+                (Some(repo), Some(pinned)) => {
+                    git::write_bundle(repo, pinned, spool, max_git_object_bytes, control).map(Some)
+                }
+                _ => Ok(None),
             });
+            let checking = scope.spawn(move || check_stores(&conns, control));
             let copied = copy_stores(stores, *opts, sink);
-            let (git, checked) = match beside.join() {
-                Ok(done) => done?,
-                Err(panic) => std::panic::resume_unwind(panic),
-            };
-            Ok::<_, StoresError>((git, checked, copied?))
+            let (git, checked) = (joined(packing), joined(checking));
+            // A repository that vanished is the error that callers know what to do about.
+            Ok::<_, StoresError>((git?, checked?, copied?))
         })?;
         for Copied { store: number, name, mut artifact, page_digest } in copied {
             let (store, integrity) = (&mut self.stores[number], &checked[number]);
@@ -232,6 +235,7 @@ impl<'a> Pinned<'a> {
             });
             captured.artifacts.push(artifact);
         }
+        captured.capture.stores.sort_by(|a, b| a.store.cmp(&b.store));
         Ok(git)
     }
 
@@ -393,6 +397,10 @@ fn copy_stores(
         }
     }
     Ok(copied)
+}
+
+fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// What SQLite says of each store, from the last to the first.

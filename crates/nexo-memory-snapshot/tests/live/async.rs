@@ -6,12 +6,11 @@ use std::pin::Pin;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
-use nexo_memory_snapshot::id::{AgentId, Tenant};
+use nexo_memory_snapshot::id::Tenant;
 use nexo_memory_snapshot::local_fs::{Engine, EngineBuilder};
 use nexo_memory_snapshot::meta::SnapshotMeta;
-use nexo_memory_snapshot::ports::{Control, PortError, Quiesce, StateKind, StateProvider};
+use nexo_memory_snapshot::ports::{Control, PortError, StateKind, StateProvider};
 use nexo_memory_snapshot::request::{
     DiffRequest, DiffSide, RestoreRequest, SnapshotRef, SnapshotRequest,
 };
@@ -59,14 +58,20 @@ impl StateProvider for Gate {
     }
 }
 
-/// Right before the first change, after the last look at the control.
-impl Quiesce for Gate {
-    fn pause(&self, _: &AgentId, _: Duration) -> Result<(), PortError> {
-        self.pass();
-        Ok(())
+/// A gate where the stores are committed and the runtime state is not.
+struct Late(Arc<Gate>);
+
+impl StateProvider for Late {
+    fn capture(&self, _: StateKind) -> Result<Option<Vec<u8>>, PortError> {
+        Ok(None)
     }
 
-    fn resume(&self, _: &AgentId) {}
+    fn restore(&self, kind: StateKind, _: Option<&[u8]>) -> Result<(), PortError> {
+        if kind == StateKind::ExtractCursor {
+            self.0.pass();
+        }
+        Ok(())
+    }
 }
 
 fn builder(world: &World) -> EngineBuilder {
@@ -165,10 +170,8 @@ fn a_restore_dropped_at_its_commit_completes() {
     let (memory, meta) = (world.memory(), world.snapshot());
     world.agent.remember("Later", "something that goes").unwrap();
     let (gate, keeper) = Gate::new();
-    let snapshotter = snapshotter(builder(&world).quiesce(gate, Duration::from_secs(600)));
-    let mut req = restore_request(&meta);
-    // The snapshot of the present would pause the agent too.
-    req.auto_pre_snapshot = false;
+    let snapshotter = snapshotter(builder(&world).state_provider(Arc::new(Late(gate))));
+    let req = restore_request(&meta);
     drop_at_the_gate(keeper, || {
         let snapshotter = snapshotter.clone();
         Box::pin(async move { snapshotter.restore(req).await })

@@ -3,9 +3,9 @@
 use std::sync::OnceLock;
 
 /// Largest window that libgit2 maps of a pack file, in bytes.
-const WINDOW_BYTES: usize = 32 << 20;
-/// Most that it maps at once, in bytes.
-const MAPPED_BYTES: usize = 256 << 20;
+const WINDOW_BYTES: usize = 1 << 20;
+/// Most that it maps at once, in bytes: mapped pages count as our memory, and packs are read in order.
+const MAPPED_BYTES: usize = 8 << 20;
 
 /// Sets them once a process.
 pub(super) fn set() -> Result<(), git2::Error> {
