@@ -393,3 +393,36 @@ fn a_memdir_that_never_stands_still_is_not_restored_over() {
     assert!(!std::fs::read(&note).unwrap().is_empty());
     world.agent.git().run(&["add", "restless.md"]).unwrap();
 }
+
+/// A writer that holds a ref's lock when the restore comes to set it, and has let go when it comes
+/// again.
+struct HoldsARef {
+    lock: std::path::PathBuf,
+    seen: std::sync::atomic::AtomicU32,
+}
+
+impl snapshot_fs::Hook for HoldsARef {
+    fn before(&self, op: &snapshot_fs::Op<'_>) -> std::io::Result<()> {
+        if op.kind != snapshot_fs::OpKind::External("set the refs") {
+            return Ok(());
+        }
+        match self.seen.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+            0 => std::fs::write(&self.lock, ""),
+            _ => std::fs::remove_file(&self.lock),
+        }
+    }
+}
+
+/// Would catch: a restore that stops half-way because a writer, which goes on once the stores are
+/// committed, sets a ref at that moment.
+#[test]
+fn a_writer_that_sets_a_ref_meanwhile_is_waited_for() {
+    let world = World::tiny();
+    let (before, meta) = (world.memory(), world.snapshot());
+    poison(&world.agent);
+    let lock = world.agent.memdir().join(".git/refs/heads/main.lock");
+    let hook = std::sync::Arc::new(HoldsARef { lock, seen: Default::default() });
+    restore(&world.engine_with(DurableFs::with_hook(hook.clone())), &meta).unwrap();
+    assert_eq!(hook.seen.load(std::sync::atomic::Ordering::SeqCst), 2);
+    world.assert_memory(&before);
+}

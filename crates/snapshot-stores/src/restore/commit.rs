@@ -1,5 +1,7 @@
 //! The restore itself: stage, hold, keep, journal, commit, finish.
 
+use std::time::Duration;
+
 use snapshot_core::{
     ArtifactSource, Control, GitOid, Manifest, MemoryLayout, RowCounts, SnapshotId, StateKind, Step,
 };
@@ -25,6 +27,8 @@ use crate::sources::{Memdir, Sources};
 use crate::sqlite::{Backoff, Gates};
 use crate::state::{self, StatePiece};
 
+/// Longest wait for a database that holds runtime state alone: the stores' writers wait with us.
+const MAX_STATE_WAIT: Duration = Duration::from_secs(2);
 /// Looks at a memdir that keeps changing; each keeps the present state once more.
 const MAX_LOOKS: u32 = 4;
 
@@ -277,7 +281,10 @@ pub(crate) fn pin_held<'p>(
     // A database that holds runtime state alone is no target, and nobody holds its writers yet.
     let free = sources.databases.iter().filter(|d| !held.holds(d.live.path(), targets));
     let gates = Gates::open(&free.map(|d| d.live.clone()).collect::<Vec<_>>())?;
-    gates.shut()?;
+    let mut backoff = Backoff::new(opts.timeout.min(MAX_STATE_WAIT), opts.control);
+    while let Err(e) = gates.shut() {
+        backoff.pause_after(e)?;
+    }
     let mut stores = Vec::new();
     for database in &sources.databases {
         let exclusive = held.exclusive().find(|(path, _)| *path == database.live.path());
@@ -312,7 +319,12 @@ pub(crate) fn finish(
         applied.files = files.counts;
         applied.notes.extend(files.notes);
         if let Some(targets) = &journal.git {
-            git::apply(&memdir, &staged_git(staging)?, targets, journal.restore_id, &steady)?;
+            let staged = staged_git(staging)?;
+            // The writers go on already, and lock a ref now and then while they set it.
+            let mut backoff = Backoff::new(opts.capture.timeout, &steady);
+            while let Err(e) = git::apply(&memdir, &staged, targets, journal.restore_id, &steady) {
+                backoff.pause_after(e)?;
+            }
             applied.head.clone_from(&targets.after.head_oid);
         }
         files::sweep(&memdir)?;
