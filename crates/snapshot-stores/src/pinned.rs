@@ -191,7 +191,7 @@ impl<'a> Pinned<'a> {
         &self.sources
     }
 
-    /// Copies the stores on this thread, packs and checks on another.
+    /// Copies the stores on this thread, packs and checks on two others.
     fn write_stores_and_pack(
         &mut self,
         sink: &mut dyn ArtifactSink,
