@@ -7,15 +7,25 @@ use serde_json::Value;
 use crate::tools::{Outcome, cargo, output};
 
 /// Which of our crates each may depend on. `xtask` is absent: it may use all.
-const ALLOWED: [(&str, &[&str]); 8] = [
+const ALLOWED: [(&str, &[&str]); 10] = [
     ("snapshot-core", &[]),
     ("snapshot-fs", &["snapshot-core"]),
     ("snapshot-bundle", &["snapshot-core", "snapshot-fs"]),
     ("snapshot-stores", &["snapshot-core", "snapshot-fs"]),
     ("snapshot-vault", &["snapshot-core", "snapshot-fs"]),
+    ("snapshot-events", &["snapshot-core", "snapshot-fs"]),
+    ("snapshot-retention", &["snapshot-core", "snapshot-events"]),
     (
         "nexo-memory-snapshot",
-        &["snapshot-core", "snapshot-fs", "snapshot-bundle", "snapshot-stores", "snapshot-vault"],
+        &[
+            "snapshot-core",
+            "snapshot-fs",
+            "snapshot-bundle",
+            "snapshot-stores",
+            "snapshot-vault",
+            "snapshot-events",
+            "snapshot-retention",
+        ],
     ),
     ("nexo-memory-cli", &["nexo-memory-snapshot", "snapshot-testkit"]),
     (
@@ -26,6 +36,8 @@ const ALLOWED: [(&str, &[&str]); 8] = [
             "snapshot-bundle",
             "snapshot-stores",
             "snapshot-vault",
+            "snapshot-events",
+            "snapshot-retention",
             "nexo-memory-snapshot",
         ],
     ),

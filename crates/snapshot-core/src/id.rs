@@ -161,6 +161,12 @@ impl SnapshotId {
         Self(Uuid::nil())
     }
 
+    /// Its 16 bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+
     /// The first eight hexadecimal digits, as shown to people.
     #[must_use]
     pub fn short(&self) -> String {

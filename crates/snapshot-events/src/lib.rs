@@ -1,0 +1,39 @@
+//! What happens to an agent's memory, on the wire: the events, the publishers that carry them, and
+//! the outbox that no crash and no broker that is down can empty early.
+//!
+//! Invariants: a publisher never blocks and never fails its caller; what waits for delivery is the
+//! rendered subject and JSON, so that a repeated delivery is byte-exact and carries the same
+//! [`EventId`]; how snapshots are made is not known here.
+//!
+//! ```
+//! use snapshot_core::{AgentId, Tenant};
+//! use snapshot_events::{Envelope, EventPublisher, MutationEvent, MutationOp, MutationScope};
+//! use snapshot_events::RecordingPublisher;
+//!
+//! let event = MutationEvent {
+//!     agent_id: AgentId::from_static("ana"),
+//!     tenant: Tenant::default(),
+//!     scope: MutationScope::SqliteLongTerm,
+//!     op: MutationOp::Insert,
+//!     key: "facts:17".to_owned(),
+//!     old_hash: None,
+//!     new_hash: None,
+//!     ts_ms: 0,
+//! };
+//! assert_eq!(event.subject(), "nexo.memory.mutated.ana");
+//! let publisher = RecordingPublisher::default();
+//! publisher.publish_mutation(&Envelope::new(event));
+//! assert_eq!(publisher.mutation.lock().len(), 1);
+//! ```
+
+mod envelope;
+mod lifecycle;
+mod mutation;
+mod publisher;
+mod transport;
+
+pub use envelope::{Envelope, EventId, Message};
+pub use lifecycle::{LIFECYCLE_SUBJECT_PREFIX, LifecycleEvent};
+pub use mutation::{MUTATION_SUBJECT_PREFIX, MutationEvent, MutationOp, MutationScope};
+pub use publisher::{EventPublisher, FanOut, NoopPublisher, RecordingPublisher};
+pub use transport::{Transport, TransportError};
