@@ -8,11 +8,12 @@ use snapshot_core::{
     AgentId, Clock, IdSource, MemoryLayout, PathResolver, Quiesce, RandomIds, StateProvider,
     SystemClock, Tenant,
 };
+use snapshot_events::{EventPublisher, Transport};
 use snapshot_fs::DurableFs;
 use snapshot_vault::Vault;
 
 use crate::config::DEFAULT_MAX_GIT_OBJECT_BYTES;
-use crate::engine::{Engine, Parts};
+use crate::engine::{Engine, EventParts, Events, Parts};
 use crate::error::SnapshotError;
 
 /// The classic layout below two roots, for agents of any tenant: the memdir at
@@ -40,6 +41,7 @@ pub struct EngineBuilder {
     quiesce: Option<(Arc<dyn Quiesce>, Duration)>,
     clock: Option<Arc<dyn Clock>>,
     ids: Option<Arc<dyn IdSource>>,
+    events: EventParts,
     fs: DurableFs,
     threads: usize,
     max_git_object_bytes: Option<u64>,
@@ -109,6 +111,26 @@ impl EngineBuilder {
         self
     }
 
+    /// Who is told of every lifecycle event in this process, right after its effect is durable.
+    pub fn events(mut self, publisher: Arc<dyn EventPublisher>) -> Self {
+        self.events.publisher = Some(publisher);
+        self
+    }
+
+    /// Where every lifecycle event is delivered, through the vault's outbox: neither a crash nor
+    /// another side that is down loses one. Delivery is a thread's work and holds up nobody.
+    pub fn deliver(mut self, transport: Arc<dyn Transport>) -> Self {
+        self.events.transport = Some(transport);
+        self
+    }
+
+    /// What the subjects of delivered events begin with; by default
+    /// [`snapshot_events::LIFECYCLE_SUBJECT_PREFIX`].
+    pub fn lifecycle_subject_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.events.prefix = Some(prefix.into());
+        self
+    }
+
     /// The durable file-system layer.
     pub fn fs(mut self, fs: DurableFs) -> Self {
         self.fs = fs;
@@ -148,6 +170,7 @@ impl EngineBuilder {
         };
         Ok(Engine::new(Parts {
             layouts: self.layouts.unwrap_or_else(classic),
+            events: Events::new(&vault, self.events),
             vault,
             fs: self.fs,
             state: self.state,

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use snapshot_bundle::BundleError;
 use snapshot_core::{AgentId, Interrupted, ParseError, PortError, SnapshotId, Tenant};
+use snapshot_events::OutboxError;
 use snapshot_fs::FsError;
 use snapshot_stores::StoresError;
 use snapshot_vault::VaultError;
@@ -34,6 +35,16 @@ pub enum SnapshotError {
     /// The file-system layer.
     #[error(transparent)]
     Fs(#[from] FsError),
+    /// The events that wait for their delivery.
+    #[error(transparent)]
+    Outbox(#[from] OutboxError),
+    /// An event that has no JSON form: a path in it is not text.
+    #[error("cannot render the event")]
+    Render {
+        /// Why not.
+        #[source]
+        source: serde_json::Error,
+    },
     /// Something that the host plugged in.
     #[error(transparent)]
     Port(#[from] PortError),
@@ -177,6 +188,7 @@ impl SnapshotError {
             Self::Stores(e) => e.kind(),
             Self::Bundle(e) => e.kind(),
             Self::Fs(e) => e.kind(),
+            Self::Outbox(e) => e.kind(),
             Self::Port(e) => e.kind,
             Self::Parse(e) => e.kind(),
             Self::Interrupted(e) => e.kind(),
@@ -192,7 +204,7 @@ impl SnapshotError {
             | Self::NotInVault { .. }
             | Self::Exists { .. } => ErrorKind::Refused,
             Self::Artifact { source, .. } => artifact_kind(source),
-            Self::Output { .. } => ErrorKind::Io,
+            Self::Output { .. } | Self::Render { .. } => ErrorKind::Io,
         }
     }
 

@@ -95,6 +95,15 @@ pub mod plan {
     };
 }
 
+/// What happens to an agent's memory, told to others.
+pub mod events {
+    pub use snapshot_events::{
+        Courier, CourierOptions, Envelope, EventId, EventPublisher, FanOut, Flushed,
+        LIFECYCLE_SUBJECT_PREFIX, LifecycleEvent, MUTATION_SUBJECT_PREFIX, Message, MutationEvent,
+        MutationOp, MutationScope, NoopPublisher, RecordingPublisher, Transport, TransportError,
+    };
+}
+
 /// What a host plugs in, and the handle that steers an operation.
 pub mod ports {
     pub use crate::builder::{ClosureResolver, DefaultPathResolver};

@@ -29,11 +29,16 @@
 mod envelope;
 mod lifecycle;
 mod mutation;
+mod outbox;
 mod publisher;
 mod transport;
 
 pub use envelope::{Envelope, EventId, Message};
 pub use lifecycle::{LIFECYCLE_SUBJECT_PREFIX, LifecycleEvent};
 pub use mutation::{MUTATION_SUBJECT_PREFIX, MutationEvent, MutationOp, MutationScope};
+pub use outbox::{
+    Courier, CourierOptions, Effect, Flushed, Outbox, OutboxError, Prepared, Settler, Stream,
+    StreamKey,
+};
 pub use publisher::{EventPublisher, FanOut, NoopPublisher, RecordingPublisher};
 pub use transport::{Transport, TransportError};

@@ -21,6 +21,8 @@ pub struct TransportError {
     pub subject: String,
     /// The other side, without secrets.
     pub to: String,
+    /// Whether the other side will never take it, however often it is sent: too large, say.
+    pub refused: bool,
     /// Why not.
     #[source]
     pub source: Box<dyn std::error::Error + Send + Sync>,

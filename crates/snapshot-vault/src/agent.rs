@@ -138,9 +138,14 @@ impl AgentVault {
     /// [`VaultError::UnknownSnapshot`], or a sidecar that is not usable.
     pub fn meta(&self, id: SnapshotId) -> Result<SnapshotMeta, VaultError> {
         let dir = self.existing_snapshots_dir()?.ok_or_else(|| self.unknown(id))?;
-        let sidecar = self.known_sidecar(&dir, id)?;
-        let name = layout::bundle_name(id, sidecar.encryption.is_some());
-        Ok(sidecar.to_meta(dir.path().join(name)))
+        Ok(self.meta_of(&self.known_sidecar(&dir, id)?))
+    }
+
+    /// What a snapshot with this summary is, once it lies here.
+    #[must_use]
+    pub fn meta_of(&self, sidecar: &Sidecar) -> SnapshotMeta {
+        let name = layout::bundle_name(sidecar.snapshot_id, sidecar.encryption.is_some());
+        sidecar.to_meta(self.snapshots_path().join(name))
     }
 
     pub(crate) fn unknown(&self, id: SnapshotId) -> VaultError {

@@ -15,6 +15,8 @@ pub(crate) const FILE_MODE: u32 = 0o600;
 pub(crate) const TENANTS: &str = "tenants";
 /// Folder of lock files, below the root and below each tenant.
 pub(crate) const LOCKS: &str = "locks";
+/// Folder of the events that wait for their delivery, below the root.
+pub(crate) const OUTBOX: &str = "outbox";
 /// Folder of the agents' snapshots, below a tenant.
 pub(crate) const SNAPSHOTS: &str = "snapshots";
 /// Folder of the agents' staging folders, below a tenant.

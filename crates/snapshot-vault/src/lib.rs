@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <root>/locks/target-<sha256>.lock                         what is written, by identity
+//! <root>/outbox/                                            events that wait for their delivery
 //! <root>/tenants/<tenant>/locks/<agent>.{agent,vault}.lock
 //! <root>/tenants/<tenant>/snapshots/<agent>/<id>.tar.zst, .tar.zst.sha256, .manifest.json
 //! <root>/tenants/<tenant>/staging/<agent>/<unique>/         work in progress
@@ -55,4 +56,4 @@ pub use targets::TargetLocks;
 pub use vault::Vault;
 
 /// What a vault makes below its root; nothing of an agent may lie in or around these.
-pub const FOLDERS: [&str; 2] = [layout::TENANTS, layout::LOCKS];
+pub const FOLDERS: [&str; 3] = [layout::TENANTS, layout::LOCKS, layout::OUTBOX];

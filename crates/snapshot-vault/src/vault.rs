@@ -63,6 +63,23 @@ impl Vault {
         Ok(found.into_iter().collect())
     }
 
+    /// The folder of the events that wait for their delivery, made where it is missing.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn outbox_dir(&self) -> Result<Dir, VaultError> {
+        Ok(layout::private_sub(&self.root_dir()?, layout::OUTBOX)?)
+    }
+
+    /// That folder, where there is one.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub fn existing_outbox_dir(&self) -> Result<Option<Dir>, VaultError> {
+        let Some(root) = self.existing_root()? else { return Ok(None) };
+        Ok(layout::existing_sub(&root, &[layout::OUTBOX])?)
+    }
+
     /// The root, made where it is missing.
     pub(crate) fn root_dir(&self) -> Result<Dir, VaultError> {
         Ok(self.fs.ensure_dir(&self.root, layout::DIR_MODE)?)

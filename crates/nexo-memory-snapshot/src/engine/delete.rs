@@ -49,7 +49,9 @@ impl Engine {
         if !good.is_some_and(|id| listed.contains(&id)) {
             return Err(SnapshotError::LastGood { id: meta.id, agent: meta.agent_id });
         }
+        let announced = self.announce_deleted(&lock, meta.id);
         lock.delete(meta.id, until, ctl)?;
+        announced.happened();
         Ok(meta)
     }
 

@@ -7,6 +7,7 @@ mod copy;
 mod delete;
 mod diff;
 mod doctor;
+mod events;
 mod export;
 mod list;
 mod open;
@@ -18,6 +19,7 @@ mod snapshot;
 mod verify;
 
 pub use doctor::{DoctorReport, Finding};
+pub(crate) use events::{EventParts, Events};
 pub use recover::{Recovery, RecoveryOutcome};
 pub use restore::PlannedRestore;
 
@@ -54,6 +56,7 @@ pub(crate) struct Parts {
     pub(crate) quiesce: Option<(Arc<dyn Quiesce>, Duration)>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn IdSource>,
+    pub(crate) events: Events,
     pub(crate) threads: usize,
     pub(crate) max_git_object_bytes: u64,
 }

@@ -7,9 +7,10 @@ use serde::Serialize;
 use snapshot_core::{
     AgentId, Control, ErrorKind, RestoreReport, RestoreRequest, SnapshotId, SnapshotRef, Tenant,
 };
-use snapshot_stores::{Decision, Pinned, Recovered, StoresError};
+use snapshot_stores::{Applied, Decision, Pinned, Recovered, StoresError};
 use snapshot_vault::AgentLock;
 
+use super::events::Announced;
 use super::restore::restore_options;
 use super::{Engine, LOCK_TIMEOUT};
 use crate::error::SnapshotError;
@@ -136,7 +137,14 @@ impl Engine {
         let opts = restore_options(&req, capture, &work, self.parts.ids.next_id(), &[]);
         let mut keep =
             |pinned: &mut Pinned<'_>| self.keep_held(lock, pinned, "auto-pre-recovery", from, ctl);
-        Ok(match snapshot_stores::recover(&opts, decision, &mut keep)? {
+        let mut announced = None;
+        let mut done = |restore, applied: &Applied| {
+            let report = self.report(&req, from, applied.clone());
+            announced = Some(self.announce_restored(lock, restore, report));
+        };
+        let recovered = snapshot_stores::recover(&opts, decision, &mut keep, &mut done)?;
+        announced.into_iter().for_each(Announced::happened);
+        Ok(match recovered {
             Recovered::Nothing => RecoveryOutcome::Nothing,
             Recovered::RolledForward { from, applied } => RecoveryOutcome::RolledForward {
                 report: Box::new(self.report(&req, from, *applied)),

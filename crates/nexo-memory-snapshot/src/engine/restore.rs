@@ -15,6 +15,7 @@ use snapshot_fs::{Dir, FsError};
 use snapshot_stores::{Applied, CaptureOptions, OtherAgent, Pinned, RestoreOptions};
 use snapshot_vault::AgentLock;
 
+use super::events::Announced;
 use super::quiesce::Paused;
 use super::seal::About;
 use super::{Engine, absolute};
@@ -185,9 +186,17 @@ impl Engine {
             paused = Some(self.pause(&req.agent_id).map_err(fail)?);
             Ok(())
         };
-        let applied = snapshot_stores::restore(bundle, layout, &opts, &mut keep, &mut pause);
+        let mut announced = None;
+        let mut done = |restore, applied: &Applied| {
+            let report = self.report(req, from, applied.clone());
+            announced = Some(self.announce_restored(lock, restore, report));
+        };
+        let applied =
+            snapshot_stores::restore(bundle, layout, &opts, &mut keep, &mut pause, &mut done);
         drop(paused);
-        Ok(self.report(req, from, applied?))
+        let report = self.report(req, from, applied?);
+        announced.into_iter().for_each(Announced::happened);
+        Ok(report)
     }
 
     /// Restores into an empty folder. Its journal lies in the staging that dies with us: there is
@@ -207,13 +216,20 @@ impl Engine {
         let (spool, work) = (lock.staging()?, lock.staging()?);
         let capture = self.capture_options(req, spool.dir(), ctl);
         let opts = restore_options(req, capture, work.dir(), self.parts.ids.next_id(), &[]);
-        let done =
-            snapshot_stores::restore(bundle, layout, &opts, &mut |_| Ok(None), &mut || Ok(()));
-        if done.is_err() {
+        // Nobody's memory was put back: it is no event.
+        let ended = snapshot_stores::restore(
+            bundle,
+            layout,
+            &opts,
+            &mut |_| Ok(None),
+            &mut || Ok(()),
+            &mut |_, _| {},
+        );
+        if ended.is_err() {
             // What stopped it is the error to report.
             let _ = self.clear(&root, dir.parent().zip(dir.file_name()).filter(|_| !existed));
         }
-        Ok(self.report(req, bundle.manifest().snapshot_id, done?))
+        Ok(self.report(req, bundle.manifest().snapshot_id, ended?))
     }
 
     /// Empties the folder, and removes it where it is `made` by us.

@@ -40,8 +40,11 @@ impl Engine {
         control.check()?;
         let sidecar =
             Sidecar::of_plain(&manifest, sealed.root_digest, sealed.size_bytes, sealed.sha256);
-        let meta = lock.publish(staging, sealed.out, &sidecar)?;
-        Ok(SnapshotMeta { capture: Some(capture), ..meta })
+        let meta = SnapshotMeta { capture: Some(capture), ..lock.agent().meta_of(&sidecar) };
+        let announced = self.announce_created(lock, &meta);
+        lock.publish(staging, sealed.out, &sidecar)?;
+        announced.happened();
+        Ok(meta)
     }
 }
 

@@ -6,6 +6,7 @@
 )]
 
 mod delete;
+mod events;
 mod export;
 mod naming;
 mod quiesce;

@@ -22,7 +22,7 @@ use crate::restore::stage::{
     StageProgress, read_state, stage_git, stage_row, stage_store, staged_git,
 };
 use crate::restore::target::{Action, StoreChoice, StoreTarget, choose};
-use crate::restore::{BeforeCommit, Keep, RestoreOptions};
+use crate::restore::{BeforeCommit, Done, Keep, RestoreOptions};
 use crate::sources::{Memdir, Sources};
 use crate::sqlite::{Backoff, Gates};
 use crate::state::{self, StatePiece};
@@ -63,7 +63,8 @@ struct Staged {
 }
 
 /// Puts the content of `source` over what `layout` names. `keep` is called while every writer is
-/// held, to keep the present state; `before_commit` right before the first live byte changes.
+/// held, to keep the present state; `before_commit` right before the first live byte changes; `done`
+/// once everything is durable.
 ///
 /// # Errors
 /// Where it is not [`StoresError::Unfinished`], nothing live has changed.
@@ -73,19 +74,20 @@ pub fn restore(
     opts: &RestoreOptions<'_>,
     keep: Keep<'_>,
     before_commit: BeforeCommit<'_>,
+    done: Done<'_>,
 ) -> Result<Applied, StoresError> {
     let work = Work::new(opts.work);
     if let Some(journal) = work.read()? {
         let why = "recover it first".to_owned();
         return Err(StoresError::RecoveryPending { from: journal.from.to_string(), why });
     }
-    let done = stage(source, layout, opts, &work)
-        .and_then(|mut staged| run(source, layout, opts, &mut staged, keep, before_commit));
-    if done.is_err() && matches!(work.read(), Ok(None)) {
+    let ended = stage(source, layout, opts, &work)
+        .and_then(|mut staged| run(source, layout, opts, &mut staged, keep, before_commit, done));
+    if ended.is_err() && matches!(work.read(), Ok(None)) {
         // What stopped it is the error to report; the next command clears what this leaves.
         let _ = work.clear_staging().and_then(|()| sweep(opts.capture.fs, layout));
     }
-    done
+    ended
 }
 
 fn stage(
@@ -135,6 +137,7 @@ fn run(
     staged: &mut Staged,
     keep: Keep<'_>,
     before_commit: BeforeCommit<'_>,
+    done: Done<'_>,
 ) -> Result<Applied, StoresError> {
     let capture = opts.capture;
     let work = Work::new(opts.work);
@@ -170,11 +173,12 @@ fn run(
             Err(Attempt::Failed(e)) => return Err(after_journal(&work, e)),
         }
     };
-    let mut applied = finish(&journal, &staged.staging, opts).map_err(unfinished)?;
+    let mut applied = apply_rest(&journal, &staged.staging, opts).map_err(unfinished)?;
     applied.notes.splice(0..0, staged.notes.clone());
     applied.notes.extend(overtaken(&journal, &seen));
     applied.writers_held_us = u64::try_from(held_for.as_micros()).unwrap_or(u64::MAX);
     applied.readers_held_us = if readers_wait { applied.writers_held_us } else { 0 };
+    finish(&journal, &applied, opts, done).map_err(unfinished)?;
     Ok(applied)
 }
 
@@ -299,13 +303,13 @@ pub(crate) fn pin_held<'p>(
     Pinned::new(opts, sources, stores, Some(gates), instant, started, started.elapsed())
 }
 
-/// After the stores: files, repository, state; then the journal goes. May be repeated.
-pub(crate) fn finish(
+/// After the stores: files, repository, state. May be repeated.
+pub(crate) fn apply_rest(
     journal: &Journal,
     staging: &Dir,
     opts: &RestoreOptions<'_>,
 ) -> Result<Applied, StoresError> {
-    let CaptureOptions { fs, control, state: provider, .. } = opts.capture;
+    let CaptureOptions { fs, state: provider, .. } = opts.capture;
     // Nothing stops here any more: what was begun is finished, whatever the caller wants now.
     let steady = Control::default();
     let mut applied = Applied {
@@ -333,9 +337,20 @@ pub(crate) fn finish(
         state::restore(fs, &journal.state_layout, provider, &target.piece())?;
         applied.state.push(target.kind().as_str().to_owned());
     }
-    Work::new(opts.work).finish(journal)?;
-    control.advance(Step::Commit, 1, 1);
     Ok(applied)
+}
+
+/// Everything is durable: whoever waits is told, then the journal goes.
+pub(crate) fn finish(
+    journal: &Journal,
+    applied: &Applied,
+    opts: &RestoreOptions<'_>,
+    done: Done<'_>,
+) -> Result<(), StoresError> {
+    done(journal.restore_id, applied);
+    Work::new(opts.work).finish(journal)?;
+    opts.capture.control.advance(Step::Commit, 1, 1);
+    Ok(())
 }
 
 /// Creates the stores that are not there.

@@ -48,3 +48,7 @@ pub type Keep<'k> = &'k mut dyn FnMut(&mut Pinned<'_>) -> Result<Option<Snapshot
 /// Called once all stores are held, before the present state is kept: pauses the agent, say, which
 /// then changes none of its files until the restore is over.
 pub type BeforeCommit<'k> = &'k mut dyn FnMut() -> Result<(), PortError>;
+
+/// Called with the restore's id and what it did, once all of it is durable and before its journal
+/// goes: after a crash in between, the recovery calls it again with the same id.
+pub type Done<'k> = &'k mut dyn FnMut(SnapshotId, &Applied);

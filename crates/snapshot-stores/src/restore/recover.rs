@@ -11,13 +11,15 @@ use crate::cut::{CaptureOptions, cut};
 use crate::error::StoresError;
 use crate::files;
 use crate::git::{self, GitProgress};
-use crate::restore::commit::{Applied, create_missing, finish, overtaken, pin_held, unfinished};
+use crate::restore::commit::{
+    Applied, apply_rest, create_missing, finish, overtaken, pin_held, unfinished,
+};
 use crate::restore::hold::{Attempt, Held, digest_now, hold_once, set_journal_mode};
 use crate::restore::journal::{Journal, Work};
 use crate::restore::plan::discover;
 use crate::restore::stage::staged_git;
 use crate::restore::target::{Action, StoreTarget};
-use crate::restore::{Keep, RestoreOptions};
+use crate::restore::{Done, Keep, RestoreOptions};
 use crate::sources::{list_options, stat_file};
 use crate::sqlite::{Backoff, Live, page_digest};
 use crate::state;
@@ -77,6 +79,7 @@ pub fn recover(
     opts: &RestoreOptions<'_>,
     decision: Option<Decision>,
     keep: Keep<'_>,
+    done: Done<'_>,
 ) -> Result<Recovered, StoresError> {
     let work = Work::new(opts.work);
     let Some(mut journal) = work.read()? else {
@@ -149,8 +152,9 @@ pub fn recover(
                 set_journal_mode(capture.fs, target, &Live::new(&target.path).open()?)
                     .map_err(unfinished)?;
             }
-            let mut applied = finish(&journal, &staging, opts).map_err(unfinished)?;
+            let mut applied = apply_rest(&journal, &staging, opts).map_err(unfinished)?;
             applied.notes.extend(overtaken(&journal, &seen));
+            finish(&journal, &applied, opts, done).map_err(unfinished)?;
             Ok(Recovered::RolledForward { from: journal.from, applied: Box::new(applied) })
         }
     }
