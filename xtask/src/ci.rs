@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::tools::{self, Outcome, cargo, has_cargo, output, prerequisites};
-use crate::{edges, fixtures, tidy};
+use crate::{edges, fixtures, nats, tidy};
 
 /// The most crates that the default command line may need, itself included.
 const MAX_CLI_CRATES: usize = 300;
@@ -11,8 +11,9 @@ const MAX_CLI_CRATES: usize = 300;
 /// A step's name, and what it does.
 type Step = (&'static str, fn() -> Outcome);
 
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     ("prerequisites", prerequisites),
+    ("nats-server", nats::ensure),
     ("tidy", tidy::check),
     ("edges", edges::check),
     ("crates", crate_count),
@@ -51,13 +52,29 @@ fn fmt() -> Outcome {
 }
 
 fn clippy() -> Outcome {
-    cargo_run(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])
+    cargo_run(&[
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--all-features",
+        "--locked",
+        "--",
+        "-D",
+        "warnings",
+    ])
 }
 
 fn test() -> Outcome {
     // All failures of a run, not the first alone.
     if has_cargo("nextest") {
-        return cargo_run(&["nextest", "run", "--workspace", "--locked", "--no-fail-fast"]);
+        return cargo_run(&[
+            "nextest",
+            "run",
+            "--workspace",
+            "--all-features",
+            "--locked",
+            "--no-fail-fast",
+        ]);
     }
     println!("cargo-nextest is not installed: cargo test runs the same tests");
     cargo_run(&["test", "--workspace", "--locked", "--no-fail-fast", "--lib", "--bins", "--tests"])

@@ -9,6 +9,7 @@ mod demo;
 mod edges;
 mod fixtures;
 mod measure;
+mod nats;
 mod soak;
 mod tidy;
 mod tools;

@@ -29,6 +29,8 @@
 mod envelope;
 mod lifecycle;
 mod mutation;
+#[cfg(feature = "nats")]
+pub mod nats;
 mod outbox;
 mod publisher;
 mod transport;

@@ -24,6 +24,7 @@
     reason = "it plays the agent, whose files are not ours to make durable"
 )]
 
+mod broker;
 mod bundle;
 pub mod compare;
 mod error;
@@ -36,6 +37,7 @@ mod random;
 mod seed;
 mod torture;
 
+pub use broker::{Broker, Proxy};
 pub use bundle::MemoryBundle;
 pub use error::KitError;
 pub use fault::{FaultHook, KillBefore, Recorded, Recorder};
