@@ -1,4 +1,4 @@
-//! The goldens of core's wire shapes (`docs/wire.md`): one document of fixed values for each.
+//! The goldens of the wire shapes (`docs/wire.md`): one document of fixed values for each.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,8 +9,12 @@ use snapshot_core::{
     FilePlan, FileSpec, GitInfo, GitOid, GitPlan, GitRef, GitStash, GitSummary, Inside,
     MANIFEST_VERSION, Manifest, ManifestCapture, NotCarried, ParseError, RestorePlan,
     RestoreReport, RetentionTickReport, RowCounts, SchemaVersions, Sha256Digest, Sidecar,
-    SnapshotDiff, SnapshotId, SpaceNeed, SqliteInfo, SqliteSummary, StateSummary, StoreAction,
-    StoreCapture, StoreName, StorePlan, Tenant, UnstableFile, VerifyReport, root_digest,
+    SnapshotDiff, SnapshotId, SnapshotMeta, SpaceNeed, SqliteInfo, SqliteSummary, StateSummary,
+    StoreAction, StoreCapture, StoreName, StorePlan, Tenant, UnstableFile, VerifyReport,
+    root_digest,
+};
+use snapshot_events::{
+    Envelope, EventId, LifecycleEvent, MutationEvent, MutationOp, MutationScope,
 };
 
 /// 2026-11-21 23:10:00 UTC, the instant of every golden.
@@ -30,7 +34,7 @@ pub(crate) fn documents() -> Result<Vec<(&'static str, Vec<u8>)>, Failure> {
     );
     let mut meta = sidecar.to_meta(bundle_path());
     meta.capture = Some(capture());
-    Ok(vec![
+    let mut documents = vec![
         ("manifest.json", manifest_bytes),
         ("sidecar.json", sidecar.to_bytes()?),
         ("snapshot_meta.json", json(&meta)?),
@@ -40,7 +44,48 @@ pub(crate) fn documents() -> Result<Vec<(&'static str, Vec<u8>)>, Failure> {
         ("verify_report_not_checked.json", json(&verify_report_not_checked())?),
         ("snapshot_diff.json", json(&snapshot_diff())?),
         ("retention_tick_report.json", json(&retention_tick_report())?),
+    ];
+    documents.extend(events(meta)?);
+    Ok(documents)
+}
+
+/// One event of each sort, as a subscriber gets it.
+fn events(created: SnapshotMeta) -> Result<Vec<(&'static str, Vec<u8>)>, Failure> {
+    let (agent_id, tenant, snapshot_id) = (agent(), Tenant::default(), id(1));
+    let ts_ms = INSTANT_MS;
+    let deleted = LifecycleEvent::Deleted { agent_id, tenant, snapshot_id, ts_ms };
+    let gc = LifecycleEvent::Gc { ts_ms, report: retention_tick_report() };
+    let hashed = MutationEvent {
+        op: MutationOp::Update,
+        old_hash: Some(Sha256Digest::of(b"then").to_string()),
+        new_hash: Some(Sha256Digest::of(b"now").to_string()),
+        ..mutation()
+    };
+    Ok(vec![
+        ("event_created.json", event(4, LifecycleEvent::Created(created))?),
+        ("event_restored.json", event(5, LifecycleEvent::Restored(restore_report()))?),
+        ("event_deleted.json", event(6, deleted)?),
+        ("event_gc.json", event(7, gc)?),
+        ("event_mutation.json", event(8, mutation())?),
+        ("event_mutation_hashes.json", event(9, hashed)?),
     ])
+}
+
+fn event(n: u8, event: impl serde::Serialize) -> Result<Vec<u8>, Failure> {
+    json(&Envelope { event_id: EventId::from(id(n)), event })
+}
+
+fn mutation() -> MutationEvent {
+    MutationEvent {
+        agent_id: agent(),
+        tenant: Tenant::default(),
+        scope: MutationScope::SqliteLongTerm,
+        op: MutationOp::Insert,
+        key: "facts:17".to_owned(),
+        old_hash: None,
+        new_hash: None,
+        ts_ms: INSTANT_MS,
+    }
 }
 
 fn json(value: &impl serde::Serialize) -> Result<Vec<u8>, Failure> {

@@ -33,6 +33,8 @@ mod mutation;
 pub mod nats;
 mod outbox;
 mod publisher;
+mod queue;
+mod transcript;
 mod transport;
 
 pub use envelope::{Envelope, EventId, Message};
@@ -42,5 +44,7 @@ pub use outbox::{
     Courier, CourierOptions, Effect, Flushed, Outbox, OutboxError, Prepared, Settler, Stream,
     StreamKey,
 };
-pub use publisher::{EventPublisher, FanOut, NoopPublisher, RecordingPublisher};
+pub use publisher::{EventPublisher, FanOut, NoopPublisher, RecordingPublisher, TracingPublisher};
+pub use queue::{Overflow, QueueOptions, QueueStats, QueuedPublisher};
+pub use transcript::JsonlTranscript;
 pub use transport::{Transport, TransportError};

@@ -32,6 +32,10 @@ pub struct RecordingPublisher {
     pub mutation: Mutex<Vec<Envelope<MutationEvent>>>,
 }
 
+/// Tells the log of this process, at level info (lifecycle) and debug (mutations).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TracingPublisher;
+
 /// Tells several, in order.
 #[derive(Clone, Default)]
 pub struct FanOut(Vec<Arc<dyn EventPublisher>>);
@@ -49,6 +53,18 @@ impl EventPublisher for RecordingPublisher {
 
     fn publish_mutation(&self, event: &Envelope<MutationEvent>) {
         self.mutation.lock().push(event.clone());
+    }
+}
+
+impl EventPublisher for TracingPublisher {
+    fn publish_lifecycle(&self, event: &Envelope<LifecycleEvent>) {
+        let (event_id, subject) = (event.event_id, event.event.subject());
+        tracing::info!(%event_id, subject, "memory snapshot event");
+    }
+
+    fn publish_mutation(&self, event: &Envelope<MutationEvent>) {
+        let MutationEvent { agent_id, tenant, scope, op, key, .. } = &event.event;
+        tracing::debug!(%agent_id, %tenant, ?scope, ?op, key, "memory mutation");
     }
 }
 

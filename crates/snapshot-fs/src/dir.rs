@@ -159,6 +159,28 @@ impl Dir {
         Ok(DurableFile::new(self.fs.clone(), File::from(fd), path))
     }
 
+    /// Opens the regular file `name` for appending, created with `mode` where it is missing.
+    ///
+    /// # Errors
+    /// If it is no file or cannot be opened.
+    pub fn append(&self, name: impl AsRef<OsStr>, mode: u32) -> Result<DurableFile, FsError> {
+        let path = self.checked(name.as_ref())?;
+        self.before(OpKind::Create, &path, "append to")?;
+        let flags = OFlags::WRONLY
+            | OFlags::APPEND
+            | OFlags::CREATE
+            | OFlags::NOFOLLOW
+            | OFlags::NONBLOCK
+            | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&*self.fd, name.as_ref(), flags, Mode::from_raw_mode(mode))
+            .map_err(FsError::os("append to", &path))?;
+        let file = File::from(fd);
+        match Self::stat_file(&file, &path)?.file_type {
+            FileType::File => Ok(DurableFile::new(self.fs.clone(), file, path)),
+            _ => Err(FsError::os("append to", &path)(rustix::io::Errno::INVAL)),
+        }
+    }
+
     /// Creates a file under a fresh temporary name; returns the name too.
     ///
     /// # Errors
