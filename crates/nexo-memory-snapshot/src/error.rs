@@ -135,6 +135,20 @@ pub enum SnapshotError {
         /// The agent.
         agent: AgentId,
     },
+    /// Somebody or something holds on to the snapshot.
+    #[error("{id} is not deleted: {why}")]
+    Kept {
+        /// The snapshot.
+        id: SnapshotId,
+        /// Pinned, on hold, or needed.
+        why: String,
+    },
+    /// A reason for a pin or a hold that cannot be given.
+    #[error("this reason cannot be given: {why}")]
+    Reason {
+        /// The rule that it breaks.
+        why: &'static str,
+    },
     /// An operation on the vault was given a bundle that lies elsewhere.
     #[error("{} does not lie in the vault {}", path.display(), root.display())]
     NotInVault {
@@ -192,15 +206,18 @@ impl SnapshotError {
             Self::Port(e) => e.kind,
             Self::Parse(e) => e.kind(),
             Self::Interrupted(e) => e.kind(),
-            Self::NoRoot | Self::Label { .. } | Self::WhichAgent { .. } | Self::Path { .. } => {
-                ErrorKind::Usage
-            }
+            Self::NoRoot
+            | Self::Label { .. }
+            | Self::Reason { .. }
+            | Self::WhichAgent { .. }
+            | Self::Path { .. } => ErrorKind::Usage,
             Self::UnknownAgent { .. } => ErrorKind::UnknownAgent,
             Self::UnknownSnapshot { .. } | Self::Ambiguous { .. } => ErrorKind::UnknownSnapshot,
             Self::Unusable { .. } => ErrorKind::Integrity,
             Self::TooNew { .. } => ErrorKind::SchemaTooNew,
             Self::Foreign { .. }
             | Self::LastGood { .. }
+            | Self::Kept { .. }
             | Self::NotInVault { .. }
             | Self::Exists { .. } => ErrorKind::Refused,
             Self::Artifact { source, .. } => artifact_kind(source),
@@ -215,6 +232,7 @@ impl SnapshotError {
             Self::Ambiguous { .. } => "give more of the id",
             Self::WhichAgent { .. } => "name one",
             Self::LastGood { .. } => "take a new snapshot first",
+            Self::Kept { .. } => "unpin it, release the hold, or let doctor finish the restore",
             Self::Unusable { .. } => "let doctor look at the vault",
             Self::NotInVault { .. } => "remove the file yourself",
             Self::Exists { .. } => "choose another place, or remove it first",

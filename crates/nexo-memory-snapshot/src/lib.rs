@@ -95,6 +95,15 @@ pub mod plan {
     };
 }
 
+/// Which snapshots to keep.
+pub mod retention {
+    pub use snapshot_retention::{
+        Budget, Calendar, Candidate, Entry, Health, Keeper, Plan, Policy, Reason, RetentionConfig,
+        RetentionWorker, plan,
+    };
+    pub use snapshot_vault::Note;
+}
+
 /// What happens to an agent's memory, told to others.
 pub mod events {
     pub use snapshot_events::{
@@ -120,7 +129,7 @@ pub mod local_fs {
     pub use crate::blocking::LocalFsSnapshotter;
     pub use crate::builder::EngineBuilder;
     pub use crate::engine::{
-        DoctorReport, Engine, Finding, PlannedRestore, Recovery, RecoveryOutcome,
+        AgentStatus, DoctorReport, Engine, Finding, PlannedRestore, Recovery, RecoveryOutcome,
     };
     pub use snapshot_stores::Decision;
     pub use snapshot_vault::{ListProblem, Listing, ProblemKind};

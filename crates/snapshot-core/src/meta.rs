@@ -55,6 +55,9 @@ pub struct SnapshotMeta {
     pub encrypted: bool,
     /// Whether redaction ran.
     pub redactions_applied: bool,
+    /// What asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_by: Option<CreatedBy>,
     /// How the capture went; present right after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capture: Option<CaptureInfo>,
@@ -258,6 +261,7 @@ impl Sidecar {
             schema_versions: self.schema_versions,
             encrypted: self.encryption.is_some(),
             redactions_applied: self.redacted,
+            created_by: Some(self.created_by.clone()),
             capture: None,
         }
     }

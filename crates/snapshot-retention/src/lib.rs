@@ -40,4 +40,4 @@ pub use keeper::{Keeper, Survey};
 pub use plan::{Candidate, Entry, Health, Plan, plan};
 pub use policy::{Budget, Calendar, Policy};
 pub use reason::Reason;
-pub use worker::{Policies, RetentionWorker};
+pub use worker::{Policies, RetentionConfig, RetentionWorker};

@@ -13,24 +13,41 @@ use crate::keeper::{Keeper, Survey};
 use crate::plan::{Health, Plan, plan};
 use crate::policy::Policy;
 
+/// The time between two runs, as in 0.1.
+const INTERVAL: Duration = Duration::from_secs(3600);
 /// How often a worker that waits looks whether it is to stop.
 const GLANCE: Duration = Duration::from_millis(200);
 
 /// The policy of an agent.
 pub type Policies = dyn Fn(&Tenant, &AgentId) -> Policy + Send + Sync;
 
+/// What a worker goes by.
+#[derive(Clone)]
+pub struct RetentionConfig {
+    /// The policy of each agent.
+    pub policies: Arc<Policies>,
+    /// The time between two runs.
+    pub interval: Duration,
+}
+
 /// Keeps the right snapshots of all agents.
 pub struct RetentionWorker {
     keeper: Arc<dyn Keeper>,
-    policies: Arc<Policies>,
+    config: RetentionConfig,
     clock: Arc<dyn Clock>,
+}
+
+impl Default for RetentionConfig {
+    fn default() -> Self {
+        Self { policies: Arc::new(|_, _| Policy::default()), interval: INTERVAL }
+    }
 }
 
 impl RetentionWorker {
     /// A worker over these snapshots.
     #[must_use]
-    pub fn new(keeper: Arc<dyn Keeper>, policies: Arc<Policies>, clock: Arc<dyn Clock>) -> Self {
-        Self { keeper, policies, clock }
+    pub fn new(keeper: Arc<dyn Keeper>, config: RetentionConfig, clock: Arc<dyn Clock>) -> Self {
+        Self { keeper, config, clock }
     }
 
     /// Goes through all agents once, one at a time. A failure is a line of the report and does not
@@ -65,7 +82,7 @@ impl RetentionWorker {
         control: &Control,
     ) -> Result<Plan, PortError> {
         let Survey { mut candidates, hold } = self.keeper.survey(tenant, agent)?;
-        let policy = (self.policies)(tenant, agent);
+        let policy = (self.config.policies)(tenant, agent);
         let now_ms = self.clock.now_ms();
         let mut next = plan(&candidates, &policy, hold.as_deref(), now_ms);
         while let Some(&id) = next.needs_check.first() {
@@ -105,7 +122,8 @@ impl RetentionWorker {
     ///
     /// # Errors
     /// If there is no thread to be had.
-    pub fn spawn(self, interval: Duration, cancel: Control) -> std::io::Result<JoinHandle<()>> {
+    pub fn spawn(self, cancel: Control) -> std::io::Result<JoinHandle<()>> {
+        let interval = self.config.interval;
         thread::Builder::new().name("retention".to_owned()).spawn(move || {
             let mut pause = interval.mul_f64(random());
             while rest(pause, &cancel) {

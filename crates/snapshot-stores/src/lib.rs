@@ -55,8 +55,8 @@ pub use diff::diff;
 pub use error::StoresError;
 pub use pinned::{Captured, Pinned};
 pub use restore::{
-    Applied, BeforeCommit, Decision, Done, Keep, OtherAgent, Recovered, RestoreOptions, pending,
-    plan, recover, restore, sweep,
+    Applied, BeforeCommit, Decision, Done, Keep, OtherAgent, Recovered, RestoreOptions, needed,
+    pending, plan, recover, restore, sweep,
 };
 
 /// Versions of the libraries that read and write an agent's memory, for the manifest.

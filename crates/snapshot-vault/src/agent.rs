@@ -204,7 +204,7 @@ impl AgentVault {
         self.existing_dir(&[layout::SNAPSHOTS, self.agent.as_str()])
     }
 
-    fn existing_dir(&self, path: &[&str]) -> Result<Option<Dir>, VaultError> {
+    pub(crate) fn existing_dir(&self, path: &[&str]) -> Result<Option<Dir>, VaultError> {
         let Some(root) = self.vault.existing_root()? else { return Ok(None) };
         let path = [&[layout::TENANTS, self.tenant.as_str()], path].concat();
         Ok(layout::existing_sub(&root, &path)?)

@@ -39,6 +39,14 @@ pub enum VaultError {
         /// What it says, `<tenant>/<agent>/<id>`.
         found: String,
     },
+    /// Notes that are none.
+    #[error("the notes {} are not readable: {why}", path.display())]
+    Notes {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A sidecar without its bundle.
     #[error("the bundle {} is missing", path.display())]
     BundleMissing {
@@ -88,9 +96,10 @@ impl VaultError {
             Self::Fs(e) => e.kind(),
             Self::UnknownSnapshot { .. } => ErrorKind::UnknownSnapshot,
             Self::Sidecar { source, .. } => source.kind(),
-            Self::Foreign { .. } | Self::BundleMissing { .. } | Self::BundleSize { .. } => {
-                ErrorKind::Integrity
-            }
+            Self::Notes { .. }
+            | Self::Foreign { .. }
+            | Self::BundleMissing { .. }
+            | Self::BundleSize { .. } => ErrorKind::Integrity,
             Self::Taken { .. } => ErrorKind::Refused,
             Self::NotStaged { .. } => ErrorKind::Internal,
             Self::Target { .. } => ErrorKind::Io,

@@ -21,6 +21,10 @@ pub(crate) const OUTBOX: &str = "outbox";
 pub(crate) const SNAPSHOTS: &str = "snapshots";
 /// Folder of the agents' staging folders, below a tenant.
 pub(crate) const STAGING: &str = "staging";
+/// Folder of the agents' notes, below a tenant.
+pub(crate) const NOTES: &str = "notes";
+/// The hold on everything, below the root.
+pub(crate) const HOLD: &str = "hold.json";
 /// Folder of the agents' restore journals, below a tenant.
 pub(crate) const RESTORE: &str = "restore";
 
@@ -91,6 +95,10 @@ pub(crate) fn deleting_name(id: SnapshotId) -> String {
 /// Content of the checksum file, as `sha256sum -c` reads it.
 pub(crate) fn sum_line(sha256: &Sha256Digest, bundle: &str) -> String {
     format!("{sha256}  {bundle}\n")
+}
+
+pub(crate) fn notes_name(agent: &AgentId) -> String {
+    format!("{agent}.json")
 }
 
 pub(crate) fn agent_lock_name(agent: &AgentId) -> String {

@@ -6,6 +6,8 @@
 //! <root>/tenants/<tenant>/locks/<agent>.{agent,vault}.lock
 //! <root>/tenants/<tenant>/snapshots/<agent>/<id>.tar.zst, .tar.zst.sha256, .manifest.json
 //! <root>/tenants/<tenant>/staging/<agent>/<unique>/         work in progress
+//! <root>/hold.json                                          why nothing of the vault may go
+//! <root>/tenants/<tenant>/notes/<agent>.json                pins, hold, checks
 //! <root>/tenants/<tenant>/restore/<agent>/                  the journal of a restore
 //! ```
 //!
@@ -40,6 +42,7 @@ mod error;
 mod guard;
 mod layout;
 mod listing;
+mod notes;
 mod publish;
 mod remove;
 mod staging;
@@ -50,6 +53,7 @@ pub use agent::{AgentVault, OpenBundle};
 pub use error::VaultError;
 pub use guard::AgentLock;
 pub use listing::{ListProblem, Listing, ProblemKind};
+pub use notes::{Check, Note, Notes};
 pub use remove::Swept;
 pub use staging::Staging;
 pub use targets::TargetLocks;

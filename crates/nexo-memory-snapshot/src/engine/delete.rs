@@ -1,8 +1,10 @@
 //! Deleting a snapshot, but never an agent's last good one.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use snapshot_core::{AgentId, Control, SnapshotId, SnapshotMeta, SnapshotRef, Tenant};
+use snapshot_vault::AgentLock;
 
 use super::{Engine, LOCK_TIMEOUT};
 use crate::error::SnapshotError;
@@ -49,10 +51,34 @@ impl Engine {
         if !good.is_some_and(|id| listed.contains(&id)) {
             return Err(SnapshotError::LastGood { id: meta.id, agent: meta.agent_id });
         }
-        let announced = self.announce_deleted(&lock, meta.id);
-        lock.delete(meta.id, until, ctl)?;
-        announced.happened();
+        self.delete_locked(&lock, meta.id, until, ctl)?;
         Ok(meta)
+    }
+
+    /// Deletes a snapshot that nobody holds on to, and tells. Its caller knows that another is good.
+    pub(super) fn delete_locked(
+        &self,
+        lock: &AgentLock,
+        id: SnapshotId,
+        until: Instant,
+        ctl: &Control,
+    ) -> Result<(), SnapshotError> {
+        let agent = lock.agent();
+        let mut notes = agent.notes()?;
+        let held = self.parts.vault.hold()?.or(notes.hold);
+        let why = held.map(|note| format!("it is on hold: {}", note.why));
+        let why = why.or(notes.pins.remove(&id).map(|note| format!("it is pinned: {}", note.why)));
+        let needed = agent.existing_restore_dir()?;
+        let needed = needed.as_ref().map(snapshot_stores::needed).transpose()?;
+        let needed = needed.is_some_and(|needed| needed.contains(&id));
+        let why = why.or(needed.then(|| "an interrupted restore needs it".to_owned()));
+        if let Some(why) = why {
+            return Err(SnapshotError::Kept { id, why });
+        }
+        let announced = self.announce_deleted(lock, id);
+        lock.delete(id, until, ctl)?;
+        announced.happened();
+        Ok(())
     }
 
     /// As [`Engine::resolve`], and also a snapshot whose bundle is damaged or missing but whose

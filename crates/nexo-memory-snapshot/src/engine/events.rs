@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 use snapshot_core::{
-    Control, ErrorKind, PortError, RestoreReport, SnapshotId, SnapshotMeta, error_chain,
+    Control, ErrorKind, PortError, RestoreReport, RetentionTickReport, SnapshotId, SnapshotMeta,
+    error_chain,
 };
 use snapshot_events::{
     Courier, CourierOptions, Effect, Envelope, EventId, EventPublisher, Flushed,
@@ -103,8 +104,26 @@ impl Engine {
         self.parts.events.announce(lock.agent(), Effect::Restored, envelope)
     }
 
+    /// An id for an event, drawn only where somebody is told.
+    fn next_event_id(&self) -> EventId {
+        let events = &self.parts.events;
+        let wanted = events.publisher.is_some() || events.transport.is_some();
+        EventId::from(if wanted { self.parts.ids.next_id() } else { SnapshotId::nil() })
+    }
+
+    /// Tells that a retention run is over.
+    pub(super) fn tell_gc(&self, report: RetentionTickReport) {
+        let event = LifecycleEvent::Gc { ts_ms: self.parts.clock.now_ms(), report };
+        let event_id = self.next_event_id();
+        let (events, envelope) = (&self.parts.events, Envelope { event_id, event });
+        let prepared = events.with_stream(&StreamKey::All, |stream| {
+            Ok(stream.prepare(Effect::Gc, &events.render(&envelope)?)?)
+        });
+        Announced { events, envelope, prepared }.happened();
+    }
+
     fn announce(&self, lock: &AgentLock, effect: Effect, event: LifecycleEvent) -> Announced<'_> {
-        let event_id = EventId::from(self.parts.ids.next_id());
+        let event_id = self.next_event_id();
         self.parts.events.announce(lock.agent(), effect, Envelope { event_id, event })
     }
 }
@@ -212,7 +231,11 @@ impl Settler for VaultSettler {
         let fail = |kind, e: &(dyn std::error::Error + 'static)| {
             PortError::plain(kind, format!("cannot settle the events of {key}: {}", error_chain(e)))
         };
-        let StreamKey::Agent { tenant, agent } = key else { return Ok(()) };
+        let StreamKey::Agent { tenant, agent } = key else {
+            // A run that died before its last step has not ended; but this one had.
+            let settled = stream.settle(&mut |_| Some(true));
+            return settled.map_err(|e| fail(e.kind(), &e));
+        };
         let agent = self.0.agent(tenant, agent);
         // Where somebody is at work, what is prepared may be theirs.
         let _lock = match agent.lock(Instant::now(), &Control::default()) {

@@ -14,14 +14,17 @@ mod open;
 mod quiesce;
 mod recover;
 mod restore;
+mod retention;
 mod seal;
 mod snapshot;
+mod status;
 mod verify;
 
 pub use doctor::{DoctorReport, Finding};
 pub(crate) use events::{EventParts, Events};
 pub use recover::{Recovery, RecoveryOutcome};
 pub use restore::PlannedRestore;
+pub use status::AgentStatus;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -88,13 +88,17 @@ impl Engine {
 }
 
 fn check_label(label: Option<&str>) -> Result<(), SnapshotError> {
-    let why = match label {
-        Some("") => "it is empty",
-        Some(label) if label.len() > MAX_LABEL_BYTES => "it has more than 256 bytes",
-        Some(label) if label.chars().any(char::is_control) => "it has a control character",
-        _ => return Ok(()),
-    };
-    Err(SnapshotError::Label { why })
+    label.and_then(refusal).map_or(Ok(()), |why| Err(SnapshotError::Label { why }))
+}
+
+/// Why a label or a reason is none.
+pub(super) fn refusal(text: &str) -> Option<&'static str> {
+    match text {
+        "" => Some("it is empty"),
+        text if text.len() > MAX_LABEL_BYTES => Some("it has more than 256 bytes"),
+        text if text.chars().any(char::is_control) => Some("it has a control character"),
+        _ => None,
+    }
 }
 
 /// That something of the layout is there.

@@ -22,7 +22,9 @@ impl Engine {
     ) -> Result<VerifyReport, SnapshotError> {
         let located = self.locate(meta, ctl)?;
         let expect = located.sidecar.as_ref();
-        Ok(verify_file(located.file, &located.path, expect, self.parts.threads, ctl)?)
+        let report = verify_file(located.file, &located.path, expect, self.parts.threads, ctl)?;
+        self.note_check(meta, (!report.is_good()).then(|| damage(&report)));
+        Ok(report)
     }
 
     /// Writes the content of one artifact to `out`, reading only what is needed of the bundle;
@@ -55,4 +57,10 @@ impl Engine {
             CopyError::Other(e) => e,
         })
     }
+}
+
+/// The first thing that is wrong, in one line.
+fn damage(report: &VerifyReport) -> String {
+    let first = report.damage.first().map(|damage| format!("{}: {}", damage.artifact, damage.why));
+    first.unwrap_or_else(|| "it does not verify".to_owned())
 }

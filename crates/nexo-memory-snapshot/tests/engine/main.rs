@@ -10,6 +10,7 @@ mod events;
 mod export;
 mod naming;
 mod quiesce;
+mod retention;
 mod snapshot;
 #[cfg(feature = "tokio")]
 mod snapshotter;

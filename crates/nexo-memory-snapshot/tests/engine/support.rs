@@ -117,7 +117,7 @@ impl Home {
         self.engine().snapshot(&request(), &Control::default()).unwrap()
     }
 
-    /// Names of all files below the vault but locks.
+    /// Names of all files below the vault but locks and notes.
     pub(crate) fn files(&self) -> Vec<String> {
         let mut found = Vec::new();
         let mut folders = vec![self.vault()];
@@ -131,7 +131,7 @@ impl Home {
                 }
             }
         }
-        found.retain(|name| !name.ends_with(".lock"));
+        found.retain(|name| !name.ends_with(".lock") && name != "ana.json");
         found.sort();
         found
     }

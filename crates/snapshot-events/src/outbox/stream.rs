@@ -1,8 +1,9 @@
 //! One stream: the records of one agent, in order.
 
+use std::time::{Duration, Instant};
+
 use snapshot_core::Control;
 use snapshot_fs::{Dir, FileLock, FsError, LockMode};
-use std::time::Instant;
 
 use super::OutboxError;
 use super::record::{Effect, Name, Record, State};
@@ -14,6 +15,11 @@ const MAX_RECORD_BYTES: u64 = 4 << 20;
 const FILE_MODE: u32 = 0o600;
 /// Held by the one who empties the stream.
 const LOCK: &str = "courier.lock";
+
+/// Held while a record gets its number.
+const WRITER_LOCK: &str = "writer.lock";
+/// Longest wait for it: what is done under it takes milliseconds.
+const WRITER_WAIT: Duration = Duration::from_secs(5);
 
 /// A stream. Who writes to it holds the agent's lock.
 #[derive(Debug)]
@@ -143,6 +149,11 @@ impl Stream {
         if bytes.is_empty() || bytes.len() as u64 > MAX_RECORD_BYTES {
             return Err(too_large(bytes.len()));
         }
+        // Streams of agents have one writer at a time; that of all may have several.
+        let until = Instant::now() + WRITER_WAIT;
+        let control = Control::default();
+        let _alone =
+            FileLock::acquire(&self.dir, WRITER_LOCK, LockMode::Exclusive, until, &control)?;
         let last = self.names()?.last().map_or(0, |name| name.sequence);
         let name = Name { sequence: last.saturating_add(1), state: State::Prepared };
         self.dir.write_atomic(name.text(), &bytes, FILE_MODE)?;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use snapshot_core::{
     AgentId, Clock, Control, ErrorKind, PortError, RetentionTickReport, SnapshotId, Tenant,
 };
-use snapshot_retention::{Candidate, Health, Keeper, RetentionWorker, Survey};
+use snapshot_retention::{Candidate, Health, Keeper, RetentionConfig, RetentionWorker, Survey};
 
 use crate::support::{NOW_MS, daily, ids, keeping};
 
@@ -90,7 +90,11 @@ impl Keeper for Shelf {
 }
 
 fn worker(shelf: &Arc<Shelf>, keep: u32) -> RetentionWorker {
-    RetentionWorker::new(shelf.clone(), Arc::new(move |_, _| keeping(keep)), Arc::new(Now))
+    let config = RetentionConfig {
+        policies: Arc::new(move |_, _| keeping(keep)),
+        ..RetentionConfig::default()
+    };
+    RetentionWorker::new(shelf.clone(), config, Arc::new(Now))
 }
 
 /// Would catch: one agent's failure that stops the others, goes unsaid, or is said where somebody
@@ -143,8 +147,7 @@ fn a_plan_is_what_is_executed() {
 fn a_cancelled_worker_stops() {
     let shelf = Arc::new(Shelf::of(&[("ana", daily(5))]));
     let cancel = Control::default();
-    let day = std::time::Duration::from_secs(86_400);
-    let running = worker(&shelf, 1).spawn(day, cancel.clone()).unwrap();
+    let running = worker(&shelf, 1).spawn(cancel.clone()).unwrap();
     cancel.cancel();
     running.join().unwrap();
     assert_eq!(worker(&shelf, 1).tick(&cancel).agents_visited, 0);

@@ -15,7 +15,7 @@ mod target;
 
 pub use commit::{Applied, restore};
 pub use plan::plan;
-pub use recover::{Decision, Recovered, pending, recover, sweep};
+pub use recover::{Decision, Recovered, needed, pending, recover, sweep};
 pub(crate) use stage::stage_git;
 pub use target::OtherAgent;
 

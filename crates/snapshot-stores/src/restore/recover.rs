@@ -168,6 +168,17 @@ pub fn pending(work: &Dir) -> Result<Option<SnapshotId>, StoresError> {
     Ok(Work::new(work).read()?.map(|journal| journal.from))
 }
 
+/// The snapshots that an interrupted restore may still need: its own, and those that hold what was
+/// there before it and before a recovery.
+///
+/// # Errors
+/// As [`pending`].
+pub fn needed(work: &Dir) -> Result<Vec<SnapshotId>, StoresError> {
+    let Some(journal) = Work::new(work).read()? else { return Ok(Vec::new()) };
+    let kept = [journal.pre_snapshot, journal.pre_recovery];
+    Ok(std::iter::once(journal.from).chain(kept.into_iter().flatten()).collect())
+}
+
 /// Clears what a restore left in the agent's memory that died before it changed anything. Only for
 /// the holder of the agent's lock, and only while no restore is pending.
 ///

@@ -1,0 +1,258 @@
+//! Keeping the right snapshots: pins, holds, checks, and the vault as the retention worker sees it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use snapshot_core::{
+    AgentId, Control, CreatedBy, PortError, RetentionTickReport, SnapshotId, SnapshotMeta,
+    SnapshotRef, Step, Tenant,
+};
+use snapshot_retention::{Candidate, Health, Keeper, RetentionConfig, RetentionWorker, Survey};
+use snapshot_vault::{AgentVault, Check, Note, Notes};
+
+use super::copy::{Watch, copy_file};
+use super::snapshot::refusal;
+use super::{Engine, LOCK_TIMEOUT};
+use crate::error::SnapshotError;
+
+/// How long a run waits for one agent; one that is busy has its turn with the next run.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a check of a bundle counts, in milliseconds: 7 days. Publishing is one.
+const CHECK_COUNTS_MS: i64 = 7 * 86_400_000;
+
+/// The vault as the worker sees it.
+struct VaultKeeper(Engine);
+
+impl Engine {
+    /// The worker that keeps the right snapshots of every agent in the vault: tick it, spawn it, or
+    /// plan one agent with it.
+    #[must_use]
+    pub fn retention_worker(&self, config: RetentionConfig) -> RetentionWorker {
+        let keeper = Arc::new(VaultKeeper(self.clone()));
+        RetentionWorker::new(keeper, config, Arc::clone(&self.parts.clock))
+    }
+
+    /// Keeps a snapshot from being deleted, by a person or a policy.
+    ///
+    /// # Errors
+    /// As [`Engine::resolve`]; `Usage` for a reason that is empty, too long or has control
+    /// characters; `Concurrent` where somebody works on the agent.
+    pub fn pin(
+        &self,
+        tenant: &Tenant,
+        agent: Option<&AgentId>,
+        r: &SnapshotRef,
+        why: &str,
+    ) -> Result<SnapshotMeta, SnapshotError> {
+        let note = self.note(why)?;
+        self.change_pin(tenant, agent, r, |notes, id| _ = notes.pins.insert(id, note))
+    }
+
+    /// Lets it go again.
+    ///
+    /// # Errors
+    /// As [`Engine::pin`].
+    pub fn unpin(
+        &self,
+        tenant: &Tenant,
+        agent: Option<&AgentId>,
+        r: &SnapshotRef,
+    ) -> Result<SnapshotMeta, SnapshotError> {
+        self.change_pin(tenant, agent, r, |notes, id| _ = notes.pins.remove(&id))
+    }
+
+    /// Keeps everything of an agent, or of the whole vault with all its tenants, from being deleted.
+    ///
+    /// # Errors
+    /// As [`Engine::pin`].
+    pub fn hold(&self, whose: Option<(&Tenant, &AgentId)>, why: &str) -> Result<(), SnapshotError> {
+        self.set_hold(whose, Some(self.note(why)?))
+    }
+
+    /// Ends a hold. One on the vault and one on an agent are two.
+    ///
+    /// # Errors
+    /// `Concurrent` where somebody works on the agent, or an I/O error.
+    pub fn release(&self, whose: Option<(&Tenant, &AgentId)>) -> Result<(), SnapshotError> {
+        self.set_hold(whose, None)
+    }
+
+    /// Remembers what reading a bundle said, if nobody is at work on the agent: it is worth something
+    /// to the next retention run, and no reason to wait or fail.
+    pub(super) fn note_check(&self, meta: &SnapshotMeta, damage: Option<String>) {
+        let Some(agent) = self.vault_of(meta) else { return };
+        let check = Check { at_ms: self.parts.clock.now_ms(), damage };
+        let noted = agent
+            .lock(Instant::now(), &Control::default())
+            .and_then(|lock| lock.change_notes(|notes| _ = notes.checks.insert(meta.id, check)));
+        if let Err(e) = noted {
+            tracing::debug!(error = %e, "a check is not remembered");
+        }
+    }
+
+    fn note(&self, why: &str) -> Result<Note, SnapshotError> {
+        match refusal(why) {
+            Some(why) => Err(SnapshotError::Reason { why }),
+            None => Ok(Note { why: why.to_owned(), at_ms: self.parts.clock.now_ms() }),
+        }
+    }
+
+    fn change_pin(
+        &self,
+        tenant: &Tenant,
+        agent: Option<&AgentId>,
+        r: &SnapshotRef,
+        change: impl FnOnce(&mut Notes, SnapshotId),
+    ) -> Result<SnapshotMeta, SnapshotError> {
+        let meta = self.resolve(tenant, agent, r)?;
+        let Some(vault) = self.vault_of(&meta) else {
+            let (path, root) = (meta.bundle_path, self.root().to_owned());
+            return Err(SnapshotError::NotInVault { path, root });
+        };
+        self.change_notes(&vault, |notes| change(notes, meta.id))?;
+        Ok(meta)
+    }
+
+    fn set_hold(
+        &self,
+        whose: Option<(&Tenant, &AgentId)>,
+        hold: Option<Note>,
+    ) -> Result<(), SnapshotError> {
+        let Some((tenant, agent)) = whose else { return Ok(self.parts.vault.set_hold(hold)?) };
+        self.change_notes(&self.parts.vault.agent(tenant, agent), |notes| notes.hold = hold)
+    }
+
+    fn change_notes(
+        &self,
+        agent: &AgentVault,
+        change: impl FnOnce(&mut Notes),
+    ) -> Result<(), SnapshotError> {
+        let control = Control::default();
+        let lock = agent.lock(control.wait_until(LOCK_TIMEOUT), &control)?;
+        Ok(lock.change_notes(change)?)
+    }
+
+    fn survey(&self, agent: &AgentVault) -> Result<Survey, SnapshotError> {
+        let (notes, listing) = (agent.notes()?, agent.list()?);
+        let work = agent.existing_restore_dir()?;
+        let needed = work.as_ref().map(snapshot_stores::needed).transpose()?.unwrap_or_default();
+        let now_ms = self.parts.clock.now_ms();
+        let candidate = |meta: SnapshotMeta| Candidate {
+            id: meta.id,
+            created_at_ms: meta.created_at_ms,
+            size_bytes: meta.bundle_size_bytes,
+            redacted: meta.redactions_applied,
+            health: health(&meta, &notes, now_ms),
+            pin: notes.pins.get(&meta.id).map(|note| note.why.clone()),
+            needed: needed.contains(&meta.id).then(|| "an interrupted restore".to_owned()),
+            label: meta.label,
+            created_by: meta.created_by.unwrap_or_else(|| CreatedBy::from_static("unknown")),
+        };
+        let candidates = listing.snapshots.into_iter().map(candidate).collect();
+        let hold = self.parts.vault.hold()?.or(notes.hold.clone()).map(|note| note.why);
+        Ok(Survey { candidates, hold })
+    }
+
+    /// Reads the file, and compares it with its summary.
+    fn check(&self, meta: &SnapshotMeta, ctl: &Control) -> Result<Health, SnapshotError> {
+        let mut located = self.locate(meta, ctl)?;
+        let watch = Watch { step: Step::Verify, total: meta.bundle_size_bytes, control: ctl };
+        let found = copy_file(&mut located.file, &located.path, watch, |_| Ok(()))?;
+        let damage = (found != meta.bundle_sha256)
+            .then(|| format!("its SHA-256 is {found}, its summary says {}", meta.bundle_sha256));
+        self.note_check(meta, damage.clone());
+        Ok(match damage {
+            Some(why) => Health::Bad { why },
+            None => Health::Good { checked_at_ms: self.parts.clock.now_ms() },
+        })
+    }
+
+    /// Deletes for a policy. Looks again under the lock: since the plan was made somebody may have
+    /// deleted the good one that it relies on.
+    fn drop_planned(
+        &self,
+        agent: &AgentVault,
+        id: SnapshotId,
+        ctl: &Control,
+    ) -> Result<(), SnapshotError> {
+        let until = ctl.wait_until(PATIENCE);
+        let lock = agent.lock(until, ctl)?;
+        let good =
+            |c: &Candidate| c.id != id && !c.redacted && matches!(c.health, Health::Good { .. });
+        if !self.survey(agent)?.candidates.iter().any(good) {
+            return Err(SnapshotError::LastGood { id, agent: agent.agent().clone() });
+        }
+        self.delete_locked(&lock, id, until, ctl)
+    }
+
+    fn clear_leftovers(&self, agent: &AgentVault) -> Result<u64, SnapshotError> {
+        let control = Control::default();
+        let lock = agent.lock(Instant::now(), &control)?;
+        let swept = lock.sweep()?;
+        lock.finish_deletes(control.wait_until(PATIENCE), &control)?;
+        Ok(swept.staging)
+    }
+}
+
+impl Keeper for VaultKeeper {
+    fn agents(&self) -> Result<Vec<(Tenant, AgentId)>, PortError> {
+        self.0.parts.vault.agents().map_err(|e| port(e.into()))
+    }
+
+    fn survey(&self, tenant: &Tenant, agent: &AgentId) -> Result<Survey, PortError> {
+        self.0.survey(&self.0.parts.vault.agent(tenant, agent)).map_err(port)
+    }
+
+    fn check(
+        &self,
+        tenant: &Tenant,
+        agent: &AgentId,
+        id: SnapshotId,
+        control: &Control,
+    ) -> Result<Health, PortError> {
+        let meta = self.0.parts.vault.agent(tenant, agent).meta(id).map_err(SnapshotError::from);
+        meta.and_then(|meta| self.0.check(&meta, control)).map_err(port)
+    }
+
+    fn delete(
+        &self,
+        tenant: &Tenant,
+        agent: &AgentId,
+        id: SnapshotId,
+        control: &Control,
+    ) -> Result<(), PortError> {
+        let agent = self.0.parts.vault.agent(tenant, agent);
+        self.0.drop_planned(&agent, id, control).map_err(port)
+    }
+
+    fn sweep(&self, tenant: &Tenant, agent: &AgentId) -> Result<u64, PortError> {
+        self.0.clear_leftovers(&self.0.parts.vault.agent(tenant, agent)).map_err(port)
+    }
+
+    fn finished(&self, report: &RetentionTickReport) {
+        self.0.tell_gc(report.clone());
+    }
+}
+
+/// What is known of a bundle: by its last reading, or its publish.
+pub(super) fn health(meta: &SnapshotMeta, notes: &Notes, now_ms: i64) -> Health {
+    match notes.checks.get(&meta.id) {
+        Some(Check { damage: Some(why), .. }) => Health::Bad { why: why.clone() },
+        Some(Check { at_ms, damage: None }) if recent(*at_ms, now_ms) => {
+            Health::Good { checked_at_ms: *at_ms }
+        }
+        _ if recent(meta.created_at_ms, now_ms) => {
+            Health::Good { checked_at_ms: meta.created_at_ms }
+        }
+        _ => Health::Unknown,
+    }
+}
+
+/// A time of the future is none to rely on.
+fn recent(at_ms: i64, now_ms: i64) -> bool {
+    (now_ms.saturating_sub(CHECK_COUNTS_MS)..=now_ms).contains(&at_ms)
+}
+
+fn port(error: SnapshotError) -> PortError {
+    PortError::new(error.kind(), "the vault", error)
+}
