@@ -4,8 +4,10 @@
 //! asks for nothing and is an error where it asks for something; a key that nobody knows is an
 //! error. Paths are absolute once read. Other sections of the file are not looked at.
 
+mod events;
 mod later;
 mod layouts;
+mod retention;
 mod section;
 
 use std::collections::BTreeMap;
@@ -21,7 +23,9 @@ use snapshot_core::{AgentId, ErrorKind, MemoryLayout, StateLayout, StateSource, 
 use self::section::Section;
 use crate::hooks::ShellHooks;
 
+pub use self::events::{EventsSection, NatsSection};
 pub use self::layouts::ConfiguredLayouts;
+pub use self::retention::{OriginSection, RetentionSection};
 
 /// Largest configuration file read, in bytes.
 pub const MAX_CONFIG_BYTES: u64 = 1 << 20;
@@ -55,6 +59,10 @@ pub struct MemorySnapshotConfig {
     pub max_git_object_bytes: Option<u64>,
     /// Commands that pause and resume an agent around the cut.
     pub hooks: Option<ShellHooks>,
+    /// What is to be kept.
+    pub retention: RetentionSection,
+    /// Who is told, and where.
+    pub events: EventsSection,
     /// Where each named agent keeps its memory.
     pub agents: BTreeMap<AgentId, MemoryLayout>,
 }
@@ -229,6 +237,12 @@ fn read_snapshot(mut section: Section<'_>) -> Result<MemorySnapshotConfig, Confi
         auto_pre_restore: section.boolean("auto_pre_restore")?,
         max_git_object_bytes: section.section("git")?.map(read_git).transpose()?.flatten(),
         hooks: section.section("hooks")?.map(read_hooks).transpose()?.flatten(),
+        retention: section
+            .section("retention")?
+            .map(retention::read)
+            .transpose()?
+            .unwrap_or_default(),
+        events: section.section("events")?.map(events::read).transpose()?.unwrap_or_default(),
         agents: section.section("agents")?.map(read_agents).transpose()?.unwrap_or_default(),
     };
     later::check(&mut section)?;

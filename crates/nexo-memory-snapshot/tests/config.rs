@@ -9,7 +9,7 @@ use nexo_memory_snapshot::config::{
     ConfigError, ConfiguredLayouts, MAX_CONFIG_BYTES, MemorySnapshotConfig,
 };
 use proptest::prelude::*;
-use snapshot_core::{AgentId, ErrorKind, PathResolver, StateSource, Tenant};
+use snapshot_core::{AgentId, CreatedBy, ErrorKind, PathResolver, StateSource, Tenant};
 
 fn env(name: &str) -> Option<String> {
     match name {
@@ -118,13 +118,82 @@ fn what_would_not_be_done_is_refused_by_name() {
         ("trusted_keys: [k]", "trusted_keys"),
         ("auto_pre_dream: true", "auto_pre_dream"),
         ("auto_pre_mutating_tool: true", "auto_pre_mutating_tool"),
-        ("retention: { keep_count: 5 }", "retention.keep_count"),
-        ("events: { nats: { url: x } }", "events.nats"),
-        ("events: { lifecycle_subject_prefix: other }", "events.lifecycle_subject_prefix"),
     ] {
         let error = section(lines).expect_err(lines);
         assert!(matches!(error, ConfigError::NotYet { .. }), "{lines}: {error}");
         assert!(error.to_string().starts_with(&format!("memory.snapshot.{key} ")), "{error}");
+    }
+}
+
+/// Would catch: a limit or rule that is read and does nothing, or a default that is not that of 0.1.
+#[test]
+fn retention_becomes_a_policy() {
+    let policy = |lines: &str| section(lines).unwrap().retention.policy();
+    let default = policy("");
+    assert_eq!((default.keep_count, default.max_age_days), (Some(30), Some(90)));
+    let none = policy("retention: { keep_count: 0, max_age_days: 0 }");
+    assert_eq!((none.keep_count, none.max_age_days), (None, None));
+    let all = policy(
+        r#"retention:
+  keep_count: 5
+  max_total_bytes: 1000
+  keep_last: 1
+  keep_hourly: 2
+  keep_daily: 3
+  keep_weekly: 4
+  keep_monthly: 5
+  keep_yearly: 6
+  keep_within_days: 7
+  keep_labels: [release*, v1]
+  time_zone: Europe/Berlin
+  origins: { auto-pre-dream: { keep_count: 2 }, nightly: { max_age_days: 0 } }"#,
+    );
+    let calendar = all.calendar;
+    assert_eq!((calendar.hourly, calendar.daily, calendar.weekly), (2, 3, 4));
+    assert_eq!((calendar.monthly, calendar.yearly, all.keep_last), (5, 6, 1));
+    assert_eq!((all.keep_count, all.max_total_bytes), (Some(5), Some(1000)));
+    assert_eq!(all.keep_within_days, Some(7));
+    assert_eq!(all.keep_labels, ["release*", "v1"]);
+    assert_eq!(all.time_zone.iana_name(), Some("Europe/Berlin"));
+    let budget = |name: &'static str| all.origins[&CreatedBy::from_static(name)];
+    assert_eq!(budget("auto-pre-dream").keep_count, Some(2));
+    assert_eq!(budget("auto-pre-restore").keep_count, Some(10));
+    assert_eq!(budget("nightly").max_age_days, None);
+    for (lines, says) in [
+        ("retention: { time_zone: Mars/Olympus }", "retention.time_zone"),
+        ("retention: { keep_labels: x }", "retention.keep_labels"),
+        ("retention: { keep_count: -1 }", "retention.keep_count"),
+        ("retention: { origins: { 'A B': {} } }", "origins.A B"),
+    ] {
+        let text = refused(lines);
+        assert!(text.contains(says), "{lines}: {text}");
+    }
+}
+
+/// Would catch: a subject that a broker takes for a wildcard, a secret in a log, or half an identity.
+#[test]
+fn events_are_read_and_no_secret_is_shown() {
+    let events = section(
+        r#"events:
+  lifecycle_subject_prefix: my.memory
+  nats: { url: "nats://u:s3cret@host", token: "${NEXO_HOME}", jetstream: true, stream: S, tls: { ca: ca.pem } }"#,
+    )
+    .unwrap()
+    .events;
+    assert_eq!(events.lifecycle_subject_prefix.as_deref(), Some("my.memory"));
+    let nats = events.nats.clone().unwrap();
+    assert_eq!((nats.token.as_deref(), nats.jetstream), (Some("/opt/nexo"), true));
+    assert_eq!(nats.tls_ca.as_deref(), Some(Path::new("/etc/nexo/ca.pem")));
+    assert!(!format!("{events:?}").contains("s3cret"));
+    for (lines, says) in [
+        ("events: { lifecycle_subject_prefix: 'a.*' }", "lifecycle_subject_prefix"),
+        ("events: { mutation_subject_prefix: 'a..b' }", "mutation_subject_prefix"),
+        ("events: { mutation_subject_prefix: 'a b' }", "mutation_subject_prefix"),
+        ("events: { nats: { url: x, stream: S } }", "events.nats.stream"),
+        ("events: { nats: { url: x, tls: { cert: c } } }", "belong together"),
+    ] {
+        let text = refused(lines);
+        assert!(text.contains(says), "{lines}: {text}");
     }
 }
 

@@ -14,16 +14,6 @@ const OFF: [(&str, &str); 4] = [
     ("require_signature", "signed bundles"),
 ];
 
-/// The retention of 0.1 unless told otherwise: in nearly every file, and no request.
-const RETENTION: [(&str, u64); 3] =
-    [("keep_count", 30), ("max_age_days", 90), ("gc_interval_secs", 3600)];
-
-/// The subjects of 0.1 unless told otherwise.
-const SUBJECTS: [(&str, &str); 2] = [
-    ("lifecycle_subject_prefix", "nexo.memory.snapshot"),
-    ("mutation_subject_prefix", "nexo.memory.mutated"),
-];
-
 /// Reads every later key of `memory.snapshot`.
 pub(super) fn check(snapshot: &mut Section<'_>) -> Result<(), ConfigError> {
     // On or off, nothing runs by itself in this version.
@@ -36,9 +26,7 @@ pub(super) fn check(snapshot: &mut Section<'_>) -> Result<(), ConfigError> {
     if !is_empty_list(snapshot.take("trusted_keys").as_ref()) {
         return Err(snapshot.not_yet("trusted_keys", "signed bundles"));
     }
-    snapshot.section("encryption")?.map_or(Ok(()), encryption)?;
-    snapshot.section("retention")?.map_or(Ok(()), retention)?;
-    snapshot.section("events")?.map_or(Ok(()), events)
+    snapshot.section("encryption")?.map_or(Ok(()), encryption)
 }
 
 /// While it is off, recipients and identity ask for nothing.
@@ -48,28 +36,6 @@ fn encryption(mut section: Section<'_>) -> Result<(), ConfigError> {
     }
     section.take("recipients");
     section.take("identity_path");
-    section.finish()
-}
-
-fn retention(mut section: Section<'_>) -> Result<(), ConfigError> {
-    for (key, default) in RETENTION {
-        if section.number(key, 0..=u64::MAX)?.is_some_and(|n| n != default && n != 0) {
-            return Err(section.not_yet(key, "retention"));
-        }
-    }
-    section.finish()
-}
-
-fn events(mut section: Section<'_>) -> Result<(), ConfigError> {
-    for (key, default) in SUBJECTS {
-        if section.take(key).is_some_and(|value| value != default) {
-            return Err(section.not_yet(key, "events"));
-        }
-    }
-    section.boolean("mutation_publish_enabled")?;
-    if section.take("nats").is_some() {
-        return Err(section.not_yet("nats", "events"));
-    }
     section.finish()
 }
 

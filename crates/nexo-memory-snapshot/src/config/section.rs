@@ -61,6 +61,34 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// A count of things.
+    pub(super) fn count(&mut self, key: &str) -> Result<Option<u32>, ConfigError> {
+        let count = self.number(key, 0..=u64::from(u32::MAX))?;
+        Ok(count.and_then(|n| u32::try_from(n).ok()))
+    }
+
+    /// A list of texts.
+    pub(super) fn texts(
+        &mut self,
+        key: &str,
+        most: usize,
+    ) -> Result<Option<Vec<String>>, ConfigError> {
+        let Some(value) = self.take(key) else { return Ok(None) };
+        let texts: Option<Vec<String>> = value.as_array().and_then(|values| {
+            values.iter().map(|value| value.as_str().map(str::to_owned)).collect()
+        });
+        match texts.filter(|texts| texts.len() <= most) {
+            Some(texts) => Ok(Some(texts)),
+            None => Err(self.bad(key, format!("a list of at most {most} texts is expected"))),
+        }
+    }
+
+    /// A text in which `${VAR}` stands for a variable.
+    pub(super) fn expanded(&mut self, key: &str) -> Result<Option<String>, ConfigError> {
+        let Some(text) = self.text(key)? else { return Ok(None) };
+        Ok(Some(self.expand(key, &text)?))
+    }
+
     /// A path, made absolute; the empty text counts as absent, as it did in 0.1.
     pub(super) fn path(&mut self, key: &str) -> Result<Option<PathBuf>, ConfigError> {
         let Some(text) = self.text(key)? else { return Ok(None) };
