@@ -333,7 +333,8 @@ fn retention_tick_report() -> RetentionTickReport {
         bundles_deleted: 3,
         orphan_staging_dirs_removed: 1,
         agents_visited: 2,
-        errors: vec!["ana: the vault is locked".to_owned()],
+        errors: 1,
+        failures: vec!["default/ana: the vault is locked".to_owned()],
     }
 }
 

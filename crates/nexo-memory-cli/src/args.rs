@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use nexo_memory_snapshot::id::{AgentId, StoreName, Tenant};
@@ -198,6 +199,53 @@ Examples:
   nexo-memory export latest --agent ana --to /mnt/backup --whole
   nexo-memory export 3f9c21ab --to ./ana.tar.zst --whole")]
     Export(ExportArgs),
+    /// Delete what the policy drops
+    #[command(help_template = VERB, before_help = "\
+Prints each snapshot with the reason why it stays or goes; --dry-run stops after that. The policy is \
+the configuration's memory.snapshot.retention. The last good snapshot of an agent always stays; one \
+that is pinned, on hold or needed by an interrupted restore does too.")]
+    #[command(after_help = "\
+Examples:
+  nexo-memory prune --dry-run
+  nexo-memory prune --agent ana --json")]
+    Prune(PruneArgs),
+    /// Keep a snapshot from being deleted
+    #[command(help_template = VERB, after_help = "\
+Examples:
+  nexo-memory pin @before-upgrade --agent ana --reason 'until the audit is over'")]
+    Pin(PinArgs),
+    /// Let a pinned snapshot go again
+    #[command(help_template = VERB, after_help = "\
+Examples:
+  nexo-memory unpin @before-upgrade --agent ana")]
+    Unpin(UnpinArgs),
+    /// Keep everything from being deleted, of one agent or of the whole vault
+    #[command(help_template = VERB, before_help = "\
+While a hold lasts, neither prune nor delete removes anything.")]
+    #[command(after_help = "\
+Examples:
+  nexo-memory hold --all 'incident 42'
+  nexo-memory release --all")]
+    Hold(HoldArgs),
+    /// End a hold
+    #[command(help_template = VERB, after_help = "\
+Examples:
+  nexo-memory release --agent ana
+  nexo-memory release --all")]
+    Release(ReleaseArgs),
+    /// One line an agent: its last good snapshot, and what is wrong
+    #[command(help_template = VERB, before_help = "\
+Reads summaries only. Exits with 11 where an agent has no good snapshot, one older than --max-age, an \
+interrupted restore, or a problem.")]
+    #[command(after_help = "\
+Examples:
+  nexo-memory status
+  nexo-memory status --max-age 26h --json")]
+    Status(StatusArgs),
+    /// Listen to what happens to agents' memories
+    #[cfg(feature = "nats")]
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Events(EventsArgs),
     /// Check the vault and the agents for what needs a decision or a repair
     #[command(help_template = VERB, before_help = "\
 Changes nothing unless told. A restore that was interrupted while someone worked on waits \
@@ -245,6 +293,109 @@ pub(crate) struct SnapshotArgs {
     /// A name for people; `@label` finds it again
     #[arg(long)]
     pub(crate) label: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PruneArgs {
+    /// Only this agent; else every agent of the tenant that has snapshots
+    #[arg(long)]
+    pub(crate) agent: Option<AgentId>,
+    /// Show the plan and stop
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PinArgs {
+    #[command(flatten)]
+    pub(crate) snapshot: Named,
+    /// The agent, where the snapshot's name does not tell it
+    #[arg(long)]
+    pub(crate) agent: Option<AgentId>,
+    /// Why
+    #[arg(long, value_name = "WHY")]
+    pub(crate) reason: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UnpinArgs {
+    #[command(flatten)]
+    pub(crate) snapshot: Named,
+    /// The agent, where the snapshot's name does not tell it
+    #[arg(long)]
+    pub(crate) agent: Option<AgentId>,
+}
+
+/// Whose: one agent's, or everything.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Whose {
+    /// Of this agent
+    #[arg(long)]
+    pub(crate) agent: Option<AgentId>,
+    /// Of the whole vault, with all its tenants
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HoldArgs {
+    #[command(flatten)]
+    pub(crate) whose: Whose,
+    /// Why
+    #[arg(value_name = "WHY")]
+    pub(crate) reason: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReleaseArgs {
+    #[command(flatten)]
+    pub(crate) whose: Whose,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Only this agent
+    #[arg(long)]
+    pub(crate) agent: Option<AgentId>,
+    /// The age from which a last good snapshot is too old, as 26h or 7d
+    #[arg(long, value_name = "AGE", value_parser = age)]
+    pub(crate) max_age: Option<Duration>,
+}
+
+/// Flags of `events`.
+#[cfg(feature = "nats")]
+#[derive(Debug, Args)]
+pub(crate) struct EventsArgs {
+    #[command(subcommand)]
+    pub(crate) verb: EventsVerb,
+}
+
+/// What to do with events.
+#[cfg(feature = "nats")]
+#[derive(Debug, Subcommand)]
+pub(crate) enum EventsVerb {
+    /// Print events as they arrive, until Ctrl-C
+    #[command(help_template = VERB, before_help = "\
+Listens at the NATS server of $NEXO_MEMORY_NATS_URL or the configuration's memory.snapshot.events.nats. \
+With --json one event a line.")]
+    #[command(after_help = "\
+Examples:
+  nexo-memory events tail --agent ana
+  nexo-memory events tail --mutations --json | jq .kind")]
+    Tail(TailArgs),
+}
+
+/// Flags of `events tail`.
+#[cfg(feature = "nats")]
+#[derive(Debug, Args)]
+pub(crate) struct TailArgs {
+    /// Only this agent's
+    #[arg(long)]
+    pub(crate) agent: Option<AgentId>,
+    /// Mutation events too
+    #[arg(long)]
+    pub(crate) mutations: bool,
 }
 
 /// Flags of `demo`.
@@ -443,6 +594,20 @@ impl FromStr for NamedStore {
         let name = name.parse::<StoreName>().map_err(|e| e.to_string())?;
         Ok(Self { name, file: PathBuf::from(file) })
     }
+}
+
+/// A number with `m`, `h` or `d` behind it.
+fn age(text: &str) -> Result<Duration, String> {
+    let bad = || format!("{text:?} is no age: 90m, 26h and 7d are");
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(bad)?;
+    let seconds = match unit {
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(bad()),
+    };
+    let number: u32 = number.parse().map_err(|_| bad())?;
+    Ok(Duration::from_secs(u64::from(number) * seconds))
 }
 
 fn bundle_path(text: &str) -> Result<BundlePath, String> {

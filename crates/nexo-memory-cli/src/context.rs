@@ -1,15 +1,18 @@
 //! What every verb works with: the sink, the settings, the control handle, and the engine made from
 //! them.
 
+use std::cell::RefCell;
 use std::io::{self, BufRead};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
 use nexo_memory_snapshot::error::{ErrorKind, SnapshotError, error_chain};
+#[cfg(feature = "nats")]
+use nexo_memory_snapshot::events::nats::NatsTransport;
 use nexo_memory_snapshot::id::{AgentId, Tenant};
 use nexo_memory_snapshot::local_fs::Engine;
 use nexo_memory_snapshot::meta::SnapshotMeta;
@@ -23,6 +26,8 @@ use crate::output::{Output, can_ask};
 use crate::progress::Bar;
 use crate::settings::Settings;
 
+/// How long a command waits at its end for its events to arrive.
+const HAND_OVER: Duration = Duration::from_secs(2);
 /// How often a question looks whether Ctrl-C was pressed.
 const GLANCE: Duration = Duration::from_millis(50);
 
@@ -35,6 +40,10 @@ pub(crate) struct Context {
     bar: Option<Arc<Bar>>,
     hooks: Option<Arc<ShellQuiesce>>,
     zone: TimeZone,
+    /// Whether the verb changes something, and events are to be delivered.
+    delivers: bool,
+    /// Those that deliver.
+    engines: RefCell<Vec<Engine>>,
 }
 
 impl Context {
@@ -55,7 +64,14 @@ impl Context {
             strict,
             bar,
             zone: TimeZone::system(),
+            delivers: false,
+            engines: RefCell::default(),
         }
+    }
+
+    /// From now on events are delivered: the verb changes something.
+    pub(crate) fn deliver(&mut self) {
+        self.delivers = true;
     }
 
     /// The engine over the root; `agent` is the one that the layout flags speak of.
@@ -69,7 +85,20 @@ impl Context {
             let deadline = hooks.deadline();
             builder = builder.quiesce(Arc::clone(hooks) as Arc<dyn Quiesce>, deadline);
         }
-        builder.build().map_err(|e| self.explain(e, agent))
+        if let Some(prefix) = &settings.config.events.lifecycle_subject_prefix {
+            builder = builder.lifecycle_subject_prefix(prefix.clone());
+        }
+        #[cfg(feature = "nats")]
+        if let Some(nats) = settings.config.events.nats.as_ref().filter(|_| self.delivers) {
+            let transport = NatsTransport::new(nats.options());
+            let transport = transport.map_err(|e| Failure::from_error(e.kind(), &e))?;
+            builder = builder.deliver(Arc::new(transport));
+        }
+        let engine = builder.build().map_err(|e| self.explain(e, agent))?;
+        if self.delivers {
+            self.engines.borrow_mut().push(engine.clone());
+        }
+        Ok(engine)
     }
 
     pub(crate) fn tenant(&self) -> &Tenant {
@@ -186,6 +215,23 @@ impl Context {
         let failures = self.hooks.as_ref().map(|h| h.take_resume_failures()).unwrap_or_default();
         for failure in failures {
             self.out.warn(&format!("the agent may still be paused: {}", error_chain(&failure)));
+        }
+        for engine in self.engines.take() {
+            self.hand_over(&engine);
+        }
+    }
+
+    /// Gives what was told a moment to arrive. What does not waits in the vault, for the next command
+    /// or a daemon.
+    fn hand_over(&mut self, engine: &Engine) {
+        for why in engine.take_event_failures() {
+            self.out.warn(&format!("an event could not be kept for delivery: {why}"));
+        }
+        let Some(flushed) = engine.flush_events(Instant::now() + HAND_OVER) else { return };
+        if flushed.left > 0 {
+            let waiting = human::count(flushed.left, "event");
+            let why = flushed.error.unwrap_or_else(|| "another process is at it".to_owned());
+            self.out.warn(&format!("{waiting} kept for later delivery: {why}"));
         }
     }
 

@@ -78,6 +78,21 @@ impl Output {
         }
     }
 
+    /// One of many documents, with `--json`: a line each.
+    #[cfg(feature = "nats")]
+    pub(crate) fn json_line(&mut self, document: &impl Serialize) {
+        match serde_json::to_string(document) {
+            Ok(text) => self.write_out(&format!("{}\n", escape_json(&text))),
+            Err(e) => self.keep(io::Error::other(e)),
+        }
+    }
+
+    /// Whether nobody reads the result any more.
+    #[cfg(feature = "nats")]
+    pub(crate) const fn is_lost(&self) -> bool {
+        self.failed.is_some()
+    }
+
     /// A line of the result.
     pub(crate) fn line(&mut self, text: &str) {
         if !self.json {

@@ -20,6 +20,8 @@ use crate::exit::Failure;
 
 /// Names the vault; wins over the configuration.
 pub(crate) const ROOT: &str = "NEXO_MEMORY_ROOT";
+/// Names the NATS server; wins over the configuration.
+const NATS_URL: &str = "NEXO_MEMORY_NATS_URL";
 const CONFIG: &str = "NEXO_MEMORY_CONFIG";
 const HOME: &str = "NEXO_HOME";
 const SYSTEM_CONFIG: &str = "/etc/nexo-memory.yaml";
@@ -65,6 +67,7 @@ impl Settings {
             Some(file) => MemorySnapshotConfig::load(&file.value, env)?,
             None => MemorySnapshotConfig::default(),
         };
+        nats_url(&mut config, env)?;
         let root = root(global, &config, env)?;
         let or_root = |flag: &Option<PathBuf>, name, configured: &Option<PathBuf>| {
             let flag = flag.as_deref().map(typed).transpose()?;
@@ -220,6 +223,18 @@ fn config_file(global: &Global, env: Env<'_>) -> Result<Option<From<PathBuf>>, F
     }
     let system = Path::new(SYSTEM_CONFIG);
     Ok(system.exists().then(|| from(system.to_owned(), Origin::Default)))
+}
+
+/// Puts the address of the environment into the configuration; a build that cannot reach it says so.
+fn nats_url(config: &mut MemorySnapshotConfig, env: Env<'_>) -> Result<(), Failure> {
+    if let Some(url) = env(NATS_URL).filter(|url| !url.is_empty()) {
+        config.events.nats.get_or_insert_default().url = url;
+    }
+    if config.events.nats.is_none() || cfg!(feature = "nats") {
+        return Ok(());
+    }
+    Err(Failure::usage("a NATS server is configured, and this program was built without NATS")
+        .try_this(format!("unset {NATS_URL} and events.nats, or build with the feature nats")))
 }
 
 fn root(

@@ -103,6 +103,12 @@ fn help_teaches_each_verb() {
         "show",
         "cat",
         "verify",
+        "prune",
+        "pin",
+        "unpin",
+        "hold",
+        "release",
+        "status",
         "diff",
         "delete",
         "export",
@@ -110,6 +116,7 @@ fn help_teaches_each_verb() {
         #[cfg(feature = "demo")]
         "demo",
         "config show",
+        "events tail",
     ] {
         let args: Vec<&str> = verb.split(' ').chain(["--help"]).collect();
         let said = home.run(&args);
@@ -503,4 +510,98 @@ fn the_demo_tells_what_happened() {
     let (report, code) = home.json(&["verify", "--all", "--config", &config]);
     assert_eq!(code, 0, "{report}");
     assert_eq!(home.json(&["doctor", "--config", &config]).1, 0);
+}
+
+/// Would catch: a dry run that shows another plan than the run, a run that deletes what is pinned or
+/// held, or a status that a monitor cannot use.
+#[test]
+fn what_prune_shows_is_what_it_does() {
+    let home = Home::new();
+    let config = "memory: { snapshot: { retention: { keep_count: 1 } } }";
+    let config = home.write("keep.yaml", config);
+    let run = |args: &[&str]| home.run(&[args, &["--config", &config]].concat());
+    let first = text(&home.with_ana()["id"]).to_owned();
+    home.with_ana();
+    home.with_ana();
+    let reason = "until the audit is over";
+    assert_eq!(run(&["pin", &first, "--reason", reason]).code, 0);
+    assert_eq!(run(&["delete", &first, "--yes"]).code, 6);
+    assert_eq!(run(&["hold", "--all", "incident 42"]).code, 0);
+    let held = run(&["prune"]);
+    assert!(held.out.contains("0 to delete") && held.out.contains("incident 42"), "{held:?}");
+    assert_eq!(run(&["release", "--all"]).code, 0);
+
+    let (dry, wet) = (run(&["prune", "--dry-run"]), run(&["prune"]));
+    assert_eq!((&dry.out, dry.code), (&wet.out, wet.code));
+    assert!(dry.out.contains("DROP") && dry.out.contains(reason), "{dry:?}");
+    let (listing, _) = home.json(&["list"]);
+    assert_eq!(listing["snapshots"].as_array().unwrap().len(), 2);
+    assert!(run(&["prune"]).out.contains("0 to delete"));
+
+    let (status, code) = home.json(&["status", "--max-age", "1h"]);
+    assert_eq!((code, &status["agents"][0]["status"]["pinned"]), (0, &json!(1)), "{status}");
+    let late = home.run(&["status", "--max-age", "0m"]);
+    assert_eq!(late.code, 11, "{late:?}");
+    assert!(late.out.contains("too old"), "{late:?}");
+    assert_eq!(run(&["status", "--max-age", "soon"]).code, 2);
+    assert_eq!(run(&["hold", "why"]).code, 2, "whose?");
+}
+
+/// Would catch: a configured server that is not told, an event of one agent shown for another, or a
+/// snapshot that fails because nobody listens.
+#[test]
+fn a_snapshot_is_told_to_those_who_listen() {
+    let home = Home::new();
+    let dir = home.path("nats");
+    fs::create_dir(&dir).unwrap();
+    let Some(mut broker) = snapshot_testkit::Broker::start(&dir, "").unwrap() else {
+        assert!(std::env::var_os("CI").is_none(), "no nats-server: `cargo xtask ci nats-server`");
+        return;
+    };
+    let url = broker.url();
+    let told =
+        |args: &[&str]| home.command(args).env("NEXO_MEMORY_NATS_URL", &url).output().unwrap();
+    home.with_ana();
+    let snapshot = ["snapshot", "--agent", "ana", "--memdir", "mem"];
+
+    broker.kill();
+    let unheard = told(&snapshot);
+    let said = String::from_utf8_lossy(&unheard.stderr).into_owned();
+    assert_eq!(unheard.status.code(), Some(0), "{said}");
+    assert!(said.contains("1 event kept for later delivery"), "{said}");
+    assert_eq!(home.json(&["status"]).0["events_waiting"], 1);
+    broker.restart().unwrap();
+
+    let mut tail = home
+        .command(&["events", "tail", "--agent", "ana", "--json"])
+        .env("NEXO_MEMORY_NATS_URL", &url)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (heard, lines) = std::sync::mpsc::channel();
+    let stdout = tail.stdout.take().unwrap();
+    std::thread::spawn(move || {
+        use std::io::BufRead;
+        for line in std::io::BufReader::new(stdout).lines().map_while(Result::ok) {
+            let _ = heard.send(line);
+        }
+    });
+    // The listener may still be on its way, so we go on telling.
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    let line = loop {
+        assert_eq!(told(&snapshot).status.code(), Some(0));
+        match lines.recv_timeout(std::time::Duration::from_millis(200)) {
+            Ok(line) => break line,
+            Err(_) => assert!(std::time::Instant::now() < until, "nothing was heard"),
+        }
+    };
+    tail.kill().unwrap();
+    tail.wait().unwrap();
+    let event: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!((&event["kind"], &event["agent_id"]), (&json!("created"), &json!("ana")));
+    assert_eq!(home.json(&["status"]).0["events_waiting"], 0, "the one from before arrived too");
+
+    let nowhere = home.run(&["events", "tail"]);
+    assert_eq!(nowhere.code, 2, "{nowhere:?}");
+    assert!(nowhere.err.contains("NEXO_MEMORY_NATS_URL"), "{nowhere:?}");
 }

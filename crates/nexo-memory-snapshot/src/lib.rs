@@ -106,10 +106,13 @@ pub mod retention {
 
 /// What happens to an agent's memory, told to others.
 pub mod events {
+    #[cfg(feature = "nats")]
+    pub use snapshot_events::nats;
     pub use snapshot_events::{
-        Courier, CourierOptions, Envelope, EventId, EventPublisher, FanOut, Flushed,
+        Envelope, EventId, EventPublisher, FanOut, Flushed, JsonlTranscript,
         LIFECYCLE_SUBJECT_PREFIX, LifecycleEvent, MUTATION_SUBJECT_PREFIX, Message, MutationEvent,
-        MutationOp, MutationScope, NoopPublisher, RecordingPublisher, Transport, TransportError,
+        MutationOp, MutationScope, NoopPublisher, Overflow, QueueOptions, QueueStats,
+        QueuedPublisher, RecordingPublisher, TracingPublisher, Transport, TransportError,
     };
 }
 

@@ -55,8 +55,11 @@ pub struct RetentionTickReport {
     pub orphan_staging_dirs_removed: u64,
     /// Agents visited.
     pub agents_visited: u64,
-    /// What failed, one line each.
-    pub errors: Vec<String>,
+    /// How much failed.
+    pub errors: u64,
+    /// What failed first, one line each; at most [`RetentionTickReport::MAX_FAILURES`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<String>,
 }
 
 /// How a bundle stands up to a full reading.
@@ -182,6 +185,19 @@ pub struct RowCounts {
     pub changed: u64,
     /// Only on the older side.
     pub removed: u64,
+}
+
+impl RetentionTickReport {
+    /// Most lines of [`RetentionTickReport::failures`]: an event carries the report.
+    pub const MAX_FAILURES: usize = 100;
+
+    /// Counts a failure.
+    pub fn failed(&mut self, why: String) {
+        self.errors += 1;
+        if self.failures.len() < Self::MAX_FAILURES {
+            self.failures.push(why);
+        }
+    }
 }
 
 impl VerifyReport {

@@ -56,7 +56,7 @@ impl RetentionWorker {
     pub fn tick(&self, control: &Control) -> RetentionTickReport {
         let mut report = RetentionTickReport::default();
         match self.keeper.agents() {
-            Err(e) => report.errors.push(error_chain(&e)),
+            Err(e) => report.failed(error_chain(&e)),
             Ok(agents) => {
                 for (tenant, agent) in agents {
                     if control.check().is_err() {
@@ -152,7 +152,7 @@ impl RetentionWorker {
             Err(e) if matches!(e.kind, ErrorKind::Concurrent | ErrorKind::Interrupted) => {
                 tracing::debug!(%tenant, %agent, error = %e, "left for the next time");
             }
-            Err(e) => report.errors.push(format!("{tenant}/{agent}: {}", error_chain(&e))),
+            Err(e) => report.failed(format!("{tenant}/{agent}: {}", error_chain(&e))),
         }
     }
 }

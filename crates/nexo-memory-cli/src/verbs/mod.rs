@@ -7,13 +7,20 @@ mod delete;
 mod demo;
 mod diff;
 mod doctor;
+#[cfg(feature = "nats")]
+mod events;
 mod export;
+mod keep;
 mod list;
+mod prune;
 mod restore;
 mod show;
 mod snapshot;
+mod status;
 mod verify;
 
+#[cfg(feature = "nats")]
+use crate::args::EventsVerb;
 use crate::args::{ConfigVerb, Verb};
 use crate::context::Context;
 use crate::exit::Ended;
@@ -23,6 +30,13 @@ const SHOWN: usize = 8;
 
 /// Does what was asked.
 pub(crate) fn run(context: &mut Context, verb: Verb) -> Ended {
+    let changes = matches!(
+        verb,
+        Verb::Snapshot(_) | Verb::Restore(_) | Verb::Delete(_) | Verb::Prune(_) | Verb::Doctor(_)
+    );
+    if changes {
+        context.deliver();
+    }
     match verb {
         Verb::Snapshot(args) => snapshot::run(context, &args),
         Verb::Restore(args) => restore::run(context, &args),
@@ -33,6 +47,16 @@ pub(crate) fn run(context: &mut Context, verb: Verb) -> Ended {
         Verb::Diff(args) => diff::run(context, &args),
         Verb::Delete(args) => delete::run(context, &args),
         Verb::Export(args) => export::run(context, &args),
+        Verb::Prune(args) => prune::run(context, &args),
+        Verb::Pin(args) => keep::pin(context, &args),
+        Verb::Unpin(args) => keep::unpin(context, &args),
+        Verb::Hold(args) => keep::hold(context, &args),
+        Verb::Release(args) => keep::release(context, &args),
+        Verb::Status(args) => status::run(context, &args),
+        #[cfg(feature = "nats")]
+        Verb::Events(args) => match args.verb {
+            EventsVerb::Tail(args) => events::tail(context, &args),
+        },
         Verb::Doctor(args) => doctor::run(context, &args),
         #[cfg(feature = "demo")]
         Verb::Demo(args) => demo::run(context, &args),

@@ -107,8 +107,8 @@ fn one_failure_does_not_stop_the_rest() {
         let report = worker(&shelf, 1).tick(&Control::default());
         assert_eq!((report.agents_visited, report.bundles_deleted), (3, 4));
         assert_eq!(report.orphan_staging_dirs_removed, 3);
-        assert_eq!(report.errors.len(), lines, "{:?}", report.errors);
-        assert!(report.errors.iter().all(|line| line.starts_with("default/bob: as told")));
+        assert_eq!(report.errors, lines, "{report:?}");
+        assert!(report.failures.iter().all(|line| line.starts_with("default/bob: as told")));
         assert_eq!((shelf.left("ana"), shelf.left("bob").len()), (ids([0]), 3));
         assert_eq!(shelf.log.lock().unwrap().last().unwrap(), "finished 4");
     }

@@ -1,0 +1,94 @@
+//! `prune`: the policy's plan, and its execution.
+
+use std::sync::Arc;
+
+use nexo_memory_snapshot::error::{ErrorKind, SnapshotError};
+use nexo_memory_snapshot::id::{AgentId, Tenant};
+use nexo_memory_snapshot::retention::{Plan, RetentionConfig, RetentionWorker};
+use serde_json::{Value, json};
+
+use crate::args::PruneArgs;
+use crate::context::Context;
+use crate::exit::{Ended, Failure};
+use crate::human;
+
+/// One agent that fails does not keep the others from their turn.
+pub(super) fn run(context: &mut Context, args: &PruneArgs) -> Ended {
+    let engine = context.engine(args.agent.as_ref())?;
+    let policy = context.settings.config.retention.policy();
+    let policies = Arc::new(move |_: &Tenant, _: &AgentId| policy.clone());
+    let worker =
+        engine.retention_worker(RetentionConfig { policies, ..RetentionConfig::default() });
+    let agents = match &args.agent {
+        Some(agent) => vec![agent.clone()],
+        None => {
+            let status = engine.status(context.tenant(), None);
+            let status = status.map_err(|e| context.explain(e, None))?;
+            status.into_iter().map(|status| status.agent_id).collect()
+        }
+    };
+    let (mut documents, mut worst) = (Vec::new(), None);
+    for agent in &agents {
+        match one(context, &worker, agent, args.dry_run) {
+            Ok(document) => documents.push(document),
+            Err(failure) if failure.kind() == ErrorKind::Interrupted => return Err(failure),
+            Err(failure) => {
+                let mut document = failure.to_json();
+                document["agent_id"] = json!(agent);
+                documents.push(document);
+                if !context.out.is_json() {
+                    context.out.failure(&failure);
+                }
+                worst = worst.or(Some(failure.kind()));
+            }
+        }
+    }
+    if context.out.is_json() {
+        context.out.json(&json!({ "dry_run": args.dry_run, "agents": documents }));
+    } else if agents.is_empty() {
+        let line = format!("no snapshots in {}", context.root_and_origin());
+        context.out.line(&line);
+    }
+    Ok(worst)
+}
+
+fn one(
+    context: &mut Context,
+    worker: &RetentionWorker,
+    agent: &AgentId,
+    dry_run: bool,
+) -> Result<Value, Failure> {
+    let (tenant, control) = (context.tenant().clone(), context.control.clone());
+    let plan = worker.plan(&tenant, agent, &control);
+    context.still();
+    let plan = plan.map_err(|e| context.explain(SnapshotError::from(e), Some(agent)))?;
+    tell(context, agent, &plan);
+    let mut deleted = 0;
+    if !dry_run {
+        let done = worker.execute(&tenant, agent, &plan, &mut deleted, &control);
+        context.still();
+        done.map_err(|e| context.explain(SnapshotError::from(e), Some(agent)))?;
+    }
+    Ok(json!({ "agent_id": agent, "plan": plan, "deleted": deleted }))
+}
+
+/// The same lines whether or not the plan is carried out.
+fn tell(context: &mut Context, agent: &AgentId, plan: &Plan) {
+    let (count, dropped) = (plan.entries.len() as u64, plan.dropped().count() as u64);
+    let line = format!("{agent}: {}, {dropped} to delete", human::count(count, "snapshot"));
+    context.out.line(&line);
+    for entry in &plan.entries {
+        let line = format!(
+            "  {}  {}  {}  {}  {}",
+            if entry.keep { "keep" } else { "DROP" },
+            entry.id.short(),
+            context.time(entry.created_at_ms),
+            human::bytes(entry.size_bytes),
+            entry.why(),
+        );
+        context.out.line(&line);
+    }
+    for note in &plan.notes {
+        context.out.line(&format!("  note  {note}"));
+    }
+}

@@ -1,0 +1,85 @@
+//! `status`: one line an agent, for an operator and a monitor.
+
+use std::time::Duration;
+
+use nexo_memory_snapshot::error::ErrorKind;
+use nexo_memory_snapshot::local_fs::AgentStatus;
+use serde_json::json;
+
+use super::shorten;
+use crate::args::StatusArgs;
+use crate::context::Context;
+use crate::exit::Ended;
+use crate::human;
+
+pub(super) fn run(context: &mut Context, args: &StatusArgs) -> Ended {
+    let agent = args.agent.as_ref();
+    let engine = context.engine(agent)?;
+    let statuses = engine.status(context.tenant(), agent).map_err(|e| context.explain(e, agent))?;
+    let waiting = engine.events_waiting().map_err(|e| context.explain(e, agent))?;
+    let rows: Vec<_> =
+        statuses.iter().map(|status| (status, findings(status, args.max_age))).collect();
+    let found = rows.iter().any(|(_, findings)| !findings.is_empty());
+    if context.out.is_json() {
+        let agents: Vec<_> = rows
+            .iter()
+            .map(|(status, findings)| json!({ "status": status, "findings": findings }))
+            .collect();
+        context.out.json(&json!({ "agents": agents, "events_waiting": waiting }));
+        return Ok(found.then_some(ErrorKind::CheckFailed));
+    }
+    if rows.is_empty() {
+        let line =
+            format!("no snapshots of tenant {} in {}", context.tenant(), context.root_and_origin());
+        context.out.line(&line);
+    } else {
+        let cells: Vec<_> = rows.iter().map(|(s, findings)| row(context, s, findings)).collect();
+        context.out.table(&["AGENT", "LAST GOOD", "TAKEN", "SNAPSHOTS", "SIZE", "STATE"], &cells);
+    }
+    for (status, findings) in &rows {
+        for line in shorten(findings.clone()) {
+            context.out.line(&format!("{}: {line}", status.agent_id));
+        }
+    }
+    if waiting > 0 {
+        let line = format!("{} for delivery", human::count(waiting, "event waiting"));
+        context.out.line(&line);
+    }
+    Ok(found.then_some(ErrorKind::CheckFailed))
+}
+
+fn row(context: &Context, status: &AgentStatus, findings: &[String]) -> Vec<String> {
+    let good = status.last_good.as_ref();
+    let state = match (&status.hold, findings.is_empty()) {
+        (_, false) => "LOOK",
+        (Some(_), true) => "on hold",
+        (None, true) => "ok",
+    };
+    vec![
+        status.agent_id.to_string(),
+        good.map_or_else(|| "none".to_owned(), |meta| meta.id.short()),
+        good.map(|meta| context.time(meta.created_at_ms)).unwrap_or_default(),
+        status.snapshots.to_string(),
+        human::bytes(status.total_bytes),
+        state.to_owned(),
+    ]
+}
+
+/// What an operator has to look at.
+fn findings(status: &AgentStatus, max_age: Option<Duration>) -> Vec<String> {
+    let mut findings = Vec::new();
+    match status.last_good_age_ms {
+        None => findings.push("no good snapshot".to_owned()),
+        Some(age) => {
+            let age = Duration::from_millis(u64::try_from(age).unwrap_or_default());
+            if max_age.is_some_and(|max| age > max) {
+                findings.push("its last good snapshot is too old".to_owned());
+            }
+        }
+    }
+    if let Some(from) = status.recovery_pending {
+        findings.push(format!("a restore of {} was interrupted: see doctor", from.short()));
+    }
+    findings.extend(status.problems.iter().cloned());
+    findings
+}
