@@ -41,18 +41,24 @@ fn readme() -> PathBuf {
 
 /// Runs the demo; gives what it printed, fenced.
 fn transcript() -> Result<String, String> {
-    run(&mut cargo(&["build", "--quiet", "--locked", "--package", "nexo-memory-cli"]))?;
+    let program = program()?;
     let scratch = std::env::temp_dir().join(format!("nexo-memory-xtask-{}", std::process::id()));
     let dir = scratch.join("ana");
-    let shown = play(&dir);
+    let shown = play(&program, &dir);
     remove(&scratch)?;
     let shown = shown?.replace(&dir.display().to_string(), SHOWN_DIR);
     Ok(format!("```console\n{}\n```", shown.trim_end()))
 }
 
-fn play(dir: &Path) -> Result<String, String> {
+/// The command line, built.
+pub(crate) fn program() -> Result<PathBuf, String> {
+    run(&mut cargo(&["build", "--quiet", "--locked", "--package", "nexo-memory-cli"]))?;
+    Ok(target().join("debug/nexo-memory"))
+}
+
+fn play(program: &Path, dir: &Path) -> Result<String, String> {
     crate::soak::scratch(dir.parent().unwrap_or(dir).to_owned())?;
-    let mut demo = std::process::Command::new(target().join("debug/nexo-memory"));
+    let mut demo = std::process::Command::new(program);
     demo.args(["demo", "--plain", "--dir"]).arg(dir);
     // Times and messages as everywhere; the demo's vault and no other.
     demo.env("TZ", "UTC").env("LC_ALL", "C.UTF-8").env_remove("NEXO_MEMORY_ROOT");

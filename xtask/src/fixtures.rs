@@ -1,17 +1,21 @@
 //! Fixtures and goldens: made from fixed values, compared byte for byte by the gate.
 //!
-//! Invariant: only folders in [`GENERATED`] and README's transcript are written or compared. `fixtures/v2` is a frozen
+//! Invariant: only folders in [`GENERATED`], the configuration's schema and README's transcript are
+//! written or compared. `fixtures/v2` is a frozen
 //! bundle that later programs must still read; nothing regenerates it.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::tools::{Outcome, root};
+use crate::tools::{Outcome, output, root};
 use crate::{demo, wire};
 
 /// Folders below `fixtures/` whose every file is made here.
 const GENERATED: [&str; 1] = ["wire"];
+
+/// The JSON Schema of the configuration, as the program prints it.
+const SCHEMA: &str = "docs/configuration.schema.json";
 
 /// Path below `fixtures/`, and content.
 type Files = BTreeMap<PathBuf, Vec<u8>>;
@@ -27,6 +31,7 @@ pub(crate) fn write() -> Outcome {
     for (path, content) in &wanted {
         put(&dir.join(path), content)?;
     }
+    put(&root().join(SCHEMA), &schema()?)?;
     println!("{} fixtures written", wanted.len());
     demo::write()
 }
@@ -34,6 +39,8 @@ pub(crate) fn write() -> Outcome {
 /// Says what [`write()`] would change, and fails if anything.
 pub(crate) fn check() -> Outcome {
     let mut stale = stale(&generate()?, &present(&root().join("fixtures"))?);
+    let differs = read(&root().join(SCHEMA)).ok().map(String::into_bytes) != Some(schema()?);
+    stale.extend(differs.then(|| format!("{SCHEMA} differs")));
     stale.extend(demo::stale()?);
     if stale.is_empty() {
         return Ok(());
@@ -47,6 +54,14 @@ pub(crate) fn check() -> Outcome {
 fn generate() -> Result<Files, String> {
     let documents = wire::documents().map_err(|e| format!("a golden cannot be made: {e}"))?;
     Ok(documents.into_iter().map(|(name, text)| (Path::new("wire").join(name), text)).collect())
+}
+
+fn schema() -> Result<Vec<u8>, String> {
+    let program = demo::program()?;
+    let mut schema = std::process::Command::new(program);
+    // It needs no vault, and no configuration of this machine.
+    schema.args(["config", "schema", "--root", "/nowhere"]).env_remove("NEXO_MEMORY_CONFIG");
+    output(&mut schema).map(String::into_bytes)
 }
 
 fn stale(wanted: &Files, present: &Files) -> Vec<String> {

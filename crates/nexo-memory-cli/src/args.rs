@@ -293,6 +293,12 @@ pub(crate) struct SnapshotArgs {
     /// A name for people; `@label` finds it again
     #[arg(long)]
     pub(crate) label: Option<String>,
+    /// Redact secrets; this version cannot yet, and refuses
+    #[arg(long)]
+    pub(crate) redact_secrets: bool,
+    /// Take it whole, whatever the configuration's redact_secrets_default says
+    #[arg(long, conflicts_with = "redact_secrets")]
+    pub(crate) no_redact: bool,
 }
 
 #[derive(Debug, Args)]
@@ -481,6 +487,9 @@ pub(crate) struct VerifyArgs {
     /// Every snapshot of the tenant
     #[arg(long, conflicts_with_all = ["snapshot", "named", "agent"])]
     pub(crate) all: bool,
+    /// Only those that nobody has read for 6 days; alone, of every agent
+    #[arg(long, conflicts_with_all = ["snapshot", "named"])]
+    pub(crate) due: bool,
 }
 
 #[derive(Debug, Args)]
@@ -562,6 +571,19 @@ Examples:
   nexo-memory config show
   nexo-memory config show --config ./memory.yaml --json")]
     Show,
+    /// Say what is wrong with the configuration
+    #[command(help_template = VERB, before_help = "\
+Reads it as every verb does (exit 2 where that fails), and looks whether what it names is there. Exits \
+with 11 where something is likely not meant.")]
+    #[command(after_help = "\
+Examples:
+  nexo-memory config check --config ./memory.yaml")]
+    Check,
+    /// Print the JSON Schema of the configuration
+    #[command(help_template = VERB, after_help = "\
+Examples:
+  nexo-memory config schema > nexo-memory.schema.json")]
+    Schema,
 }
 
 /// Which snapshot.

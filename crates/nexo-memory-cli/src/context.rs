@@ -10,15 +10,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
+use nexo_memory_snapshot::ShellQuiesce;
 use nexo_memory_snapshot::error::{ErrorKind, SnapshotError, error_chain};
-#[cfg(feature = "nats")]
-use nexo_memory_snapshot::events::nats::NatsTransport;
 use nexo_memory_snapshot::id::{AgentId, Tenant};
 use nexo_memory_snapshot::local_fs::Engine;
 use nexo_memory_snapshot::meta::SnapshotMeta;
-use nexo_memory_snapshot::ports::{Clock, Control, PathResolver, Quiesce, SystemClock};
+use nexo_memory_snapshot::ports::{Clock, Control, PathResolver, SystemClock};
 use nexo_memory_snapshot::request::SnapshotRef;
-use nexo_memory_snapshot::{ShellHooks, ShellQuiesce};
 
 use crate::exit::Failure;
 use crate::human;
@@ -54,10 +52,8 @@ impl Context {
         bar: Option<Arc<Bar>>,
         strict: bool,
     ) -> Self {
-        let quiesce =
-            |hooks: &ShellHooks| Arc::new(ShellQuiesce::new(hooks.clone(), control.clone()));
         Self {
-            hooks: settings.config.hooks.as_ref().map(quiesce),
+            hooks: settings.config.hooks(&control),
             out,
             settings,
             control,
@@ -77,22 +73,15 @@ impl Context {
     /// The engine over the root; `agent` is the one that the layout flags speak of.
     pub(crate) fn engine(&self, agent: Option<&AgentId>) -> Result<Engine, Failure> {
         let settings = &self.settings;
-        let mut builder = Engine::builder()
-            .root(settings.root.value.clone())
-            .layouts(Arc::new(settings.layouts(agent)?))
-            .max_git_object_bytes(settings.max_git_object_bytes.value);
-        if let Some(hooks) = &self.hooks {
-            let deadline = hooks.deadline();
-            builder = builder.quiesce(Arc::clone(hooks) as Arc<dyn Quiesce>, deadline);
-        }
-        if let Some(prefix) = &settings.config.events.lifecycle_subject_prefix {
-            builder = builder.lifecycle_subject_prefix(prefix.clone());
-        }
+        let (tenant, root) = (settings.tenant.clone(), &settings.root.value);
+        let builder = settings.config.engine(tenant, root, self.hooks.clone());
+        let mut builder = builder.layouts(Arc::new(settings.layouts(agent)?));
         #[cfg(feature = "nats")]
-        if let Some(nats) = settings.config.events.nats.as_ref().filter(|_| self.delivers) {
-            let transport = NatsTransport::new(nats.options());
-            let transport = transport.map_err(|e| Failure::from_error(e.kind(), &e))?;
-            builder = builder.deliver(Arc::new(transport));
+        if self.delivers {
+            let transport = settings.config.transport();
+            if let Some(transport) = transport.map_err(|e| Failure::from_error(e.kind(), &e))? {
+                builder = builder.deliver(transport);
+            }
         }
         let engine = builder.build().map_err(|e| self.explain(e, agent))?;
         if self.delivers {

@@ -6,10 +6,9 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use nexo_memory_snapshot::config::{
-    ConfiguredLayouts, DEFAULT_LOCK_TIMEOUT, DEFAULT_MAX_GIT_OBJECT_BYTES, MemorySnapshotConfig,
+    ConfiguredLayouts, DEFAULT_MAX_GIT_OBJECT_BYTES, MemorySnapshotConfig,
 };
 use nexo_memory_snapshot::id::{AgentId, Tenant};
 use nexo_memory_snapshot::layout::{MemoryLayout, StateLayout};
@@ -21,7 +20,7 @@ use crate::exit::Failure;
 /// Names the vault; wins over the configuration.
 pub(crate) const ROOT: &str = "NEXO_MEMORY_ROOT";
 /// Names the NATS server; wins over the configuration.
-const NATS_URL: &str = "NEXO_MEMORY_NATS_URL";
+pub(crate) const NATS_URL: &str = "NEXO_MEMORY_NATS_URL";
 const CONFIG: &str = "NEXO_MEMORY_CONFIG";
 const HOME: &str = "NEXO_HOME";
 const SYSTEM_CONFIG: &str = "/etc/nexo-memory.yaml";
@@ -52,10 +51,9 @@ pub(crate) struct Settings {
     pub(crate) config_file: Option<From<PathBuf>>,
     pub(crate) memdir_root: From<PathBuf>,
     pub(crate) sqlite_root: From<PathBuf>,
-    pub(crate) lock_timeout: From<Duration>,
-    pub(crate) auto_pre_restore: From<bool>,
     pub(crate) max_git_object_bytes: From<u64>,
     pub(crate) config: MemorySnapshotConfig,
+    nats_origin: Origin,
     global: Global,
 }
 
@@ -67,7 +65,7 @@ impl Settings {
             Some(file) => MemorySnapshotConfig::load(&file.value, env)?,
             None => MemorySnapshotConfig::default(),
         };
-        nats_url(&mut config, env)?;
+        let nats_origin = nats_url(&mut config, env)?;
         let root = root(global, &config, env)?;
         let or_root = |flag: &Option<PathBuf>, name, configured: &Option<PathBuf>| {
             let flag = flag.as_deref().map(typed).transpose()?;
@@ -82,14 +80,13 @@ impl Settings {
             config_file,
             memdir_root,
             sqlite_root,
-            lock_timeout: configured(config.lock_timeout, DEFAULT_LOCK_TIMEOUT),
-            auto_pre_restore: configured(config.auto_pre_restore, true),
             max_git_object_bytes: configured(
                 config.max_git_object_bytes,
                 DEFAULT_MAX_GIT_OBJECT_BYTES,
             ),
             root,
             config,
+            nats_origin,
             global: global.clone(),
         })
     }
@@ -117,6 +114,15 @@ impl Settings {
     pub(crate) fn only_agent(&self) -> Option<&AgentId> {
         let mut agents = self.config.agents.keys();
         agents.next().filter(|_| agents.next().is_none())
+    }
+
+    /// The NATS server, without secrets.
+    pub(crate) fn nats(&self) -> Option<From<String>> {
+        #[cfg(feature = "nats")]
+        let url = self.config.events.nats.as_ref().map(|nats| nats.options().shown_url());
+        #[cfg(not(feature = "nats"))]
+        let url = None;
+        url.map(|url| from(url, self.nats_origin))
     }
 
     /// The command line that does `rest` with the same places, ready to paste anywhere.
@@ -196,7 +202,7 @@ fn from<T>(value: T, origin: Origin) -> From<T> {
     From { value, origin }
 }
 
-fn configured<T>(value: Option<T>, default: T) -> From<T> {
+pub(crate) fn configured<T>(value: Option<T>, default: T) -> From<T> {
     match value {
         Some(value) => from(value, Origin::Configuration),
         None => from(default, Origin::Default),
@@ -226,15 +232,18 @@ fn config_file(global: &Global, env: Env<'_>) -> Result<Option<From<PathBuf>>, F
 }
 
 /// Puts the address of the environment into the configuration; a build that cannot reach it says so.
-fn nats_url(config: &mut MemorySnapshotConfig, env: Env<'_>) -> Result<(), Failure> {
-    if let Some(url) = env(NATS_URL).filter(|url| !url.is_empty()) {
-        config.events.nats.get_or_insert_default().url = url;
+fn nats_url(config: &mut MemorySnapshotConfig, env: Env<'_>) -> Result<Origin, Failure> {
+    let Some(url) = env(NATS_URL).filter(|url| !url.is_empty()) else {
+        return Ok(Origin::Configuration);
+    };
+    if !cfg!(feature = "nats") {
+        return Err(Failure::usage(format!(
+            "${NATS_URL} is set, and this program was built without NATS"
+        ))
+        .try_this(format!("unset {NATS_URL}, or build with the feature nats")));
     }
-    if config.events.nats.is_none() || cfg!(feature = "nats") {
-        return Ok(());
-    }
-    Err(Failure::usage("a NATS server is configured, and this program was built without NATS")
-        .try_this(format!("unset {NATS_URL} and events.nats, or build with the feature nats")))
+    config.events.nats.get_or_insert_default().url = url;
+    Ok(Origin::Variable(NATS_URL))
 }
 
 fn root(

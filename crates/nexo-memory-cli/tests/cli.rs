@@ -116,6 +116,8 @@ fn help_teaches_each_verb() {
         #[cfg(feature = "demo")]
         "demo",
         "config show",
+        "config check",
+        "config schema",
         "events tail",
     ] {
         let args: Vec<&str> = verb.split(' ').chain(["--help"]).collect();
@@ -232,7 +234,7 @@ fn a_configuration_decides_and_its_errors_name_file_and_key() {
     insta::assert_snapshot!("config-show", lines.collect::<Vec<_>>().join("\n"));
     let (document, _) = home.json(&["config", "show", "--config", &good, "--root", "/r"]);
     assert_eq!(document["root"], json!({ "value": "/r", "from": "--root" }));
-    assert!(text(&document["agents"]["ana"]["memdir"]).ends_with("/mem"));
+    assert!(text(&document["agents"]["ana"]["layout"]["memdir"]).ends_with("/mem"));
 
     let bad = home.write("bad.yaml", "memory: { snapshot: { rooot: vault } }");
     let said = home.run(&["list", "--config", &bad]);
@@ -240,6 +242,46 @@ fn a_configuration_decides_and_its_errors_name_file_and_key() {
     insta::assert_snapshot!("config-unknown-key", said.err);
     let said = home.run(&["list", "--config", "absent.yaml"]);
     assert_eq!(said.code, 9, "{said:?}");
+}
+
+/// Would catch: a check that calls good what names places that are not there, a schema that is no
+/// document, or a default of 0.1 that ships secrets in silence.
+#[test]
+fn a_configuration_is_checked_and_redaction_is_never_forgotten() {
+    let home = Home::new();
+    home.write("mem/MEMORY.md", "the user likes tea\n");
+    let snapshot = "root: vault, redact_secrets_default: true, agents: { ana: { memdir: mem }, \
+                    bob: { memdir: gone, redact_secrets_default: false } }";
+    let config = home.write("memory.yaml", &format!("memory: {{ snapshot: {{ {snapshot} }} }}"));
+    let run = |args: &[&str]| home.run(&[args, &["--config", &config]].concat());
+    let checked = run(&["config", "check"]);
+    assert_eq!(checked.code, 11, "{checked:?}");
+    assert!(checked.out.contains("gone is not there"), "{checked:?}");
+    assert!(checked.out.contains("redact_secrets_default"), "{checked:?}");
+
+    let refused = run(&["snapshot", "--agent", "ana"]);
+    assert_eq!(refused.code, 2, "{refused:?}");
+    assert!(refused.err.contains("--no-redact"), "{refused:?}");
+    assert_eq!(run(&["snapshot", "--agent", "ana", "--redact-secrets"]).code, 2);
+    assert_eq!(run(&["list"]).code, 0, "what needs no redaction works");
+    assert_eq!(run(&["snapshot", "--agent", "ana", "--no-redact"]).code, 0);
+
+    let (schema, code) = home.json(&["config", "schema"]);
+    assert_eq!((code, &schema["type"][0]), (0, &json!("object")));
+    let shown: Value = serde_json::from_str(&home.run(&["config", "schema"]).out).unwrap();
+    assert_eq!(shown, schema);
+}
+
+/// Would catch: a round that reads all each time, or never.
+#[test]
+fn a_daily_round_reads_what_nobody_has_read_for_long() {
+    let home = Home::new();
+    let meta = home.with_ana();
+    let due = home.run(&["verify", "--due"]);
+    assert_eq!(due.code, 0, "{due:?}");
+    assert!(due.out.contains("no snapshot is due"), "{due:?}");
+    assert_eq!(home.run(&["verify", "--due", text(&meta["id"])]).code, 2);
+    assert_eq!(home.run(&["verify", "--due", "--agent", "ana"]).code, 0);
 }
 
 #[test]

@@ -4,10 +4,14 @@
 //! asks for nothing and is an error where it asks for something; a key that nobody knows is an
 //! error. Paths are absolute once read. Other sections of the file are not looked at.
 
+mod agents;
+mod compose;
 mod events;
+mod keys;
 mod later;
 mod layouts;
 mod retention;
+mod schema;
 mod section;
 
 use std::collections::BTreeMap;
@@ -18,11 +22,11 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use snapshot_core::{AgentId, ErrorKind, MemoryLayout, StateLayout, StateSource, StoreName};
+use snapshot_core::{AgentId, ErrorKind};
 
 use self::section::Section;
-use crate::hooks::ShellHooks;
 
+pub use self::agents::{AgentOptions, AgentSection, AgentSettings};
 pub use self::events::{EventsSection, NatsSection};
 pub use self::layouts::ConfiguredLayouts;
 pub use self::retention::{OriginSection, RetentionSection};
@@ -34,10 +38,6 @@ pub const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 /// Largest git object captured where nothing else is said, in bytes.
 pub const DEFAULT_MAX_GIT_OBJECT_BYTES: u64 = 256 << 20;
 
-/// Longest wait that may be configured, in seconds: a day.
-const MAX_WAIT_SECS: u64 = 86_400;
-/// How long a hook may take where nothing else is said, in seconds.
-const DEFAULT_HOOK_SECS: u64 = 30;
 /// Longest table or column name, in bytes.
 const MAX_SQL_NAME: usize = 128;
 
@@ -45,26 +45,24 @@ const MAX_SQL_NAME: usize = 128;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemorySnapshotConfig {
+    /// Whether anything happens by itself: automatic snapshots, retention. Commands work either way.
+    pub enabled: Option<bool>,
     /// The vault.
     pub root: Option<PathBuf>,
     /// The classic layout's memdirs, `<memdir_root>/<agent>`.
     pub memdir_root: Option<PathBuf>,
     /// The classic layout's databases, `<sqlite_root>/<agent>/<store>.sqlite`.
     pub sqlite_root: Option<PathBuf>,
-    /// How long to wait for locks and busy databases.
-    pub lock_timeout: Option<Duration>,
-    /// Whether a restore keeps the present state as a snapshot first.
-    pub auto_pre_restore: Option<bool>,
     /// Largest git object captured, in bytes.
     pub max_git_object_bytes: Option<u64>,
-    /// Commands that pause and resume an agent around the cut.
-    pub hooks: Option<ShellHooks>,
+    /// What holds for every agent that says nothing else.
+    pub options: AgentOptions,
     /// What is to be kept.
     pub retention: RetentionSection,
     /// Who is told, and where.
     pub events: EventsSection,
-    /// Where each named agent keeps its memory.
-    pub agents: BTreeMap<AgentId, MemoryLayout>,
+    /// The named agents.
+    pub agents: BTreeMap<AgentId, AgentSection>,
 }
 
 /// Why a configuration cannot be used.
@@ -187,7 +185,10 @@ impl MemorySnapshotConfig {
         let snapshot = document.and_then(|d| d.memory).and_then(|m| m.snapshot);
         snapshot.map_or_else(
             || Ok(Self::default()),
-            |map| read_snapshot(Section::new("memory.snapshot", map, path, env)),
+            |map| {
+                Section::new("memory.snapshot", &keys::SNAPSHOT, map, path, env)
+                    .and_then(read_snapshot)
+            },
         )
     }
 }
@@ -228,104 +229,27 @@ impl ConfigError {
 
 fn read_snapshot(mut section: Section<'_>) -> Result<MemorySnapshotConfig, ConfigError> {
     let config = MemorySnapshotConfig {
+        enabled: section.boolean("enabled")?,
         root: section.path("root")?,
         memdir_root: section.path("memdir_root")?,
         sqlite_root: section.path("sqlite_root")?,
-        lock_timeout: section
-            .number("lock_timeout_secs", 0..=MAX_WAIT_SECS)?
-            .map(Duration::from_secs),
-        auto_pre_restore: section.boolean("auto_pre_restore")?,
         max_git_object_bytes: section.section("git")?.map(read_git).transpose()?.flatten(),
-        hooks: section.section("hooks")?.map(read_hooks).transpose()?.flatten(),
+        options: agents::read_options(&mut section)?,
         retention: section
             .section("retention")?
             .map(retention::read)
             .transpose()?
             .unwrap_or_default(),
         events: section.section("events")?.map(events::read).transpose()?.unwrap_or_default(),
-        agents: section.section("agents")?.map(read_agents).transpose()?.unwrap_or_default(),
+        agents: section.section("agents")?.map(agents::read).transpose()?.unwrap_or_default(),
     };
     later::check(&mut section)?;
-    section.finish()?;
+    section.finish();
     Ok(config)
 }
 
 fn read_git(mut git: Section<'_>) -> Result<Option<u64>, ConfigError> {
     let max = git.number("max_object_bytes", 1..=u64::MAX)?;
-    git.finish()?;
+    git.finish();
     Ok(max)
-}
-
-fn read_hooks(mut hooks: Section<'_>) -> Result<Option<ShellHooks>, ConfigError> {
-    let quiesce = hooks.command("quiesce")?;
-    let resume = hooks.command("resume")?;
-    let deadline = hooks.number("deadline_secs", 1..=MAX_WAIT_SECS)?.unwrap_or(DEFAULT_HOOK_SECS);
-    let read = match (quiesce, resume) {
-        (Some(quiesce), Some(resume)) => {
-            Some(ShellHooks { quiesce, resume, deadline: Duration::from_secs(deadline) })
-        }
-        (None, None) => None,
-        (Some(_), None) => return Err(hooks.bad("resume", "quiesce is set, so it must be too")),
-        (None, Some(_)) => return Err(hooks.bad("quiesce", "resume is set, so it must be too")),
-    };
-    hooks.finish()?;
-    Ok(read)
-}
-
-fn read_agents(agents: Section<'_>) -> Result<BTreeMap<AgentId, MemoryLayout>, ConfigError> {
-    let mut read = BTreeMap::new();
-    for (name, mut agent) in agents.into_sections()? {
-        let id = name.parse::<AgentId>().map_err(|e| agent.bad_here(e.to_string()))?;
-        let layout = MemoryLayout {
-            memdir: agent.path("memdir")?,
-            stores: agent.section("stores")?.map(read_stores).transpose()?.unwrap_or_default(),
-            state: agent.section("state")?.map(read_state).transpose()?.unwrap_or_default(),
-            parts_optional: false,
-        };
-        if layout.memdir.is_none() && layout.stores.is_empty() {
-            return Err(agent.bad_here("it names neither a memdir nor a store".to_owned()));
-        }
-        agent.finish()?;
-        read.insert(id, layout);
-    }
-    Ok(read)
-}
-
-fn read_stores(mut stores: Section<'_>) -> Result<BTreeMap<StoreName, PathBuf>, ConfigError> {
-    let mut read = BTreeMap::new();
-    for key in stores.keys() {
-        let name = key.parse::<StoreName>().map_err(|e| stores.bad(&key, e.to_string()))?;
-        if name.auto_path().is_some() {
-            return Err(stores.bad(&key, "auto: names are given by the program"));
-        }
-        let path = stores.path(&key)?.ok_or_else(|| stores.bad(&key, "a path is needed"))?;
-        read.insert(name, path);
-    }
-    Ok(read)
-}
-
-fn read_state(mut state: Section<'_>) -> Result<StateLayout, ConfigError> {
-    let read = StateLayout {
-        extract_cursor: state.section("extract_cursor")?.map(read_source).transpose()?,
-        dream_run: state.section("dream_run")?.map(read_source).transpose()?,
-    };
-    state.finish()?;
-    Ok(read)
-}
-
-fn read_source(mut source: Section<'_>) -> Result<StateSource, ConfigError> {
-    let (json, sqlite) = (source.path("json")?, source.path("sqlite")?);
-    let (table, order_by) = (source.sql_name("table")?, source.sql_name("order_by")?);
-    let read = match (json, sqlite, table, order_by) {
-        (Some(json), None, None, None) => StateSource::Json { json },
-        (None, Some(sqlite), Some(table), Some(order_by)) => {
-            StateSource::Sqlite { sqlite, table, order_by }
-        }
-        _ => {
-            let why = "it takes either json, or sqlite with table and order_by";
-            return Err(source.bad_here(why.to_owned()));
-        }
-    };
-    source.finish()?;
-    Ok(read)
 }

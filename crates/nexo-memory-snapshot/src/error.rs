@@ -57,6 +57,12 @@ pub enum SnapshotError {
     /// The engine was built without the folder of its vault.
     #[error("the engine needs the root of its vault")]
     NoRoot,
+    /// What this version lacks.
+    #[error("this version cannot {what} yet")]
+    NotYet {
+        /// As a verb.
+        what: &'static str,
+    },
     /// A label that cannot be given.
     #[error("this label cannot be given: {why}")]
     Label {
@@ -208,6 +214,7 @@ impl SnapshotError {
             Self::Interrupted(e) => e.kind(),
             Self::NoRoot
             | Self::Label { .. }
+            | Self::NotYet { .. }
             | Self::Reason { .. }
             | Self::WhichAgent { .. }
             | Self::Path { .. } => ErrorKind::Usage,

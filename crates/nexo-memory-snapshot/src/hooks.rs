@@ -3,6 +3,7 @@
 //! Invariants: a command never outlives its deadline, nor do its children; only an [`AgentId`],
 //! whose grammar knows no shell syntax, is put into a command.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process_group};
-use snapshot_core::{AgentId, Control, ErrorKind, Interrupted, PortError, Quiesce};
+use snapshot_core::{AgentId, Control, ErrorKind, Interrupted, PortError, Quiesce, error_chain};
 
 /// What is replaced by the agent's id.
 const AGENT: &str = "{agent}";
@@ -38,7 +39,8 @@ pub struct ShellHooks {
 /// [`Quiesce`] by [`ShellHooks`], run by `sh -c`.
 #[derive(Debug)]
 pub struct ShellQuiesce {
-    hooks: ShellHooks,
+    all: Option<ShellHooks>,
+    own: BTreeMap<AgentId, ShellHooks>,
     control: Control,
     resume_failures: Mutex<Vec<PortError>>,
 }
@@ -55,17 +57,28 @@ enum End {
 }
 
 impl ShellQuiesce {
-    /// From its commands. Cancelling `control` ends the one that pauses; the one that resumes always
-    /// runs to its end or deadline.
+    /// From the commands for all agents and those of single ones; none where there are neither.
+    /// Cancelling `control` ends the command that pauses; the one that resumes always runs to its end
+    /// or deadline.
     #[must_use]
-    pub fn new(hooks: ShellHooks, control: Control) -> Self {
-        Self { hooks, control, resume_failures: Mutex::default() }
+    pub fn new(
+        all: Option<ShellHooks>,
+        own: BTreeMap<AgentId, ShellHooks>,
+        control: Control,
+    ) -> Option<Self> {
+        let any = all.is_some() || !own.is_empty();
+        any.then(|| Self { all, own, control, resume_failures: Mutex::default() })
     }
 
-    /// How long each command may take.
+    /// How long the slowest command may take.
     #[must_use]
-    pub const fn deadline(&self) -> Duration {
-        self.hooks.deadline
+    pub fn deadline(&self) -> Duration {
+        let all = self.all.iter().chain(self.own.values());
+        all.map(|hooks| hooks.deadline).max().unwrap_or_default()
+    }
+
+    fn of(&self, agent: &AgentId) -> Option<&ShellHooks> {
+        self.own.get(agent).or(self.all.as_ref())
     }
 
     /// Takes the failures of [`Quiesce::resume`], which cannot return them: the agent may still be
@@ -77,15 +90,20 @@ impl ShellQuiesce {
 }
 
 impl Quiesce for ShellQuiesce {
+    fn knows(&self, agent: &AgentId) -> bool {
+        self.of(agent).is_some()
+    }
+
     fn pause(&self, agent: &AgentId, deadline: Duration) -> Result<(), PortError> {
-        let deadline = deadline.min(self.hooks.deadline);
-        run("quiesce", &self.hooks.quiesce, agent, deadline, &self.control)
+        let Some(hooks) = self.of(agent) else { return Ok(()) };
+        run("quiesce", &hooks.quiesce, agent, deadline.min(hooks.deadline), &self.control)
     }
 
     fn resume(&self, agent: &AgentId) {
-        let ran =
-            run("resume", &self.hooks.resume, agent, self.hooks.deadline, &Control::default());
+        let Some(hooks) = self.of(agent) else { return };
+        let ran = run("resume", &hooks.resume, agent, hooks.deadline, &Control::default());
         if let Err(e) = ran {
+            tracing::error!(error = %error_chain(&e), "the agent may still be paused");
             self.resume_failures.lock().unwrap_or_else(PoisonError::into_inner).push(e);
         }
     }

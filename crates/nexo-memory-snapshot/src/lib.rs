@@ -35,6 +35,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod adapters;
 #[cfg(feature = "tokio")]
 mod blocking;
 mod builder;
@@ -44,6 +45,7 @@ pub mod error;
 mod hooks;
 pub mod snapshotter;
 
+pub use adapters::{PreDreamSnapshotAdapter, PreMutatingToolAdapter};
 pub use hooks::{ShellHooks, ShellQuiesce};
 
 /// Names of agents, tenants, snapshots and stores.

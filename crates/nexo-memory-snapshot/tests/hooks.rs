@@ -1,5 +1,6 @@
 //! Hooks: the right agent, the right error, nothing left running.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +12,11 @@ const LONG: Duration = Duration::from_secs(60);
 
 fn hooks(quiesce: &str, resume: &str, deadline: Duration) -> ShellQuiesce {
     let (quiesce, resume) = (quiesce.to_owned(), resume.to_owned());
-    ShellQuiesce::new(ShellHooks { quiesce, resume, deadline }, Control::default())
+    shell(ShellHooks { quiesce, resume, deadline }, Control::default())
+}
+
+fn shell(all: ShellHooks, control: Control) -> ShellQuiesce {
+    ShellQuiesce::new(Some(all), BTreeMap::new(), control).unwrap_or_else(|| panic!("it has hooks"))
 }
 
 fn source(e: &dyn std::error::Error) -> String {
@@ -83,7 +88,7 @@ fn cancelling_ends_the_pause_and_never_the_resume() {
     let quiesce = "sleep 1000".to_owned();
     let resume = format!("sleep 0.1; touch {}", resumed.display());
     let control = Control::default();
-    let hooks = ShellQuiesce::new(ShellHooks { quiesce, resume, deadline: LONG }, control.clone());
+    let hooks = shell(ShellHooks { quiesce, resume, deadline: LONG }, control.clone());
     control.cancel();
     let ana = AgentId::from_static("ana");
     assert_eq!(hooks.pause(&ana, LONG).unwrap_err().kind, ErrorKind::Interrupted);

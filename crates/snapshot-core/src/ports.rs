@@ -105,6 +105,12 @@ pub trait PathResolver: Send + Sync {
 
 /// Pauses an agent around the cut, for application-level consistency.
 pub trait Quiesce: Send + Sync {
+    /// Whether there is a way to pause this agent; where not, it is neither paused nor resumed.
+    fn knows(&self, agent: &AgentId) -> bool {
+        let _ = agent;
+        true
+    }
+
     /// Pauses the agent; must return within `deadline`.
     ///
     /// # Errors

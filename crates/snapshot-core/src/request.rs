@@ -21,6 +21,8 @@ pub struct SnapshotRequest {
     pub tenant: Tenant,
     /// A name for people, at most 256 bytes.
     pub label: Option<String>,
+    /// Whether secrets are to be redacted.
+    pub redact_secrets: bool,
     /// What asks for it.
     pub created_by: CreatedBy,
     /// How long to wait for the agent's lock, and again for busy databases.
@@ -115,6 +117,7 @@ impl SnapshotRequest {
             agent_id,
             tenant,
             label: None,
+            redact_secrets: false,
             created_by: CreatedBy::from_static("cli"),
             timeout: DEFAULT_TIMEOUT,
         }

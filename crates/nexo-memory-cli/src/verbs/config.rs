@@ -1,16 +1,20 @@
-//! `config show`: what is in force, and where each value came from.
+//! `config`: what is in force and where each value came from, what is wrong with it, what it may hold.
 
+use nexo_memory_snapshot::config::{AgentSection, DEFAULT_LOCK_TIMEOUT, MemorySnapshotConfig};
+use nexo_memory_snapshot::error::ErrorKind;
+use nexo_memory_snapshot::events::{LIFECYCLE_SUBJECT_PREFIX, MUTATION_SUBJECT_PREFIX};
+use nexo_memory_snapshot::id::AgentId;
 use nexo_memory_snapshot::layout::{MemoryLayout, StateSource};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::context::Context;
 use crate::exit::Ended;
 use crate::human;
-use crate::settings::Origin;
+use crate::settings::{From, Origin, configured};
 
 /// One value in force.
 struct Row {
-    name: &'static str,
+    name: String,
     value: Value,
     shown: String,
     origin: Option<Origin>,
@@ -18,82 +22,185 @@ struct Row {
 
 pub(super) fn show(context: &mut Context) -> Ended {
     let rows = rows(context);
-    let agents = &context.settings.config.agents;
+    let config = &context.settings.config;
     if context.out.is_json() {
-        let mut document: serde_json::Map<String, Value> = rows
-            .into_iter()
-            .map(|row| {
-                let origin = row.origin.map(|origin| origin.to_string());
-                (row.name.to_owned(), json!({ "value": row.value, "from": origin }))
-            })
-            .collect();
-        document.insert("agents".to_owned(), json!(agents));
+        let named = |row: Row| {
+            let origin = row.origin.map(|origin| origin.to_string());
+            (row.name, json!({ "value": row.value, "from": origin }))
+        };
+        let mut document: Map<String, Value> = rows.into_iter().map(named).collect();
+        let agents = config.agents.iter().map(|(id, own)| (id.to_string(), agent(config, id, own)));
+        document.insert("agents".to_owned(), agents.collect());
         context.out.json(&document);
         return Ok(None);
     }
-    let layouts: Vec<String> =
-        agents.iter().map(|(id, layout)| format!("agent {id}: {}", places(layout))).collect();
+    let lines = config.agents.iter().map(|(id, own)| agent_line(id, own));
+    let lines: Vec<String> = lines.collect();
     let cells: Vec<Vec<String>> = rows
         .into_iter()
         .map(|row| {
             let origin = row.origin.map(|origin| origin.to_string()).unwrap_or_default();
-            vec![row.name.to_owned(), row.shown, origin]
+            vec![row.name, row.shown, origin]
         })
         .collect();
     context.out.table(&["NAME", "VALUE", "FROM"], &cells);
-    for layout in layouts {
-        context.out.line(&layout);
+    for line in lines {
+        context.out.line(&line);
+    }
+    Ok(None)
+}
+
+/// What reading it did not find: places that are not there, and what is likely not meant.
+pub(super) fn check(context: &mut Context) -> Ended {
+    let config = &context.settings.config;
+    let mut findings = config.warnings();
+    for (id, own) in &config.agents {
+        let paths = own.layout.iter().flat_map(MemoryLayout::paths);
+        let absent = paths.filter(|path| path.symlink_metadata().is_err());
+        findings.extend(absent.map(|path| format!("agent {id}: {} is not there", path.display())));
+    }
+    let file = context.settings.config_file.as_ref();
+    let file = file.map(|file| file.value.display().to_string());
+    if context.out.is_json() {
+        context.out.json(&json!({ "configuration": file, "findings": findings }));
+        return Ok((!findings.is_empty()).then_some(ErrorKind::CheckFailed));
+    }
+    let agents = human::count(config.agents.len() as u64, "agent");
+    let what = match (&file, findings.len()) {
+        (None, _) => "there is no configuration; defaults are in force".to_owned(),
+        (Some(file), 0) => format!("{file}: good, {agents}"),
+        (Some(file), n) => format!("{file}: {}, {agents}", human::count(n as u64, "finding")),
+    };
+    context.out.line(&what);
+    for finding in &findings {
+        context.out.line(&format!("  {finding}"));
+    }
+    Ok((!findings.is_empty()).then_some(ErrorKind::CheckFailed))
+}
+
+pub(super) fn schema(context: &mut Context) -> Ended {
+    let schema = MemorySnapshotConfig::json_schema();
+    match context.out.is_json() {
+        true => context.out.json(&schema),
+        false => context.out.block(&format!("{schema:#}\n")),
     }
     Ok(None)
 }
 
 fn rows(context: &Context) -> Vec<Row> {
     let settings = &context.settings;
-    let row = |name, value: Value, origin| {
-        let shown = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        Row { name, value, shown, origin: Some(origin) }
-    };
-    let none = |name| Row { name, value: Value::Null, shown: "none".to_owned(), origin: None };
+    let config = &settings.config;
     let mut rows = vec![
-        row("root", json!(settings.root.value), settings.root.origin),
+        row("root", &settings.root),
         match &settings.config_file {
-            Some(file) => row("configuration", json!(file.value), file.origin),
+            Some(file) => row("configuration", file),
             None => none("configuration"),
         },
-        row("memdir_root", json!(settings.memdir_root.value), settings.memdir_root.origin),
-        row("sqlite_root", json!(settings.sqlite_root.value), settings.sqlite_root.origin),
-        row(
-            "lock_timeout_secs",
-            json!(settings.lock_timeout.value.as_secs()),
-            settings.lock_timeout.origin,
-        ),
-        row(
-            "auto_pre_restore",
-            json!(settings.auto_pre_restore.value),
-            settings.auto_pre_restore.origin,
-        ),
+        row("memdir_root", &settings.memdir_root),
+        row("sqlite_root", &settings.sqlite_root),
+        row("enabled", &configured(config.enabled, true)),
     ];
+    rows.extend(option_rows(config));
     let max = &settings.max_git_object_bytes;
-    rows.push(Row {
-        shown: human::bytes(max.value),
-        ..row("git.max_object_bytes", json!(max.value), max.origin)
-    });
-    rows.push(match &settings.config.hooks {
-        None => none("hooks"),
-        Some(hooks) => Row {
-            shown: format!("{} / {}", hooks.quiesce, hooks.resume),
-            ..row(
-                "hooks",
-                json!({
+    rows.push(Row { shown: human::bytes(max.value), ..row("git.max_object_bytes", max) });
+    rows.extend(retention_rows(config));
+    rows.extend(event_rows(context));
+    rows
+}
+
+fn option_rows(config: &MemorySnapshotConfig) -> Vec<Row> {
+    let options = &config.options;
+    let timeout = configured(options.lock_timeout, DEFAULT_LOCK_TIMEOUT);
+    let timeout = From { value: timeout.value.as_secs(), origin: timeout.origin };
+    let switch = |name, value, default| row(name, &configured(value, default));
+    vec![
+        row("lock_timeout_secs", &timeout),
+        switch("auto_pre_dream", options.auto_pre_dream, false),
+        switch("auto_pre_restore", options.auto_pre_restore, true),
+        switch("auto_pre_mutating_tool", options.auto_pre_mutating_tool, false),
+        switch("redact_secrets_default", options.redact_secrets_default, false),
+        match &options.hooks {
+            None => none("hooks"),
+            Some(hooks) => Row {
+                name: "hooks".to_owned(),
+                shown: format!("{} / {}", hooks.quiesce, hooks.resume),
+                value: json!({
                     "quiesce": hooks.quiesce,
                     "resume": hooks.resume,
                     "deadline_secs": hooks.deadline.as_secs(),
                 }),
-                Origin::Configuration,
-            )
+                origin: Some(Origin::Configuration),
+            },
         },
+    ]
+}
+
+/// The limits, and what else is written.
+fn retention_rows(config: &MemorySnapshotConfig) -> Vec<Row> {
+    let (written, policy) = (&config.retention, config.retention.policy());
+    let limit = |name, written: Option<u32>, value: Option<u32>| Row {
+        shown: value.map_or_else(|| "no limit".to_owned(), |n| n.to_string()),
+        ..row(name, &From { value, origin: configured(written, 0).origin })
+    };
+    let mut rows = vec![
+        limit("retention.keep_count", written.keep_count, policy.keep_count),
+        limit("retention.max_age_days", written.max_age_days, policy.max_age_days),
+    ];
+    let all = serde_json::to_value(written).unwrap_or_default();
+    let rest = all.as_object().into_iter().flatten().filter(|(name, value)| {
+        !matches!(name.as_str(), "keep_count" | "max_age_days")
+            && !value.is_null()
+            && value.as_object().is_none_or(|map| !map.is_empty())
     });
+    rows.extend(rest.map(|(name, value)| {
+        row(&format!("retention.{name}"), &From { value, origin: Origin::Configuration })
+    }));
     rows
+}
+
+fn event_rows(context: &Context) -> Vec<Row> {
+    let events = &context.settings.config.events;
+    let prefix = |name, written: &Option<String>, default: &str| {
+        row(name, &configured(written.clone(), default.to_owned()))
+    };
+    let (lifecycle, mutation) = (&events.lifecycle_subject_prefix, &events.mutation_subject_prefix);
+    vec![
+        prefix("events.lifecycle_subject_prefix", lifecycle, LIFECYCLE_SUBJECT_PREFIX),
+        prefix("events.mutation_subject_prefix", mutation, MUTATION_SUBJECT_PREFIX),
+        row("events.mutation_publish_enabled", &configured(events.mutation_publish_enabled, true)),
+        match context.settings.nats() {
+            Some(url) => row("events.nats.url", &url),
+            None => none("events.nats.url"),
+        },
+    ]
+}
+
+fn row(name: &str, from: &From<impl serde::Serialize>) -> Row {
+    let value = serde_json::to_value(&from.value).unwrap_or_default();
+    let shown = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    Row { name: name.to_owned(), value, shown, origin: Some(from.origin) }
+}
+
+fn none(name: &str) -> Row {
+    Row { name: name.to_owned(), value: Value::Null, shown: "none".to_owned(), origin: None }
+}
+
+/// What is in force for one agent.
+fn agent(config: &MemorySnapshotConfig, id: &AgentId, own: &AgentSection) -> Value {
+    json!({
+        "layout": own.layout,
+        "settings": config.settings_of(id),
+        "retention": own.retention,
+        "hooks": own.options.hooks.is_some() || config.options.hooks.is_some(),
+    })
+}
+
+/// Where it keeps its memory, and whether something differs for it.
+fn agent_line(id: &AgentId, own: &AgentSection) -> String {
+    let places = own.layout.as_ref().map_or_else(|| "the classic layout".to_owned(), places);
+    let differs = *own != AgentSection { layout: own.layout.clone(), ..AgentSection::default() };
+    let differs = if differs { " (with settings of its own: --json)" } else { "" };
+    format!("agent {id}: {places}{differs}")
 }
 
 fn places(layout: &MemoryLayout) -> String {

@@ -19,7 +19,7 @@ use crate::args::DemoArgs;
 use crate::context::Context;
 use crate::exit::{Ended, Failure};
 use crate::output::Style;
-use crate::settings::ROOT;
+use crate::settings::{NATS_URL, ROOT};
 
 /// How large the agent is: 1 would be the standard agent of `docs/performance.md`, about 1 GB.
 const SCALE: f64 = 0.004;
@@ -194,8 +194,9 @@ impl Stage<'_> {
             .args(["-c", &format!("exec {command}")])
             .env("PATH", path)
             .env("NEXO_MEMORY_CONFIG", self.config())
-            // It would win over the configuration: the demo keeps to its own vault.
+            // They would win over the configuration: the demo keeps to its own vault, and tells nobody.
             .env_remove(ROOT)
+            .env_remove(NATS_URL)
             .current_dir(if folder.is_dir() { folder } else { self.dir.clone() })
             .output()
             .map_err(fail)

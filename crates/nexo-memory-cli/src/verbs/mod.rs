@@ -62,6 +62,8 @@ pub(crate) fn run(context: &mut Context, verb: Verb) -> Ended {
         Verb::Demo(args) => demo::run(context, &args),
         Verb::Config(args) => match args.verb {
             ConfigVerb::Show => config::show(context),
+            ConfigVerb::Check => config::check(context),
+            ConfigVerb::Schema => config::schema(context),
         },
     }
 }

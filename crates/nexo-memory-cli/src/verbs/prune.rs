@@ -15,8 +15,8 @@ use crate::human;
 /// One agent that fails does not keep the others from their turn.
 pub(super) fn run(context: &mut Context, args: &PruneArgs) -> Ended {
     let engine = context.engine(args.agent.as_ref())?;
-    let policy = context.settings.config.retention.policy();
-    let policies = Arc::new(move |_: &Tenant, _: &AgentId| policy.clone());
+    let config = context.settings.config.clone();
+    let policies = Arc::new(move |_: &Tenant, agent: &AgentId| config.policy_of(agent));
     let worker =
         engine.retention_worker(RetentionConfig { policies, ..RetentionConfig::default() });
     let agents = match &args.agent {

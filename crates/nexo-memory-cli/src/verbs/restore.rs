@@ -56,10 +56,10 @@ fn request(
 ) -> RestoreRequest {
     let mut request = RestoreRequest::new(agent.clone(), context.tenant().clone(), from);
     request.target = args.to.clone().map_or(RestoreTarget::Live, RestoreTarget::Dir);
-    request.auto_pre_snapshot =
-        context.settings.auto_pre_restore.value && !args.no_auto_pre_snapshot;
+    let settings = context.settings.config.settings_of(agent);
+    request.auto_pre_snapshot = settings.auto_pre_restore && !args.no_auto_pre_snapshot;
     request.whole_store = args.whole_store;
-    request.timeout = context.settings.lock_timeout.value;
+    request.timeout = settings.lock_timeout;
     request
 }
 

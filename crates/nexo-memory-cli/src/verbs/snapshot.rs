@@ -79,10 +79,22 @@ fn capture(
     let engine = context.engine(Some(agent))?;
     let mut request = SnapshotRequest::cli(agent.clone(), context.tenant().clone());
     request.label.clone_from(&args.label);
-    request.timeout = context.settings.lock_timeout.value;
+    let settings = context.settings.config.settings_of(agent);
+    request.timeout = settings.lock_timeout;
+    request.redact_secrets =
+        args.redact_secrets || settings.redact_secrets_default && !args.no_redact;
     let meta = engine.snapshot(&request, &context.control);
     context.still();
-    meta.map_err(|e| context.explain(e, Some(agent)))
+    let failed = |e| {
+        let failure = context.explain(e, Some(agent));
+        match request.redact_secrets && !args.redact_secrets {
+            true => failure
+                .detail("asked for by", "redact_secrets_default")
+                .try_this("--no-redact takes it whole"),
+            false => failure,
+        }
+    };
+    meta.map_err(failed)
 }
 
 fn tell(context: &mut Context, meta: &SnapshotMeta) {

@@ -22,8 +22,9 @@ pub(super) fn run(context: &mut Context, args: &VerifyArgs) -> Ended {
         tell(context, &meta, &report);
         return Ok(judge(&report));
     }
-    if agent.is_none() && !args.all {
-        return Err(Failure::usage("verify what?").try_this("name a snapshot, --agent A, or --all"));
+    if agent.is_none() && !args.all && !args.due {
+        let what = "name a snapshot, --agent A, --all, or --due";
+        return Err(Failure::usage("verify what?").try_this(what));
     }
     many(context, args, &engine)
 }
@@ -31,7 +32,12 @@ pub(super) fn run(context: &mut Context, args: &VerifyArgs) -> Ended {
 /// Every snapshot of the listing; one that is damaged does not keep the others from being read.
 fn many(context: &mut Context, args: &VerifyArgs, engine: &Engine) -> Ended {
     let agent = args.agent.as_ref();
-    let listing = engine.list(context.tenant(), agent).map_err(|e| context.explain(e, agent))?;
+    let mut listing =
+        engine.list(context.tenant(), agent).map_err(|e| context.explain(e, agent))?;
+    if args.due {
+        let due = engine.due(&listing.snapshots).map_err(|e| context.explain(e, agent))?;
+        listing.snapshots.retain(|meta| due.contains(&meta.id));
+    }
     let (mut reports, mut worst) = (Vec::new(), None);
     for meta in &listing.snapshots {
         let report = check(context, engine, meta)?;
@@ -47,7 +53,8 @@ fn many(context: &mut Context, args: &VerifyArgs, engine: &Engine) -> Ended {
     if context.out.is_json() {
         context.out.json(&json!({ "reports": reports, "problems": listing.problems }));
     } else if reports.is_empty() {
-        let line = format!("no snapshots to verify in {}", context.root_and_origin());
+        let which = if args.due { "no snapshot is due" } else { "no snapshots to verify" };
+        let line = format!("{which} in {}", context.root_and_origin());
         context.out.line(&line);
     }
     Ok(worst)

@@ -74,7 +74,7 @@ pub(super) fn read(mut section: Section<'_>) -> Result<EventsSection, ConfigErro
         mutation_publish_enabled: section.boolean("mutation_publish_enabled")?,
         nats: section.section("nats")?.map(read_nats).transpose()?.flatten(),
     };
-    section.finish()?;
+    section.finish();
     Ok(read)
 }
 
@@ -109,11 +109,14 @@ fn read_nats(mut nats: Section<'_>) -> Result<Option<NatsSection>, ConfigError> 
             (None, None) => None,
             _ => return Err(tls.bad_here("cert and key belong together".to_owned())),
         };
-        tls.finish()?;
+        tls.finish();
     }
     if read.stream.is_some() && !read.jetstream {
         return Err(nats.bad("stream", "it needs jetstream: true"));
     }
-    nats.finish()?;
+    if url.is_some() && !cfg!(feature = "nats") {
+        return Err(nats.bad("url", "this program was built without NATS"));
+    }
+    nats.finish();
     Ok(url.map(|url| NatsSection { url, ..read }))
 }

@@ -11,7 +11,8 @@ use super::MemorySnapshotConfig;
 #[derive(Debug, Clone)]
 pub struct ConfiguredLayouts {
     tenant: Tenant,
-    agents: BTreeMap<AgentId, MemoryLayout>,
+    /// None for one in the classic layout.
+    agents: BTreeMap<AgentId, Option<MemoryLayout>>,
     memdir_root: PathBuf,
     sqlite_root: PathBuf,
 }
@@ -22,9 +23,10 @@ impl ConfiguredLayouts {
     #[must_use]
     pub fn new(config: &MemorySnapshotConfig, tenant: Tenant, root: &Path) -> Self {
         let or_root = |path: &Option<PathBuf>| path.clone().unwrap_or_else(|| root.to_owned());
+        let layouts = config.agents.iter();
         Self {
             tenant,
-            agents: config.agents.clone(),
+            agents: layouts.map(|(id, own)| (id.clone(), own.layout.clone())).collect(),
             memdir_root: or_root(&config.memdir_root),
             sqlite_root: or_root(&config.sqlite_root),
         }
@@ -33,7 +35,7 @@ impl ConfiguredLayouts {
     /// Spells out the layout of one agent, instead of what the configuration says of it.
     #[must_use]
     pub fn with_agent(mut self, agent: AgentId, layout: MemoryLayout) -> Self {
-        self.agents.insert(agent, layout);
+        self.agents.insert(agent, Some(layout));
         self
     }
 }
@@ -44,7 +46,7 @@ impl PathResolver for ConfiguredLayouts {
             return None;
         }
         let classic = || MemoryLayout::classic_roots(&self.memdir_root, &self.sqlite_root, agent);
-        Some(self.agents.get(agent).cloned().unwrap_or_else(classic))
+        Some(self.agents.get(agent).cloned().flatten().unwrap_or_else(classic))
     }
 
     fn agents(&self) -> Vec<(Tenant, AgentId)> {

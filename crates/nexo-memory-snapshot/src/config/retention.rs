@@ -9,10 +9,9 @@ use snapshot_core::CreatedBy;
 use snapshot_retention::{Budget, Calendar, Policy};
 
 use super::ConfigError;
+use super::keys::MAX_INTERVAL_SECS;
 use super::section::Section;
 
-/// Longest time between two runs, in seconds: 30 days.
-const MAX_INTERVAL_SECS: u64 = 30 * 86_400;
 /// Most keep rules of one sort.
 const MAX_RULES: usize = 256;
 
@@ -95,6 +94,34 @@ impl RetentionSection {
         }
     }
 
+    /// What is absent here is what `all` says; origins that both name keep each limit that is given
+    /// here.
+    #[must_use]
+    pub fn or(self, all: &Self) -> Self {
+        let mut origins = all.origins.clone();
+        for (origin, own) in self.origins {
+            let general = origins.entry(origin).or_default();
+            general.keep_count = own.keep_count.or(general.keep_count);
+            general.max_age_days = own.max_age_days.or(general.max_age_days);
+        }
+        Self {
+            keep_count: self.keep_count.or(all.keep_count),
+            max_age_days: self.max_age_days.or(all.max_age_days),
+            gc_interval_secs: self.gc_interval_secs.or(all.gc_interval_secs),
+            max_total_bytes: self.max_total_bytes.or(all.max_total_bytes),
+            keep_last: self.keep_last.or(all.keep_last),
+            keep_hourly: self.keep_hourly.or(all.keep_hourly),
+            keep_daily: self.keep_daily.or(all.keep_daily),
+            keep_weekly: self.keep_weekly.or(all.keep_weekly),
+            keep_monthly: self.keep_monthly.or(all.keep_monthly),
+            keep_yearly: self.keep_yearly.or(all.keep_yearly),
+            keep_within_days: self.keep_within_days.or(all.keep_within_days),
+            keep_labels: self.keep_labels.or_else(|| all.keep_labels.clone()),
+            time_zone: self.time_zone.or_else(|| all.time_zone.clone()),
+            origins,
+        }
+    }
+
     /// The time between two runs.
     #[must_use]
     pub fn interval(&self) -> Option<Duration> {
@@ -108,6 +135,12 @@ fn limit(written: Option<u32>, default: Option<u32>) -> Option<u32> {
 }
 
 pub(super) fn read(mut section: Section<'_>) -> Result<RetentionSection, ConfigError> {
+    let gc_interval_secs = section.number("gc_interval_secs", 0..=MAX_INTERVAL_SECS)?;
+    Ok(RetentionSection { gc_interval_secs, ..read_own(section)? })
+}
+
+/// Reads what may be said of one agent: all but the time between two runs.
+pub(super) fn read_own(mut section: Section<'_>) -> Result<RetentionSection, ConfigError> {
     let mut count = |key: &str| section.count(key);
     let read = RetentionSection {
         keep_count: count("keep_count")?,
@@ -119,7 +152,7 @@ pub(super) fn read(mut section: Section<'_>) -> Result<RetentionSection, ConfigE
         keep_monthly: count("keep_monthly")?,
         keep_yearly: count("keep_yearly")?,
         keep_within_days: count("keep_within_days")?,
-        gc_interval_secs: section.number("gc_interval_secs", 0..=MAX_INTERVAL_SECS)?,
+        gc_interval_secs: None,
         max_total_bytes: section.number("max_total_bytes", 0..=u64::MAX)?,
         keep_labels: section.texts("keep_labels", MAX_RULES)?,
         time_zone: section.expanded("time_zone")?,
@@ -130,7 +163,7 @@ pub(super) fn read(mut section: Section<'_>) -> Result<RetentionSection, ConfigE
     {
         return Err(section.bad("time_zone", e.to_string()));
     }
-    section.finish()?;
+    section.finish();
     Ok(read)
 }
 
@@ -142,7 +175,7 @@ fn read_origins(origins: Section<'_>) -> Result<BTreeMap<CreatedBy, OriginSectio
             keep_count: section.count("keep_count")?,
             max_age_days: section.count("max_age_days")?,
         };
-        section.finish()?;
+        section.finish();
         read.insert(origin, budget);
     }
     Ok(read)

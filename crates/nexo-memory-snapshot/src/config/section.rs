@@ -1,18 +1,19 @@
-//! Reading one mapping key by key: every error names the key from the top of the file, and what
-//! nobody asked for is unknown.
+//! Reading one mapping key by key: every error names the key from the top of the file, and a key that
+//! is not in the table comes before any other.
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use super::keys::Kind;
 use super::{ConfigError, MAX_SQL_NAME};
 
 /// A mapping of which the keys not yet read remain.
 pub(super) struct Section<'a> {
     key: String,
+    kind: &'static Kind,
     rest: Map<String, Value>,
-    known: Vec<String>,
     file: &'a Path,
     env: &'a dyn Fn(&str) -> Option<String>,
 }
@@ -20,11 +21,16 @@ pub(super) struct Section<'a> {
 impl<'a> Section<'a> {
     pub(super) fn new(
         key: impl Into<String>,
+        kind: &'static Kind,
         rest: Map<String, Value>,
         file: &'a Path,
         env: &'a dyn Fn(&str) -> Option<String>,
-    ) -> Self {
-        Self { key: key.into(), rest, known: Vec::new(), file, env }
+    ) -> Result<Self, ConfigError> {
+        let section = Self { key: key.into(), kind, rest, file, env };
+        match section.rest.keys().find(|key| kind.of(key).is_none()) {
+            Some(unknown) => Err(section.unknown(unknown)),
+            None => Ok(section),
+        }
     }
 
     /// The keys not yet read.
@@ -34,7 +40,11 @@ impl<'a> Section<'a> {
 
     /// The value of `key`; `null` counts as absent.
     pub(super) fn take(&mut self, key: &str) -> Option<Value> {
-        self.known.push(key.to_owned());
+        debug_assert!(
+            self.kind.of(key).is_some(),
+            "{} is not in the table of keys",
+            self.full(key)
+        );
         self.rest.remove(key).filter(|value| !value.is_null())
     }
 
@@ -126,12 +136,12 @@ impl<'a> Section<'a> {
 
     /// The mapping below `key`.
     pub(super) fn section(&mut self, key: &str) -> Result<Option<Section<'a>>, ConfigError> {
-        match self.take(key) {
-            None => Ok(None),
-            Some(Value::Object(map)) => {
-                Ok(Some(Section::new(self.full(key), map, self.file, self.env)))
+        match (self.take(key), self.kind.of(key)) {
+            (None, _) => Ok(None),
+            (Some(Value::Object(map)), Some(kind)) => {
+                Section::new(self.full(key), kind, map, self.file, self.env).map(Some)
             }
-            Some(_) => Err(self.bad(key, "a mapping is expected")),
+            _ => Err(self.bad(key, "a mapping is expected")),
         }
     }
 
@@ -145,16 +155,9 @@ impl<'a> Section<'a> {
         Ok(sections)
     }
 
-    /// All that is wanted was read: whatever remains is unknown.
-    pub(super) fn finish(self) -> Result<(), ConfigError> {
-        let Some(unknown) = self.rest.keys().next() else { return Ok(()) };
-        let distance = |known: &&String| strsim::damerau_levenshtein(known, unknown);
-        let nearest = self.known.iter().min_by_key(distance);
-        Err(ConfigError::UnknownKey {
-            path: self.file.to_owned(),
-            key: self.full(unknown),
-            nearest: nearest.map_or_else(|| self.key.clone(), |known| self.full(known)),
-        })
+    /// All that is known was read.
+    pub(super) fn finish(self) {
+        debug_assert!(self.rest.is_empty(), "nobody reads {:?} of {}", self.rest, self.key);
     }
 
     pub(super) fn bad(&self, key: &str, why: impl Into<String>) -> ConfigError {
@@ -170,12 +173,22 @@ impl<'a> Section<'a> {
         ConfigError::NotYet { path: self.file.to_owned(), key: self.full(key), what }
     }
 
+    fn unknown(&self, unknown: &str) -> ConfigError {
+        let distance = |known: &&str| strsim::damerau_levenshtein(known, unknown);
+        let nearest = self.kind.keys().map(|key| key.name).min_by_key(distance);
+        ConfigError::UnknownKey {
+            path: self.file.to_owned(),
+            key: self.full(unknown),
+            nearest: nearest.map_or_else(|| self.key.clone(), |known| self.full(known)),
+        }
+    }
+
     fn full(&self, key: &str) -> String {
         format!("{}.{key}", self.key)
     }
 
     /// A text that is not empty.
-    fn text(&mut self, key: &str) -> Result<Option<String>, ConfigError> {
+    pub(super) fn text(&mut self, key: &str) -> Result<Option<String>, ConfigError> {
         match self.take(key) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text).filter(|text| !text.is_empty())),

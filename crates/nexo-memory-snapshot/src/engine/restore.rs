@@ -258,7 +258,7 @@ impl Engine {
             git_reset_oid: applied.head,
             sqlite_restored_dbs: applied.stores,
             state_files_restored: applied.state,
-            workers_restarted: live && self.parts.quiesce.is_some(),
+            workers_restarted: live && self.pauses(&req.agent_id),
             dry_run: false,
             writers_held_us: live.then_some(applied.writers_held_us),
             readers_held_us: (live && applied.readers_held_us > 0)

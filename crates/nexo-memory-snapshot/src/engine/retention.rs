@@ -1,5 +1,7 @@
 //! Keeping the right snapshots: pins, holds, checks, and the vault as the retention worker sees it.
 
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +21,10 @@ use crate::error::SnapshotError;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long a check of a bundle counts, in milliseconds: 7 days. Publishing is one.
 const CHECK_COUNTS_MS: i64 = 7 * 86_400_000;
+
+/// How old a check is when [`Engine::due`] asks for the next one, in milliseconds: 6 days, so that a
+/// daily round is never late for the 7 that one counts.
+const DUE_AFTER_MS: i64 = 6 * 86_400_000;
 
 /// The vault as the worker sees it.
 struct VaultKeeper(Engine);
@@ -75,6 +81,38 @@ impl Engine {
     /// `Concurrent` where somebody works on the agent, or an I/O error.
     pub fn release(&self, whose: Option<(&Tenant, &AgentId)>) -> Result<(), SnapshotError> {
         self.set_hold(whose, None)
+    }
+
+    /// Which of these nobody has read for [`DUE_AFTER_MS`], publishing counted: reading them day by day
+    /// keeps every check fresh for retention. Damaged ones are known, and in [`Engine::status`].
+    ///
+    /// # Errors
+    /// If what is remembered of an agent's snapshots cannot be read.
+    pub fn due(&self, snapshots: &[SnapshotMeta]) -> Result<BTreeSet<SnapshotId>, SnapshotError> {
+        let now_ms = self.parts.clock.now_ms();
+        // A time of the future says nothing.
+        let fresh = now_ms.saturating_sub(DUE_AFTER_MS)..=now_ms;
+        let mut notes: BTreeMap<(Tenant, AgentId), Notes> = BTreeMap::new();
+        let mut due = BTreeSet::new();
+        for meta in snapshots {
+            let whose = (meta.tenant.clone(), meta.agent_id.clone());
+            let notes = match notes.entry(whose) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => {
+                    let agent = self.parts.vault.agent(&meta.tenant, &meta.agent_id);
+                    new.insert(agent.notes()?)
+                }
+            };
+            let read = match notes.checks.get(&meta.id) {
+                Some(Check { damage: Some(_), .. }) => continue,
+                Some(check) => check.at_ms.max(meta.created_at_ms),
+                None => meta.created_at_ms,
+            };
+            if !fresh.contains(&read) {
+                due.insert(meta.id);
+            }
+        }
+        Ok(due)
     }
 
     /// Remembers what reading a bundle said, if nobody is at work on the agent: it is worth something

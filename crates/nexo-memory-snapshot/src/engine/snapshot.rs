@@ -22,7 +22,7 @@ impl Engine {
     ///
     /// # Errors
     /// `UnknownAgent` where its layout finds nothing, `Concurrent` and `Busy` past the request's
-    /// timeout, `RecoveryPending` where an interrupted restore must be decided first, whatever
+    /// timeout, `Usage` where redaction is asked for, which this version lacks, `RecoveryPending` where an interrupted restore must be decided first, whatever
     /// cannot be captured. Nothing of a failed snapshot stays.
     pub fn snapshot(
         &self,
@@ -30,6 +30,9 @@ impl Engine {
         ctl: &Control,
     ) -> Result<SnapshotMeta, SnapshotError> {
         check_label(req.label.as_deref())?;
+        if req.redact_secrets {
+            return Err(SnapshotError::NotYet { what: "redact" });
+        }
         let layout = self.layout(&req.tenant, &req.agent_id)?;
         // Before anything is made for an agent whose name was mistyped.
         check_found(&layout, req)?;

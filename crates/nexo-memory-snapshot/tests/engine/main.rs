@@ -5,6 +5,8 @@
     reason = "tests make the disorder by hand, and a panic is how they fail"
 )]
 
+#[cfg(feature = "tokio")]
+mod adapters;
 mod delete;
 mod events;
 mod export;

@@ -9,7 +9,7 @@ use nexo_memory_snapshot::local_fs::Engine;
 use nexo_memory_snapshot::ports::{Control, DurableFs};
 use nexo_memory_snapshot::request::SnapshotRef;
 use nexo_memory_snapshot::retention::{Policy, RetentionConfig, RetentionWorker};
-use snapshot_testkit::FaultHook;
+use snapshot_testkit::{FaultHook, FixedClock};
 
 use crate::support::{Home, ana, flip, named};
 
@@ -143,4 +143,25 @@ fn a_death_at_any_change_leaves_readable_notes_and_what_they_keep() {
             break;
         }
     }
+}
+
+/// Would catch: a round that leaves out what is due, reads again what was just read, or trusts a
+/// check of the future.
+#[test]
+fn a_bundle_is_due_once_nobody_has_read_it_for_six_days() {
+    let home = Home::new();
+    let taken = home.take();
+    let day = 86_400_000;
+    let due = |days: i64| {
+        let clock = Arc::new(FixedClock::at(taken.created_at_ms + days * day));
+        let engine = home.builder().clock(clock).build().unwrap();
+        (!engine.due(std::slice::from_ref(&taken)).unwrap().is_empty(), engine)
+    };
+    assert!(!due(6).0, "publishing counts");
+    let (is_due, engine) = due(7);
+    assert!(is_due);
+    engine.verify(&taken, &Control::default()).unwrap();
+    assert!(!due(13).0, "six days after the reading");
+    assert!(due(14).0);
+    assert!(due(-1).0, "a time of the future says nothing");
 }

@@ -42,6 +42,13 @@ impl NatsError {
     }
 }
 
+/// A thread that cannot be made.
+impl From<std::io::Error> for NatsError {
+    fn from(source: std::io::Error) -> Self {
+        Self { op: "start a thread for", to: "the NATS server".to_owned(), source: source.into() }
+    }
+}
+
 /// A runtime of our own: ours may be a thread of somebody else's, or one without any.
 struct Own(Option<Runtime>);
 

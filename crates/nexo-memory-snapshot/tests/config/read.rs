@@ -1,7 +1,5 @@
 //! The configuration: what is accepted acts, what cannot be honoured is refused, nothing panics.
 
-#![expect(clippy::disallowed_methods, reason = "the files that tests read are written plainly")]
-
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,33 +9,7 @@ use nexo_memory_snapshot::config::{
 use proptest::prelude::*;
 use snapshot_core::{AgentId, CreatedBy, ErrorKind, PathResolver, StateSource, Tenant};
 
-fn env(name: &str) -> Option<String> {
-    match name {
-        "NEXO_HOME" => Some("/opt/nexo".into()),
-        "HOME" => Some("/home/ana".into()),
-        "EMPTY" => Some(String::new()),
-        "EVIL" => Some("x\n    root: /etc".into()),
-        _ => None,
-    }
-}
-
-fn parse(text: &str) -> Result<MemorySnapshotConfig, ConfigError> {
-    MemorySnapshotConfig::parse(text, Path::new("/etc/nexo/memory.yaml"), &env)
-}
-
-/// The section with these lines in it.
-fn section(lines: &str) -> Result<MemorySnapshotConfig, ConfigError> {
-    let body: String = lines.lines().map(|line| format!("    {line}\n")).collect();
-    parse(&format!("memory:\n  snapshot:\n    auto_pre_restore: true\n{body}"))
-}
-
-/// The error's text, with its source.
-fn refused(lines: &str) -> String {
-    let Err(error) = section(lines) else { panic!("accepted: {lines}") };
-    assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
-    let source = std::error::Error::source(&error).map_or(String::new(), |s| format!(": {s}"));
-    format!("{error}{source}")
-}
+use crate::{env, parse, refused, section};
 
 #[test]
 fn every_key_that_acts_is_read() {
@@ -61,14 +33,14 @@ agents:
     assert_eq!(config.memdir_root.as_deref(), Some(Path::new("/home/ana/mem")));
     // Never the working directory: a relative path starts at the file's folder.
     assert_eq!(config.sqlite_root.as_deref(), Some(Path::new("/etc/nexo/db")));
-    assert_eq!(config.lock_timeout, Some(Duration::from_secs(5)));
-    assert_eq!(config.auto_pre_restore, Some(true));
+    assert_eq!(config.options.lock_timeout, Some(Duration::from_secs(5)));
+    assert_eq!(config.options.auto_pre_restore, Some(true));
     assert_eq!(config.max_git_object_bytes, Some(1024));
-    let hooks = config.hooks.unwrap();
+    let hooks = config.options.hooks.clone().unwrap();
     // The shell expands it: a value put in here could change what the command means.
     assert_eq!(hooks.quiesce, "systemctl stop ${UNIT}@{agent}");
     assert_eq!(hooks.deadline, Duration::from_secs(7));
-    let ana = &config.agents[&AgentId::from_static("ana")];
+    let ana = config.agents[&AgentId::from_static("ana")].layout.clone().unwrap();
     assert_eq!(ana.memdir.as_deref(), Some(Path::new("/srv/ana/mem")));
     assert_eq!(ana.stores.len(), 2);
     assert!(!ana.parts_optional, "a layout that was spelled out reports what is missing");
@@ -113,11 +85,8 @@ memory:
 fn what_would_not_be_done_is_refused_by_name() {
     for (lines, key) in [
         ("encryption: { enabled: true }", "encryption.enabled"),
-        ("redact_secrets_default: true", "redact_secrets_default"),
         ("require_signature: true", "require_signature"),
         ("trusted_keys: [k]", "trusted_keys"),
-        ("auto_pre_dream: true", "auto_pre_dream"),
-        ("auto_pre_mutating_tool: true", "auto_pre_mutating_tool"),
     ] {
         let error = section(lines).expect_err(lines);
         assert!(matches!(error, ConfigError::NotYet { .. }), "{lines}: {error}");
@@ -226,7 +195,8 @@ fn wrong_values_name_their_key() {
         ("hooks: { quiesce: x }", "hooks.resume"),
         ("hooks: { resume: x }", "hooks.quiesce"),
         ("agents: { ../ana: { memdir: /m } }", "agent id"),
-        ("agents: { ana: {} }", "neither a memdir nor a store"),
+        ("agents: { ana: { state: { dream_run: { json: /x } } } }", "neither a memdir nor a store"),
+        ("agents: { ana: { retention: { gc_interval_secs: 5 } } }", "gc_interval_secs"),
         ("agents: { ana: }", "it is empty"),
         ("agents: { ana: { stores: { auto:x: /m } } }", "auto:"),
         ("agents: { ana: { stores: { a b: /m } } }", "store name"),
