@@ -18,9 +18,12 @@ const CHECK_COUNTS_MS: i64 = 7 * DAY_MS;
 const SKEW_MS: i64 = 300_000;
 /// 2020-01-01: a snapshot that says it is older was taken by a clock that had lost its time.
 const FIRST_MS: i64 = 1_577_836_800_000;
-/// How long after the newest snapshot ages still count, in milliseconds: 14 days. Beyond, either the
-/// clock jumped or the agent stopped; in both cases dropping by age would eat up what there is.
-const AGES_COUNT_MS: i64 = 14 * DAY_MS;
+/// The most that a time without snapshots counts as age, in days: the limit of age itself, but within
+/// these. Longer, either the clock jumped or the agent stopped; in both cases age would eat up what
+/// there is.
+const GAP_COUNTS_DAYS: (u32, u32) = (3, 14);
+/// Snapshots after such a time that make it count at all: one could be that of a clock that jumped.
+const GAP_PROVEN_BY: usize = 3;
 
 /// A snapshot to decide about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,6 +102,14 @@ struct Case<'c> {
     timely: bool,
     keep: Vec<Reason>,
     over: Vec<Reason>,
+}
+
+/// The ages of snapshots, walked from the newest, under each limit of age that there is.
+struct Ages {
+    by_limit: BTreeMap<u32, i64>,
+    last_ms: i64,
+    seen: usize,
+    longest_gap_ms: i64,
 }
 
 /// What is to become of `candidates`, at `now_ms`; `hold` is why nothing may go, where that is so.
@@ -184,6 +195,37 @@ impl<'c> Case<'c> {
     }
 }
 
+impl Ages {
+    fn new(policy: &Policy, now_ms: i64) -> Self {
+        let budgets = policy.origins.values().map(|budget| budget.max_age_days);
+        let limits = budgets.chain([policy.max_age_days]).flatten();
+        let by_limit = limits.map(|days| (days, 0)).collect();
+        Self { by_limit, last_ms: now_ms, seen: 0, longest_gap_ms: 0 }
+    }
+
+    /// Goes on to the next older snapshot.
+    fn step(&mut self, created_at_ms: i64) {
+        let gap_ms = self.last_ms.saturating_sub(created_at_ms).max(0);
+        self.longest_gap_ms = self.longest_gap_ms.max(gap_ms);
+        for (days, age) in &mut self.by_limit {
+            let (least, most) = GAP_COUNTS_DAYS;
+            let most = i64::from((*days).clamp(least, most)) * DAY_MS;
+            let counts = match gap_ms <= most {
+                true => gap_ms,
+                false if self.seen < GAP_PROVEN_BY => 0,
+                false => most,
+            };
+            *age = age.saturating_add(counts);
+        }
+        self.last_ms = created_at_ms;
+        self.seen += 1;
+    }
+
+    fn of(&self, days: u32) -> i64 {
+        self.by_limit.get(&days).copied().unwrap_or_default()
+    }
+}
+
 /// The rules that keep. Damaged ones and those of origins with limits of their own take nobody's
 /// place.
 fn apply_rules(cases: &mut [Case<'_>], policy: &Policy) {
@@ -214,11 +256,11 @@ fn apply_rules(cases: &mut [Case<'_>], policy: &Policy) {
 
 /// The limits of count and age.
 fn apply_limits(cases: &mut [Case<'_>], policy: &Policy, now_ms: i64, notes: &mut Vec<String>) {
-    let newest = cases.iter().find(|case| case.timely).map(|case| case.candidate.created_at_ms);
-    let silent = newest.is_some_and(|newest| now_ms.saturating_sub(newest) > AGES_COUNT_MS);
+    let mut ages = Ages::new(policy, now_ms);
     let mut newer: BTreeMap<Option<&CreatedBy>, u32> = BTreeMap::new();
-    let mut spared = false;
+    let mut spared = 0;
     for case in cases.iter_mut().filter(|case| case.timely) {
+        ages.step(case.candidate.created_at_ms);
         let origin = &case.candidate.created_by;
         let budget = policy.budget(origin);
         let group = policy.origins.contains_key(origin).then_some(origin);
@@ -228,20 +270,19 @@ fn apply_limits(cases: &mut [Case<'_>], policy: &Policy, now_ms: i64, notes: &mu
         }
         // A damaged one does not push out a sound one.
         *before += u32::from(!matches!(case.candidate.health, Health::Bad { .. }));
-        let too_old = |days: &u32| {
-            let age = now_ms.saturating_sub(case.candidate.created_at_ms);
-            age > i64::from(*days).saturating_mul(DAY_MS)
-        };
-        match budget.max_age_days.filter(too_old) {
-            Some(_) if silent => spared = true,
-            Some(days) => case.over.push(Reason::Age { days }),
-            None => {}
+        let Some(days) = budget.max_age_days else { continue };
+        let limit_ms = i64::from(days).saturating_mul(DAY_MS);
+        if ages.of(days) > limit_ms {
+            case.over.push(Reason::Age { days });
+        } else if now_ms.saturating_sub(case.candidate.created_at_ms) > limit_ms {
+            spared += 1;
         }
     }
-    if spared {
+    if spared > 0 {
         notes.push(format!(
-            "ages are not counted: the newest snapshot is {} days old, so either the clock jumped or the agent stopped",
-            newest.map_or(0, |newest| now_ms.saturating_sub(newest) / DAY_MS)
+            "{spared} stay that a long time without snapshots has made old: {} days, in which either \
+             the clock jumped or the agent stopped",
+            ages.longest_gap_ms / DAY_MS
         ));
     }
 }

@@ -100,6 +100,30 @@ fn a_wrong_clock_drops_nothing_by_age() {
     assert!(jumped.notes[0].contains("365 days"), "{:?}", jumped.notes);
 }
 
+/// Would catch: a snapshot by a clock that jumped, which makes all before it too old.
+#[test]
+fn a_snapshot_by_a_clock_that_jumped_makes_nothing_old() {
+    let aging = |days| Policy { max_age_days: Some(days), ..nothing() };
+    for days in [2, 7, 90] {
+        // One each 23 hours, and then some by a clock that is a year ahead.
+        let mut all: Vec<Candidate> =
+            (0..10).map(|n| aged(n, 365 * DAY_MS + i64::from(n) * 23 * HOUR_MS)).collect();
+        for n in 20..23 {
+            let policy = aging(days);
+            let planned = plan(&all, &policy, None, NOW_MS);
+            let old = (0..10).filter(|n| i64::from(*n) > i64::from(days)).count();
+            assert_eq!(planned.dropped().count(), old, "{days}, {n}: {planned}");
+            assert!(planned.notes[0].contains("days, in which"), "{planned}");
+            all.push(aged(n, i64::from(n - 20) * HOUR_MS));
+        }
+    }
+    // An agent that stopped for long and goes on: its old ones go in the end. The pause counts as 14
+    // days, so the old ones are 23, 24, ... days old.
+    let mut all: Vec<Candidate> = (0..10).map(|n| aged(n, i64::from(n) * DAY_MS)).collect();
+    all.extend((20..30).map(|n| aged(n, (365 + i64::from(n)) * DAY_MS)));
+    assert_eq!(plan(&all, &aging(25), None, NOW_MS).dropped().count(), 7);
+}
+
 /// Would catch: automatic snapshots pushing out those that people took, or kept for ever.
 #[test]
 fn automatic_ones_have_places_of_their_own() {
