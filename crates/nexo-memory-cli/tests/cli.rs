@@ -643,6 +643,13 @@ fn a_snapshot_is_told_to_those_who_listen() {
     assert_eq!((&event["kind"], &event["agent_id"]), (&json!("created"), &json!("ana")));
     assert_eq!(home.json(&["status"]).0["events_waiting"], 0, "the one from before arrived too");
 
+    // A run of retention is told too, though it deletes nothing.
+    broker.kill();
+    assert_eq!(told(&["prune"]).status.code(), Some(0));
+    assert_eq!(home.json(&["status"]).0["events_waiting"], 1);
+    assert_eq!(told(&["prune", "--dry-run"]).status.code(), Some(0));
+    assert_eq!(home.json(&["status"]).0["events_waiting"], 1, "a dry run is no run");
+
     let nowhere = home.run(&["events", "tail"]);
     assert_eq!(nowhere.code, 2, "{nowhere:?}");
     assert!(nowhere.err.contains("NEXO_MEMORY_NATS_URL"), "{nowhere:?}");

@@ -66,8 +66,13 @@ impl RetentionWorker {
                 }
             }
         }
-        self.keeper.finished(&report);
+        self.finish(&report);
         report
+    }
+
+    /// Tells that a run is over, for those who plan and execute agent by agent themselves.
+    pub fn finish(&self, report: &RetentionTickReport) {
+        self.keeper.finished(report);
     }
 
     /// What is to become of one agent's snapshots. Deletes nothing, but may read bundles, to find one

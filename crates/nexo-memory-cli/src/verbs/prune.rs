@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use nexo_memory_snapshot::error::{ErrorKind, SnapshotError};
 use nexo_memory_snapshot::id::{AgentId, Tenant};
+use nexo_memory_snapshot::report::RetentionTickReport;
 use nexo_memory_snapshot::retention::{Plan, RetentionConfig, RetentionWorker};
 use serde_json::{Value, json};
 
@@ -28,11 +29,14 @@ pub(super) fn run(context: &mut Context, args: &PruneArgs) -> Ended {
         }
     };
     let (mut documents, mut worst) = (Vec::new(), None);
+    let mut report = RetentionTickReport::default();
     for agent in &agents {
-        match one(context, &worker, agent, args.dry_run) {
+        report.agents_visited += 1;
+        match one(context, &worker, agent, args.dry_run, &mut report.bundles_deleted) {
             Ok(document) => documents.push(document),
             Err(failure) if failure.kind() == ErrorKind::Interrupted => return Err(failure),
             Err(failure) => {
+                report.failed(format!("{}/{agent}: {}", context.tenant(), failure.message()));
                 let mut document = failure.to_json();
                 document["agent_id"] = json!(agent);
                 documents.push(document);
@@ -42,6 +46,9 @@ pub(super) fn run(context: &mut Context, args: &PruneArgs) -> Ended {
                 worst = worst.or(Some(failure.kind()));
             }
         }
+    }
+    if !args.dry_run && !agents.is_empty() {
+        worker.finish(&report);
     }
     if context.out.is_json() {
         context.out.json(&json!({ "dry_run": args.dry_run, "agents": documents }));
@@ -57,6 +64,7 @@ fn one(
     worker: &RetentionWorker,
     agent: &AgentId,
     dry_run: bool,
+    deleted_in_all: &mut u64,
 ) -> Result<Value, Failure> {
     let (tenant, control) = (context.tenant().clone(), context.control.clone());
     let plan = worker.plan(&tenant, agent, &control);
@@ -66,6 +74,7 @@ fn one(
     let mut deleted = 0;
     if !dry_run {
         let done = worker.execute(&tenant, agent, &plan, &mut deleted, &control);
+        *deleted_in_all += deleted;
         context.still();
         done.map_err(|e| context.explain(SnapshotError::from(e), Some(agent)))?;
     }
