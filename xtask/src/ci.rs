@@ -11,7 +11,7 @@ const MAX_CLI_CRATES: usize = 300;
 /// A step's name, and what it does.
 type Step = (&'static str, fn() -> Outcome);
 
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 13] = [
     ("prerequisites", prerequisites),
     ("nats-server", nats::ensure),
     ("tidy", tidy::check),
@@ -20,6 +20,7 @@ const STEPS: [Step; 12] = [
     ("fmt", fmt),
     ("clippy", clippy),
     ("test", test),
+    ("features", features),
     ("doctest", doctest),
     ("doc", doc),
     ("fixtures", fixtures::check),
@@ -65,19 +66,29 @@ fn clippy() -> Outcome {
 }
 
 fn test() -> Outcome {
-    // All failures of a run, not the first alone.
-    if has_cargo("nextest") {
-        return cargo_run(&[
-            "nextest",
-            "run",
-            "--workspace",
-            "--all-features",
-            "--locked",
-            "--no-fail-fast",
-        ]);
+    if !has_cargo("nextest") {
+        println!("cargo-nextest is not installed: cargo test runs the same tests");
     }
-    println!("cargo-nextest is not installed: cargo test runs the same tests");
-    cargo_run(&["test", "--workspace", "--locked", "--no-fail-fast", "--lib", "--bins", "--tests"])
+    tests(&["--workspace", "--all-features"])
+}
+
+/// What is built without the optional parts: a warning there is one too, and the smallest command
+/// line passes its tests.
+fn features() -> Outcome {
+    for package in ["snapshot-events", "nexo-memory-snapshot", "nexo-memory-cli"] {
+        let small = ["clippy", "--package", package, "--no-default-features", "--locked"];
+        cargo_run(&[small.as_slice(), &["--", "-D", "warnings"]].concat())?;
+    }
+    tests(&["--package", "nexo-memory-cli", "--no-default-features"])
+}
+
+/// Runs tests; all failures are told, not the first alone.
+fn tests(which: &[&str]) -> Outcome {
+    let (runner, targets): (&[&str], &[&str]) = match has_cargo("nextest") {
+        true => (&["nextest", "run"], &[]),
+        false => (&["test"], &["--lib", "--bins", "--tests"]),
+    };
+    cargo_run(&[runner, which, &["--locked", "--no-fail-fast"], targets].concat())
 }
 
 fn doctest() -> Outcome {

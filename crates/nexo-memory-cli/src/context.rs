@@ -14,6 +14,8 @@ use nexo_memory_snapshot::ShellQuiesce;
 use nexo_memory_snapshot::error::{ErrorKind, SnapshotError, error_chain};
 use nexo_memory_snapshot::id::{AgentId, Tenant};
 use nexo_memory_snapshot::local_fs::Engine;
+#[cfg(feature = "nats")]
+use nexo_memory_snapshot::local_fs::EngineBuilder;
 use nexo_memory_snapshot::meta::SnapshotMeta;
 use nexo_memory_snapshot::ports::{Clock, Control, PathResolver, SystemClock};
 use nexo_memory_snapshot::request::SnapshotRef;
@@ -75,19 +77,28 @@ impl Context {
         let settings = &self.settings;
         let (tenant, root) = (settings.tenant.clone(), &settings.root.value);
         let builder = settings.config.engine(tenant, root, self.hooks.clone());
-        let mut builder = builder.layouts(Arc::new(settings.layouts(agent)?));
+        let builder = builder.layouts(Arc::new(settings.layouts(agent)?));
         #[cfg(feature = "nats")]
-        if self.delivers {
-            let transport = settings.config.transport();
-            if let Some(transport) = transport.map_err(|e| Failure::from_error(e.kind(), &e))? {
-                builder = builder.deliver(transport);
-            }
-        }
+        let builder = self.delivering(builder)?;
         let engine = builder.build().map_err(|e| self.explain(e, agent))?;
         if self.delivers {
             self.engines.borrow_mut().push(engine.clone());
         }
         Ok(engine)
+    }
+
+    /// With the configured server, where the verb changes something.
+    #[cfg(feature = "nats")]
+    fn delivering(&self, builder: EngineBuilder) -> Result<EngineBuilder, Failure> {
+        if !self.delivers {
+            return Ok(builder);
+        }
+        let transport = self.settings.config.transport();
+        let transport = transport.map_err(|e| Failure::from_error(e.kind(), &e))?;
+        Ok(match transport {
+            Some(transport) => builder.deliver(transport),
+            None => builder,
+        })
     }
 
     pub(crate) fn tenant(&self) -> &Tenant {

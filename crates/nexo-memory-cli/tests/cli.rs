@@ -92,6 +92,8 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap()
 }
 
+// Of a build with everything: it names what a smaller one has not.
+#[cfg(all(feature = "demo", feature = "nats"))]
 #[test]
 fn help_teaches_each_verb() {
     let home = Home::new();
@@ -113,7 +115,6 @@ fn help_teaches_each_verb() {
         "delete",
         "export",
         "doctor",
-        #[cfg(feature = "demo")]
         "demo",
         "config show",
         "config check",
@@ -589,8 +590,23 @@ fn what_prune_shows_is_what_it_does() {
     assert_eq!(run(&["hold", "why"]).code, 2, "whose?");
 }
 
+/// Would catch: a build without NATS that keeps silent where it was asked to tell.
+#[cfg(not(feature = "nats"))]
+#[test]
+fn a_build_without_nats_refuses_a_server() {
+    let home = Home::new();
+    let asked = home.command(&["list"]).env("NEXO_MEMORY_NATS_URL", "nats://a:1").output().unwrap();
+    assert_eq!(asked.status.code(), Some(2), "{asked:?}");
+    let nats = "memory: { snapshot: { events: { nats: { url: 'nats://a:1' } } } }";
+    let config = home.write("memory.yaml", nats);
+    let refused = home.run(&["list", "--config", &config]);
+    assert_eq!(refused.code, 2, "{refused:?}");
+    assert!(refused.err.contains("events.nats.url"), "{refused:?}");
+}
+
 /// Would catch: a configured server that is not told, an event of one agent shown for another, or a
 /// snapshot that fails because nobody listens.
+#[cfg(feature = "nats")]
 #[test]
 fn a_snapshot_is_told_to_those_who_listen() {
     let home = Home::new();
