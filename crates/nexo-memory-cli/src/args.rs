@@ -165,6 +165,24 @@ Examples:
   nexo-memory cat latest memory_files/MEMORY.md --agent ana
   nexo-memory cat 3f9c21ab sqlite/long_term.sqlite > then.sqlite")]
     Cat(CatArgs),
+    /// List what a snapshot holds
+    #[command(help_template = VERB, before_help = "\
+Files, folders and links at a path in the bundle and below it; without one, all of them. Reads the \
+manifest only.")]
+    #[command(after_help = "\
+Examples:
+  nexo-memory ls latest --agent ana
+  nexo-memory ls latest memory_files/notes --agent ana")]
+    Ls(LsArgs),
+    /// Write files of a snapshot into a folder
+    #[command(help_template = VERB, before_help = "\
+What lies at a path in the bundle and below it, under the same names; without one, all of it. Replaces \
+nothing, reads only what is needed, and checks it on the way.")]
+    #[command(after_help = "\
+Examples:
+  nexo-memory extract latest --agent ana --to ./look
+  nexo-memory extract latest sqlite/long_term.sqlite --agent ana --to ./look")]
+    Extract(ExtractArgs),
     /// Read bundles from end to end and check every digest
     #[command(help_template = VERB, before_help = "\
 Names each damaged artifact and frame. Without a snapshot, all of the agent's (or, with \
@@ -467,6 +485,35 @@ pub(crate) struct CatArgs {
     /// The file, as the bundle names it
     #[arg(value_parser = bundle_path)]
     pub(crate) path: BundlePath,
+    /// The agent, where the snapshot's name does not tell it
+    #[arg(long)]
+    pub(crate) agent: Option<AgentId>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LsArgs {
+    #[command(flatten)]
+    pub(crate) inside: Inside,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExtractArgs {
+    #[command(flatten)]
+    pub(crate) inside: Inside,
+    /// The folder to write to; made where it is missing
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: PathBuf,
+}
+
+/// Which part of which snapshot.
+#[derive(Debug, Args)]
+pub(crate) struct Inside {
+    /// latest, latest~1, @label, an id or its first characters, or a bundle's path
+    #[arg(value_name = "SNAPSHOT")]
+    pub(crate) snapshot: SnapshotRef,
+    /// A path in the bundle
+    #[arg(value_parser = bundle_path)]
+    pub(crate) path: Option<BundlePath>,
     /// The agent, where the snapshot's name does not tell it
     #[arg(long)]
     pub(crate) agent: Option<AgentId>,

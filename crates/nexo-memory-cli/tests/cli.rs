@@ -8,6 +8,7 @@
 )]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -103,6 +104,8 @@ fn help_teaches_each_verb() {
         "restore",
         "list",
         "show",
+        "ls",
+        "extract",
         "cat",
         "verify",
         "prune",
@@ -243,6 +246,48 @@ fn a_configuration_decides_and_its_errors_name_file_and_key() {
     insta::assert_snapshot!("config-unknown-key", said.err);
     let said = home.run(&["list", "--config", "absent.yaml"]);
     assert_eq!(said.code, 9, "{said:?}");
+}
+
+/// Would catch: an entry that is lost or listed for another path, a file replaced, a link followed out
+/// of the folder, or a set-user-id bit out of a bundle.
+#[test]
+fn what_a_snapshot_holds_is_listed_and_extracted() {
+    let home = Home::new();
+    home.write("mem/bin/run", "#!/bin/sh\n");
+    let run = std::fs::Permissions::from_mode(0o4755);
+    fs::set_permissions(home.path("mem/bin/run"), run).unwrap();
+    std::os::unix::fs::symlink("/etc", home.path("mem/away")).unwrap();
+    home.with_ana();
+    let (listed, code) = home.json(&["ls", "latest"]);
+    assert_eq!(code, 0);
+    let paths = |listed: &Value| -> Vec<String> {
+        let artifacts = listed["artifacts"].as_array().unwrap();
+        artifacts.iter().map(|a| text(&a["path_in_bundle"]).to_owned()).collect()
+    };
+    let all = paths(&listed);
+    for path in ["memory_files/MEMORY.md", "memory_files/away", "memory_files/notes/a.md"] {
+        assert!(all.contains(&path.to_owned()), "{all:?}");
+    }
+    let notes = paths(&home.json(&["ls", "latest", "memory_files/notes"]).0);
+    assert_eq!(notes, ["memory_files/notes", "memory_files/notes/a.md"]);
+    assert_eq!(home.run(&["ls", "latest", "memory_files/note"]).code, 3, "no half names");
+
+    let said = home.run(&["extract", "latest", "--to", "out"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    let out = |path: &str| home.path("out/memory_files").join(path);
+    assert_eq!(fs::read_to_string(out("MEMORY.md")).unwrap(), "the user likes tea\n");
+    assert_eq!(fs::read_link(out("away")).unwrap(), Path::new("/etc"));
+    assert_eq!(fs::metadata(out("bin/run")).unwrap().permissions().mode() & 0o7777, 0o755);
+    let again = home.run(&["extract", "latest", "memory_files/notes/a.md", "--to", "out"]);
+    assert_eq!(again.code, 6, "{again:?}");
+    let alone = home.run(&["extract", "latest", "memory_files/notes/a.md", "--to", "one"]);
+    assert_eq!(alone.code, 0, "{alone:?}");
+    assert_eq!(fs::read_dir(home.path("one/memory_files")).unwrap().count(), 1);
+    // A link in the folder is not followed.
+    fs::create_dir(home.path("trap")).unwrap();
+    std::os::unix::fs::symlink(home.path("mem"), home.path("trap/memory_files")).unwrap();
+    assert_ne!(home.run(&["extract", "latest", "--to", "trap"]).code, 0);
+    assert!(home.path("mem/notes/a.md").exists() && !home.path("mem/memory_files").exists());
 }
 
 /// Would catch: a check that calls good what names places that are not there, a schema that is no

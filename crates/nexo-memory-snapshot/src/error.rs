@@ -163,6 +163,14 @@ pub enum SnapshotError {
         /// The vault.
         root: PathBuf,
     },
+    /// A path in a bundle, at and below which nothing lies.
+    #[error("there is nothing at {path} in {}", bundle.display())]
+    NotInBundle {
+        /// The path.
+        path: String,
+        /// The bundle.
+        bundle: PathBuf,
+    },
     /// Something lies where a file was to be written.
     #[error("{} exists already", path.display())]
     Exists {
@@ -219,7 +227,9 @@ impl SnapshotError {
             | Self::WhichAgent { .. }
             | Self::Path { .. } => ErrorKind::Usage,
             Self::UnknownAgent { .. } => ErrorKind::UnknownAgent,
-            Self::UnknownSnapshot { .. } | Self::Ambiguous { .. } => ErrorKind::UnknownSnapshot,
+            Self::UnknownSnapshot { .. } | Self::Ambiguous { .. } | Self::NotInBundle { .. } => {
+                ErrorKind::UnknownSnapshot
+            }
             Self::Unusable { .. } => ErrorKind::Integrity,
             Self::TooNew { .. } => ErrorKind::SchemaTooNew,
             Self::Foreign { .. }

@@ -10,8 +10,10 @@ mod doctor;
 #[cfg(feature = "nats")]
 mod events;
 mod export;
+mod extract;
 mod keep;
 mod list;
+mod ls;
 mod prune;
 mod restore;
 mod show;
@@ -42,6 +44,8 @@ pub(crate) fn run(context: &mut Context, verb: Verb) -> Ended {
         Verb::Restore(args) => restore::run(context, &args),
         Verb::List(args) => list::run(context, &args),
         Verb::Show(args) => show::run(context, &args),
+        Verb::Ls(args) => ls::run(context, &args),
+        Verb::Extract(args) => extract::run(context, &args),
         Verb::Cat(args) => cat::run(context, &args),
         Verb::Verify(args) => verify::run(context, &args),
         Verb::Diff(args) => diff::run(context, &args),

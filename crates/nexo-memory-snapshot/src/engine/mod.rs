@@ -9,6 +9,7 @@ mod diff;
 mod doctor;
 mod events;
 mod export;
+mod extract;
 mod list;
 mod open;
 mod quiesce;
@@ -22,6 +23,7 @@ mod verify;
 
 pub use doctor::{DoctorReport, Finding};
 pub(crate) use events::{EventParts, Events};
+pub use extract::{Extracted, below};
 pub use recover::{Recovery, RecoveryOutcome};
 pub use restore::PlannedRestore;
 pub use status::AgentStatus;

@@ -10,6 +10,7 @@ mod adapters;
 mod delete;
 mod events;
 mod export;
+mod extract;
 mod naming;
 mod quiesce;
 mod retention;
