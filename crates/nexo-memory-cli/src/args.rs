@@ -217,6 +217,16 @@ Examples:
   nexo-memory export latest --agent ana --to /mnt/backup --whole
   nexo-memory export 3f9c21ab --to ./ana.tar.zst --whole")]
     Export(ExportArgs),
+    /// Take bundles into the vault, checked on the way
+    #[command(help_template = VERB, before_help = "\
+Each is copied, read whole, and gets a new summary; what lies beside it must agree. Refuses what is \
+there already, and bundles of another tenant. With --all, bundles that lie in the vault without \
+their summary become snapshots again.")]
+    #[command(after_help = "\
+Examples:
+  nexo-memory import /mnt/backup/*.tar.zst
+  nexo-memory import --all")]
+    Import(ImportArgs),
     /// Delete what the policy drops
     #[command(help_template = VERB, before_help = "\
 Prints each snapshot with the reason why it stays or goes; --dry-run stops after that. The policy is \
@@ -317,6 +327,22 @@ pub(crate) struct SnapshotArgs {
     /// Take it whole, whatever the configuration's redact_secrets_default says
     #[arg(long, conflicts_with = "redact_secrets")]
     pub(crate) no_redact: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// The bundles
+    #[arg(value_name = "BUNDLE", required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) bundles: Vec<PathBuf>,
+    /// Those that lie in the vault without their summary
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Only bundles of this agent
+    #[arg(long)]
+    pub(crate) agent: Option<AgentId>,
+    /// Bundles of other tenants too, each into its own
+    #[arg(long)]
+    pub(crate) foreign: bool,
 }
 
 #[derive(Debug, Args)]

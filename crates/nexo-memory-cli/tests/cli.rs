@@ -117,6 +117,7 @@ fn help_teaches_each_verb() {
         "diff",
         "delete",
         "export",
+        "import",
         "doctor",
         "demo",
         "config show",
@@ -246,6 +247,56 @@ fn a_configuration_decides_and_its_errors_name_file_and_key() {
     insta::assert_snapshot!("config-unknown-key", said.err);
     let said = home.run(&["list", "--config", "absent.yaml"]);
     assert_eq!(said.code, 9, "{said:?}");
+}
+
+/// Would catch: an import that takes damage, a duplicate or a stranger's, that leaves something of
+/// what it refused, or that loses a label.
+#[test]
+fn bundles_leave_and_come_back() {
+    let home = Home::new();
+    let meta = home.with_ana();
+    let id = text(&meta["id"]);
+    assert_eq!(home.run(&["export", "latest", "--to", "away", "--whole"]).code, 0);
+    let away = home.path("away").join(format!("{id}.tar.zst")).display().to_string();
+    let again = home.run(&["import", &away]);
+    assert_eq!(again.code, 6, "{again:?}");
+
+    let root = |root: &str, args: &[&str]| home.json(&[args, &["--root", root]].concat());
+    let (other, code) = root("other", &["import", &away]);
+    assert_eq!((code, &other[0]["snapshot"]["label"]), (0, &json!("first")), "{other}");
+    assert_eq!(root("other", &["verify", "latest"]).1, 0);
+    assert_eq!(root("strange", &["import", &away, "--tenant", "t"]).1, 6);
+    assert_eq!(root("strange", &["import", &away, "--tenant", "t", "--foreign"]).1, 0);
+    assert_eq!(root("strange", &["list"]).0["snapshots"][0]["id"], id, "it went to its own tenant");
+    assert_eq!(root("bobs", &["import", &away, "--agent", "bob"]).1, 6);
+
+    let mut bytes = fs::read(&away).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&away, bytes).unwrap();
+    for beside in ["", ".sha256"] {
+        // Told by its summary; then by the checksum alone; then by what is inside.
+        let (said, code) = root("empty", &["import", &away]);
+        assert_eq!(code, 4, "{beside}: {said}");
+        let summary = home.path("away").join(format!("{id}.manifest.json"));
+        let _ = fs::remove_file(if beside.is_empty() {
+            summary
+        } else {
+            (away.clone() + beside).into()
+        });
+    }
+    assert_eq!(root("empty", &["import", &away]).1, 4);
+    assert_eq!(root("empty", &["list"]).0["snapshots"], json!([]));
+    assert_eq!(root("empty", &["list"]).0["problems"], json!([]), "nothing of it stays");
+
+    // A bundle of the vault that lost its summary.
+    let vault = home.path(".nexo/state/tenants/default/snapshots/ana");
+    fs::remove_file(vault.join(format!("{id}.manifest.json"))).unwrap();
+    assert_eq!(home.json(&["list"]).0["snapshots"], json!([]));
+    let (adopted, code) = home.json(&["import", "--all"]);
+    assert_eq!((code, &adopted[0]["snapshot"]["id"]), (0, &json!(id)), "{adopted}");
+    assert_eq!(home.json(&["verify", "latest"]).1, 0);
+    assert!(home.run(&["import", "--all"]).out.contains("no bundle lacks its summary"));
 }
 
 /// Would catch: an entry that is lost or listed for another path, a file replaced, a link followed out

@@ -11,6 +11,7 @@ mod doctor;
 mod events;
 mod export;
 mod extract;
+mod import;
 mod keep;
 mod list;
 mod ls;
@@ -34,7 +35,12 @@ const SHOWN: usize = 8;
 pub(crate) fn run(context: &mut Context, verb: Verb) -> Ended {
     let changes = matches!(
         verb,
-        Verb::Snapshot(_) | Verb::Restore(_) | Verb::Delete(_) | Verb::Prune(_) | Verb::Doctor(_)
+        Verb::Snapshot(_)
+            | Verb::Restore(_)
+            | Verb::Delete(_)
+            | Verb::Prune(_)
+            | Verb::Import(_)
+            | Verb::Doctor(_)
     );
     if changes {
         context.deliver();
@@ -51,6 +57,7 @@ pub(crate) fn run(context: &mut Context, verb: Verb) -> Ended {
         Verb::Diff(args) => diff::run(context, &args),
         Verb::Delete(args) => delete::run(context, &args),
         Verb::Export(args) => export::run(context, &args),
+        Verb::Import(args) => import::run(context, &args),
         Verb::Prune(args) => prune::run(context, &args),
         Verb::Pin(args) => keep::pin(context, &args),
         Verb::Unpin(args) => keep::unpin(context, &args),

@@ -105,8 +105,7 @@ fn copy_bundle(
     let watch = Watch { step: Step::Seal, total: sidecar.bundle_size_bytes, control: ctl };
     let out = file.path().to_owned();
     let copied = copy_file(source, path, watch, |bytes| {
-        let fail = |source| FsError::Io { op: "write", path: out.clone(), source };
-        Ok(file.write_all(bytes).map_err(fail)?)
+        Ok(file.write_all(bytes).map_err(FsError::io("write", &out))?)
     })
     .and_then(|sha256| match sha256 == sidecar.bundle_sha256 {
         true => Ok(()),

@@ -132,8 +132,7 @@ fn fill(
 ) -> Result<u64, SnapshotError> {
     let out = file.path().to_owned();
     let copied = copy(&mut bundle.read(&artifact.path)?, watch, |bytes| {
-        let fail = |source| FsError::Io { op: "write", path: out.clone(), source };
-        Ok(file.write_all(bytes).map_err(fail)?)
+        Ok(file.write_all(bytes).map_err(FsError::io("write", &out))?)
     });
     let bytes = copied.map_err(|e| match e {
         CopyError::Read(source) => SnapshotError::Artifact {

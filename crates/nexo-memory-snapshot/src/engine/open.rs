@@ -79,14 +79,7 @@ impl Engine {
 
     /// The meta of the bundle at `path`, by its own manifest.
     pub(super) fn meta_of_path(&self, path: &Path) -> Result<SnapshotMeta, SnapshotError> {
-        let path = path.canonicalize().map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => SnapshotError::UnknownSnapshot {
-                wanted: path.display().to_string(),
-                whose: "any agent".to_owned(),
-                root: self.root().to_owned(),
-            },
-            _ => FsError::Io { op: "look at", path: path.to_owned(), source }.into(),
-        })?;
+        let path = self.canonical(path)?;
         let mut located = self.locate_outside(&path)?;
         let stat = Dir::stat_file(&located.file, &path)?;
         let recorded = located.sidecar.as_ref().map(|s| s.bundle_sha256);
@@ -107,8 +100,20 @@ impl Engine {
         }
     }
 
+    /// The bundle's one path, whatever links lead to it.
+    pub(super) fn canonical(&self, path: &Path) -> Result<PathBuf, SnapshotError> {
+        path.canonicalize().map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => SnapshotError::UnknownSnapshot {
+                wanted: path.display().to_string(),
+                whose: "any agent".to_owned(),
+                root: self.root().to_owned(),
+            },
+            _ => FsError::Io { op: "look at", path: path.to_owned(), source }.into(),
+        })
+    }
+
     /// A bundle that is not in the vault; its summary is optional.
-    fn locate_outside(&self, path: &Path) -> Result<Located, SnapshotError> {
+    pub(super) fn locate_outside(&self, path: &Path) -> Result<Located, SnapshotError> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(SnapshotError::Path { path: path.to_owned(), why: "it is no file" });
         };

@@ -1,0 +1,66 @@
+//! `import`: bundles from elsewhere, and those of the vault that lost their summary.
+
+use nexo_memory_snapshot::error::ErrorKind;
+use nexo_memory_snapshot::local_fs::ImportRequest;
+use nexo_memory_snapshot::meta::SnapshotMeta;
+use serde_json::{Value, json};
+
+use crate::args::ImportArgs;
+use crate::context::Context;
+use crate::exit::Ended;
+use crate::human;
+
+/// One bundle that is refused does not keep the others out.
+pub(super) fn run(context: &mut Context, args: &ImportArgs) -> Ended {
+    let agent = args.agent.as_ref();
+    let engine = context.engine(agent)?;
+    let bundles = match args.all {
+        false => args.bundles.clone(),
+        true => {
+            let orphans = engine.orphans(context.tenant(), agent);
+            orphans.map_err(|e| context.explain(e, agent))?
+        }
+    };
+    let (tenant, foreign) = (context.tenant().clone(), args.foreign);
+    let request = ImportRequest { tenant, agent: args.agent.clone(), foreign };
+    let (mut documents, mut worst) = (Vec::new(), None);
+    for bundle in &bundles {
+        let imported = engine.import(&request, bundle, &context.control);
+        context.still();
+        match imported.map_err(|e| context.explain(e, agent)) {
+            Ok(meta) => {
+                tell(context, &meta);
+                documents.push(json!({ "bundle": bundle, "snapshot": meta }));
+            }
+            Err(failure) if failure.kind() == ErrorKind::Interrupted => return Err(failure),
+            Err(failure) => {
+                let mut document = failure.to_json();
+                document["bundle"] = json!(bundle);
+                documents.push(document);
+                if !context.out.is_json() {
+                    context.out.failure(&failure);
+                }
+                worst = worst.or(Some(failure.kind()));
+            }
+        }
+    }
+    if context.out.is_json() {
+        context.out.json(&Value::Array(documents));
+    } else if bundles.is_empty() {
+        let line = format!("no bundle lacks its summary in {}", context.root_and_origin());
+        context.out.line(&line);
+    }
+    Ok(worst)
+}
+
+fn tell(context: &mut Context, meta: &SnapshotMeta) {
+    let line = format!(
+        "{} <- {}  {}  {}",
+        meta.agent_id,
+        meta.id.short(),
+        context.time(meta.created_at_ms),
+        human::bytes(meta.bundle_size_bytes)
+    );
+    context.out.line(&line);
+    context.out.line(&format!("  {}", meta.bundle_path.display()));
+}

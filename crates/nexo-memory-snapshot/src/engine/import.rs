@@ -1,0 +1,203 @@
+//! A bundle from elsewhere becomes a snapshot of the vault, and so does one that lies in the vault
+//! without its summary.
+//!
+//! Invariant: what is published is what was verified: the copy in the vault, never the file that it was
+//! copied from.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use snapshot_bundle::{Bundle, DIGEST_EXTENSION};
+use snapshot_core::{
+    AgentId, Control, Manifest, Sha256Digest, Sidecar, SnapshotMeta, Step, Tenant,
+};
+use snapshot_fs::{Dir, FsError};
+use snapshot_vault::{AgentLock, ProblemKind};
+
+use super::copy::{Watch, copy_file};
+use super::{Engine, LOCK_TIMEOUT};
+use crate::error::SnapshotError;
+
+/// Most bytes of a checksum file that are read.
+const MAX_SUM_BYTES: u64 = 4096;
+
+/// Whose bundles are taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportRequest {
+    /// Bundles of this tenant.
+    pub tenant: Tenant,
+    /// And of this agent, where one is named.
+    pub agent: Option<AgentId>,
+    /// Or of any tenant: each goes to its own.
+    pub foreign: bool,
+}
+
+impl Engine {
+    /// Takes the bundle at `path` into the vault: copied, read whole and checked, its summary made
+    /// anew, published. A bundle that lies in the vault without its summary stays where it is and gets
+    /// one. A summary or checksum file beside it must agree.
+    ///
+    /// # Errors
+    /// `Refused` where a snapshot of its id is there, or it is of another tenant or agent;
+    /// `Integrity` for damage. Nothing of what was refused stays.
+    pub fn import(
+        &self,
+        req: &ImportRequest,
+        path: &Path,
+        ctl: &Control,
+    ) -> Result<SnapshotMeta, SnapshotError> {
+        let path = self.canonical(path)?;
+        let mut source = self.locate_outside(&path)?;
+        let expected = match &source.sidecar {
+            Some(sidecar) => Some(sidecar.bundle_sha256),
+            None => self.sum_beside(&path)?,
+        };
+        // Looked at first, so that a stranger's bundle is refused before it is copied.
+        let again = source.file.try_clone().map_err(FsError::io("open", &path))?;
+        let bundle = Bundle::open(again, &path)?;
+        let manifest = bundle.manifest();
+        check_owner(req, manifest, &path)?;
+        let agent = self.parts.vault.agent(&manifest.tenant, &manifest.agent_id);
+        let lock = agent.lock(ctl.wait_until(LOCK_TIMEOUT), ctl)?;
+        if let Ok(there) = agent.meta(manifest.snapshot_id) {
+            return Err(SnapshotError::Exists { path: there.bundle_path });
+        }
+        let own = agent.snapshots_path().canonicalize().ok();
+        let meta = match own.is_some() && own.as_deref() == path.parent() {
+            true => self.adopt(&lock, &mut source.file, &path, expected, ctl)?,
+            false => self.take_in(&lock, &mut source.file, &path, expected, ctl)?,
+        };
+        drop(lock);
+        self.note_check(&meta, None);
+        Ok(meta)
+    }
+
+    /// The bundles that lie in the vault without a summary, of an agent or of all of the tenant.
+    ///
+    /// # Errors
+    /// If a folder of the vault cannot be read.
+    pub fn orphans(
+        &self,
+        tenant: &Tenant,
+        agent: Option<&AgentId>,
+    ) -> Result<Vec<PathBuf>, SnapshotError> {
+        let problems = self.list(tenant, agent)?.problems.into_iter();
+        let orphans = problems.filter(|problem| problem.kind == ProblemKind::Orphan);
+        Ok(orphans.map(|problem| problem.path).collect())
+    }
+
+    /// Copies a bundle in.
+    fn take_in(
+        &self,
+        lock: &AgentLock,
+        source: &mut File,
+        path: &Path,
+        expected: Option<Sha256Digest>,
+        ctl: &Control,
+    ) -> Result<SnapshotMeta, SnapshotError> {
+        let staging = lock.staging()?;
+        let mut copy = staging.create_bundle()?;
+        let (staged, total) = (copy.path().to_owned(), length(source, path)?);
+        let watch = Watch { step: Step::Stage, total, control: ctl };
+        let found = copy_file(source, path, watch, |bytes| {
+            Ok(copy.write_all(bytes).map_err(FsError::io("write", &staged))?)
+        })?;
+        check_sum(path, expected, found)?;
+        let name = staged.file_name().unwrap_or_default();
+        let sidecar = self.summary(staging.dir().open_file(name)?, &staged, found, ctl)?;
+        self.publish_imported(lock, &sidecar, || Ok(lock.publish(staging, copy, &sidecar)?))
+    }
+
+    /// Gives a bundle of the vault its summary.
+    fn adopt(
+        &self,
+        lock: &AgentLock,
+        source: &mut File,
+        path: &Path,
+        expected: Option<Sha256Digest>,
+        ctl: &Control,
+    ) -> Result<SnapshotMeta, SnapshotError> {
+        let total = length(source, path)?;
+        let watch = Watch { step: Step::Verify, total, control: ctl };
+        let found = copy_file(source, path, watch, |_| Ok(()))?;
+        check_sum(path, expected, found)?;
+        let again = source.try_clone().map_err(FsError::io("open", path))?;
+        let sidecar = self.summary(again, path, found, ctl)?;
+        self.publish_imported(lock, &sidecar, || Ok(lock.adopt(&sidecar)?))
+    }
+
+    /// The summary of a bundle that was read whole and is good.
+    fn summary(
+        &self,
+        file: File,
+        path: &Path,
+        sha256: Sha256Digest,
+        ctl: &Control,
+    ) -> Result<Sidecar, SnapshotError> {
+        let size = length(&file, path)?;
+        let bundle = Bundle::open(file, path)?;
+        let sidecar = Sidecar::of_plain(bundle.manifest(), bundle.root_digest(), size, sha256);
+        bundle.into_verified(Some(&sidecar), self.parts.threads, ctl)?;
+        Ok(sidecar)
+    }
+
+    fn publish_imported(
+        &self,
+        lock: &AgentLock,
+        sidecar: &Sidecar,
+        publish: impl FnOnce() -> Result<SnapshotMeta, SnapshotError>,
+    ) -> Result<SnapshotMeta, SnapshotError> {
+        let announced = self.announce_created(lock, &lock.agent().meta_of(sidecar));
+        let meta = publish()?;
+        announced.happened();
+        Ok(meta)
+    }
+
+    /// The digest in the checksum file beside a bundle, where there is one.
+    fn sum_beside(&self, path: &Path) -> Result<Option<Sha256Digest>, SnapshotError> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(None) };
+        let mut sum = name.to_owned();
+        sum.push(DIGEST_EXTENSION);
+        let bytes = match self.parts.fs.open_dir(parent)?.read(&sum, MAX_SUM_BYTES) {
+            Err(e) if e.is_not_found() => return Ok(None),
+            read => read?,
+        };
+        let digest = String::from_utf8_lossy(&bytes);
+        let digest = digest.split_whitespace().next().unwrap_or_default();
+        Ok(Some(digest.parse()?))
+    }
+}
+
+fn check_owner(req: &ImportRequest, manifest: &Manifest, path: &Path) -> Result<(), SnapshotError> {
+    let agent_fits = req.agent.as_ref().is_none_or(|agent| *agent == manifest.agent_id);
+    if agent_fits && (req.foreign || req.tenant == manifest.tenant) {
+        return Ok(());
+    }
+    let agent = req.agent.as_ref().map_or("any agent", AgentId::as_str);
+    Err(SnapshotError::Foreign {
+        path: path.to_owned(),
+        found: format!("{}/{}", manifest.tenant, manifest.agent_id),
+        expected: format!("{}/{agent}", req.tenant),
+    })
+}
+
+/// That the file is the one that lay beside its summary or checksum when it was made.
+fn check_sum(
+    path: &Path,
+    expected: Option<Sha256Digest>,
+    found: Sha256Digest,
+) -> Result<(), SnapshotError> {
+    match expected.filter(|expected| *expected != found) {
+        None => Ok(()),
+        Some(expected) => Err(SnapshotError::Unusable {
+            path: path.to_owned(),
+            id: None,
+            why: format!("its SHA-256 is {found}, what lies beside it says {expected}"),
+        }),
+    }
+}
+
+fn length(file: &File, path: &Path) -> Result<u64, SnapshotError> {
+    Ok(Dir::stat_file(file, path)?.size)
+}
