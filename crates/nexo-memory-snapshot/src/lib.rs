@@ -42,6 +42,7 @@ pub mod config;
 mod engine;
 pub mod error;
 mod hooks;
+pub mod metrics;
 pub mod snapshotter;
 
 pub use hooks::{ShellHooks, ShellQuiesce};
@@ -133,6 +134,7 @@ pub mod local_fs {
     pub use crate::builder::EngineBuilder;
     pub use crate::engine::{
         AgentStatus, DoctorReport, Engine, Finding, PlannedRestore, Recovery, RecoveryOutcome,
+        StatusFinding,
     };
     pub use snapshot_stores::Decision;
     pub use snapshot_vault::{ListProblem, Listing, ProblemKind};

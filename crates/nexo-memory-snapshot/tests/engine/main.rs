@@ -8,10 +8,12 @@
 mod delete;
 mod events;
 mod export;
+mod metrics;
 mod naming;
 mod quiesce;
 mod retention;
 mod snapshot;
 #[cfg(feature = "tokio")]
 mod snapshotter;
+mod spans;
 mod support;
