@@ -11,11 +11,13 @@ use nexo_memory_snapshot::events::{
     Message, QueueOptions, QueuedPublisher, Transport, TransportError,
 };
 use nexo_memory_snapshot::id::{AgentId, Tenant};
-use nexo_memory_snapshot::local_fs::{Engine, EngineBuilder, StatusFinding};
+use nexo_memory_snapshot::local_fs::{Engine, EngineBuilder, RecoveryOutcome, StatusFinding};
 use nexo_memory_snapshot::metrics::{MAX_AGENTS, Metrics};
-use nexo_memory_snapshot::ports::{Clock, Control};
+use nexo_memory_snapshot::ports::{Clock, Control, DurableFs};
 use nexo_memory_snapshot::request::{RestoreRequest, SnapshotRequest};
 use nexo_memory_snapshot::retention::{Policy, RetentionConfig};
+
+use snapshot_testkit::FaultHook;
 
 use crate::support::{CancelAt, Home, State, ana, flip, named, request};
 
@@ -314,4 +316,27 @@ fn queues_and_the_outbox_are_shown() {
     assert_eq!(value(&text, "nexo_memory_snapshot_agents"), Some(1.0));
     drop(first);
     assert_eq!(sent(&engine.prometheus(), "first"), None);
+}
+
+/// Would catch: a restore that a crash cut short and a recovery finished, and no counter knows of;
+/// recoveries with nothing to do, counted.
+#[test]
+fn a_recovery_that_finishes_a_restore_counts_as_one() {
+    for n in 0.. {
+        let home = Home::new();
+        home.take();
+        let hook = Arc::new(FaultHook::dying_at(n));
+        let dying = home.builder().fs(DurableFs::with_hook(hook.clone())).build().unwrap();
+        let req = RestoreRequest::new(ana(), Tenant::default(), named("latest"));
+        let planned = dying.plan_restore(&req, &Control::default()).unwrap();
+        let _ = planned.apply(&Control::default());
+        assert!(hook.fired(), "no restore was ever cut short after its journal was written");
+        let engine = home.engine();
+        let recovery = engine.recover(&Tenant::default(), &ana(), None, &Control::default());
+        let finished = matches!(recovery.unwrap().outcome, RecoveryOutcome::RolledForward { .. });
+        assert_eq!(count(&engine.prometheus(), "_restore", "ok"), f64::from(u8::from(finished)));
+        if finished {
+            break;
+        }
+    }
 }
