@@ -178,7 +178,7 @@ impl EngineBuilder {
         };
         Ok(Engine::new(Parts {
             layouts: self.layouts.unwrap_or_else(classic),
-            events: Events::new(&vault, self.events),
+            events: Events::new(&vault, self.events, self.metrics.clone()),
             metrics: self.metrics,
             vault,
             fs: self.fs,

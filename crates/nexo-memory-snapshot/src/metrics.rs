@@ -85,6 +85,7 @@ struct Inner {
     writers_held: Series<1, Histogram>,
     bytes: Counter,
     dropped: Counter,
+    outbox_failures: Counter,
     queues: Mutex<BTreeMap<&'static str, Weak<QueuedPublisher>>>,
     /// Agents that have a series by name, for the life of the process: one that is deleted makes no
     /// room, for whoever comes and goes would make new series for ever.
@@ -158,6 +159,11 @@ impl Metrics {
         self.inner.dropped.inc();
     }
 
+    /// The outbox could not be written.
+    pub(crate) fn outbox_failed(&self) {
+        self.inner.outbox_failures.inc();
+    }
+
     fn count(&self, operation: Operation, outcome: &'static str) {
         let outcomes = self.inner.outcomes.get(&operation);
         if let Some(counter) = outcomes.and_then(|outcomes| outcomes.get(outcome)) {
@@ -182,6 +188,7 @@ impl Default for Inner {
             writers_held: fixed("operation", holders, || Histogram::new(HELD_BUCKETS)),
             bytes: Counter::default(),
             dropped: Counter::default(),
+            outbox_failures: Counter::default(),
             queues: Mutex::default(),
             named: Mutex::default(),
         };
@@ -210,6 +217,11 @@ impl Inner {
         let (bytes, dropped) = (self.bytes.clone(), self.dropped.clone());
         registry.register("nexo_memory_snapshot_bytes", "Bytes of bundles published", bytes);
         registry.register("nexo_memory_snapshot_gc", "Bundles that retention deleted", dropped);
+        registry.register(
+            "nexo_memory_snapshot_outbox_failures",
+            "Failures to keep a lifecycle event for its delivery",
+            self.outbox_failures.clone(),
+        );
     }
 }
 

@@ -314,8 +314,24 @@ fn queues_and_the_outbox_are_shown() {
     assert_eq!((sent(&text, "first"), sent(&text, "second")), (Some(0.0), Some(1.0)));
     assert_eq!(value(&text, "nexo_memory_snapshot_outbox_waiting"), Some(1.0));
     assert_eq!(value(&text, "nexo_memory_snapshot_agents"), Some(1.0));
+    assert_eq!(value(&text, "nexo_memory_snapshot_outbox_failures_total"), Some(0.0));
     drop(first);
     assert_eq!(sent(&engine.prometheus(), "first"), None);
+}
+
+/// Would catch: an outbox that keeps nothing, of which only a log knows.
+#[test]
+fn an_outbox_that_cannot_be_written_is_counted() {
+    let home = Home::new();
+    home.take();
+    fs::write(home.vault().join("outbox"), b"no folder").unwrap();
+    let engine = home.builder().deliver(Arc::new(Nowhere)).build().unwrap();
+    engine.snapshot(&request(), &Control::default()).unwrap();
+    let text = engine.prometheus();
+    let failures = value(&text, "nexo_memory_snapshot_outbox_failures_total").unwrap();
+    assert_eq!(failures, engine.take_event_failures().len() as f64);
+    assert_eq!(finding(&text, "unreadable"), 1.0);
+    assert!(failures > 0.0);
 }
 
 /// Would catch: a restore that a crash cut short and a recovery finished, and no counter knows of;
