@@ -43,7 +43,10 @@ impl LocalFsSnapshotter {
     {
         let cancel = CancelOnDrop(Control::default());
         let (engine, control) = (self.engine.clone(), cancel.0.clone());
-        match tokio::task::spawn_blocking(move || work(&engine, &control)).await {
+        // What the caller is doing is where the operation's spans belong.
+        let span = tracing::Span::current();
+        let work = move || span.in_scope(|| work(&engine, &control));
+        match tokio::task::spawn_blocking(work).await {
             Ok(done) => done,
             Err(e) => match e.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),

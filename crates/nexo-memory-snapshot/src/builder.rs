@@ -15,6 +15,7 @@ use snapshot_vault::Vault;
 use crate::config::DEFAULT_MAX_GIT_OBJECT_BYTES;
 use crate::engine::{Engine, EventParts, Events, Parts};
 use crate::error::SnapshotError;
+use crate::metrics::Metrics;
 
 /// The classic layout below two roots, for agents of any tenant: the memdir at
 /// `<memdir_root>/<agent>`, the databases at `<sqlite_root>/<agent>/<store>.sqlite`.
@@ -42,6 +43,7 @@ pub struct EngineBuilder {
     clock: Option<Arc<dyn Clock>>,
     ids: Option<Arc<dyn IdSource>>,
     events: EventParts,
+    metrics: Metrics,
     fs: DurableFs,
     threads: usize,
     max_git_object_bytes: Option<u64>,
@@ -131,6 +133,12 @@ impl EngineBuilder {
         self
     }
 
+    /// What it counts into, shared with other engines; by default its own.
+    pub fn metrics(mut self, metrics: Metrics) -> Self {
+        self.metrics = metrics;
+        self
+    }
+
     /// The durable file-system layer.
     pub fn fs(mut self, fs: DurableFs) -> Self {
         self.fs = fs;
@@ -170,7 +178,8 @@ impl EngineBuilder {
         };
         Ok(Engine::new(Parts {
             layouts: self.layouts.unwrap_or_else(classic),
-            events: Events::new(&vault, self.events),
+            events: Events::new(&vault, self.events, self.metrics.clone()),
+            metrics: self.metrics,
             vault,
             fs: self.fs,
             state: self.state,

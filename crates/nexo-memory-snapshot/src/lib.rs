@@ -43,6 +43,7 @@ pub mod config;
 mod engine;
 pub mod error;
 mod hooks;
+pub mod metrics;
 pub mod snapshotter;
 
 pub use adapters::{PreDreamSnapshotAdapter, PreMutatingToolAdapter};
@@ -135,7 +136,7 @@ pub mod local_fs {
     pub use crate::builder::EngineBuilder;
     pub use crate::engine::{
         AgentStatus, DoctorReport, Engine, Extracted, Finding, ImportRequest, PlannedRestore,
-        Recovery, RecoveryOutcome, below,
+        Recovery, RecoveryOutcome, StatusFinding, below,
     };
     pub use snapshot_stores::Decision;
     pub use snapshot_vault::{ListProblem, Listing, ProblemKind};

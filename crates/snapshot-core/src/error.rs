@@ -84,6 +84,27 @@ pub enum ParseError {
 }
 
 impl ErrorKind {
+    /// Every kind, in the order of their declaration.
+    pub const ALL: [Self; 17] = [
+        Self::Internal,
+        Self::Usage,
+        Self::UnknownAgent,
+        Self::UnknownSnapshot,
+        Self::Integrity,
+        Self::Busy,
+        Self::Concurrent,
+        Self::DeadlineExceeded,
+        Self::Refused,
+        Self::RecoveryPending,
+        Self::SchemaTooNew,
+        Self::Encryption,
+        Self::Io,
+        Self::Incomplete,
+        Self::CheckFailed,
+        Self::NotChecked,
+        Self::Interrupted,
+    ];
+
     /// The process exit code of this kind, as documented in `docs/cli.md`.
     #[must_use]
     pub const fn exit_code(self) -> u8 {
@@ -172,8 +193,18 @@ mod tests {
 
     #[test]
     fn json_name_equals_as_str() {
-        for kind in [ErrorKind::UnknownAgent, ErrorKind::SchemaTooNew, ErrorKind::Interrupted] {
+        for kind in ErrorKind::ALL {
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
         }
+    }
+
+    /// Would catch: a kind that was added and left out of `ALL`, or stands in it twice.
+    #[test]
+    fn all_kinds_are_in_all() {
+        let unknown = serde_json::from_value::<ErrorKind>("no such kind".into()).unwrap_err();
+        let named = unknown.to_string().matches('`').count() / 2 - 1;
+        let words: std::collections::BTreeSet<_> =
+            ErrorKind::ALL.iter().map(|kind| kind.as_str()).collect();
+        assert_eq!((words.len(), ErrorKind::ALL.len()), (named, named), "{unknown}");
     }
 }

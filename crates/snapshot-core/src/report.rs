@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::ErrorKind;
 use crate::id::{AgentId, GitOid, SnapshotId, StoreName, Tenant};
 use crate::meta::SchemaVersions;
 
@@ -210,6 +211,19 @@ impl VerifyReport {
             && self.inside == Inside::Good
             && self.damage.is_empty()
     }
+
+    /// The kind of error that this report is for those who wanted a good one.
+    #[must_use]
+    pub fn error_kind(&self) -> Option<ErrorKind> {
+        let sound = self.manifest_ok && self.damage.is_empty();
+        match self.inside {
+            _ if self.is_good() => None,
+            Inside::NotChecked if sound && self.bundle_sha256_ok => Some(ErrorKind::NotChecked),
+            // A digest of the file that is not the summary's is damage: here there was no summary.
+            Inside::Good if sound && self.per_artifact_ok => Some(ErrorKind::NotChecked),
+            _ => Some(ErrorKind::Integrity),
+        }
+    }
 }
 
 impl RowCounts {
@@ -233,5 +247,38 @@ impl SqliteSummary {
             "compactions" => self.compactions_added = added,
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(inside: Inside) -> VerifyReport {
+        let good = inside == Inside::Good;
+        VerifyReport {
+            bundle: "/b".into(),
+            manifest_ok: true,
+            bundle_sha256_ok: true,
+            per_artifact_ok: good,
+            schema_versions: None,
+            age_protected: false,
+            inside,
+            damage: Vec::new(),
+        }
+    }
+
+    /// Would catch: a bundle that nobody looked into, or without its summary, that passes for good.
+    #[test]
+    fn not_checked_is_an_outcome_of_its_own_and_never_good() {
+        assert_eq!(report(Inside::Good).error_kind(), None);
+        assert_eq!(report(Inside::NotChecked).error_kind(), Some(ErrorKind::NotChecked));
+        assert_eq!(report(Inside::Bad).error_kind(), Some(ErrorKind::Integrity));
+        let forged = VerifyReport { bundle_sha256_ok: false, ..report(Inside::NotChecked) };
+        assert_eq!(forged.error_kind(), Some(ErrorKind::Integrity));
+        let alone = VerifyReport { bundle_sha256_ok: false, ..report(Inside::Good) };
+        assert_eq!(alone.error_kind(), Some(ErrorKind::NotChecked));
+        let odd = VerifyReport { manifest_ok: false, ..alone };
+        assert_eq!(odd.error_kind(), Some(ErrorKind::Integrity));
     }
 }

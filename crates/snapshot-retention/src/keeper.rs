@@ -49,6 +49,19 @@ pub trait Keeper: Send + Sync {
     /// Where somebody works on the agent, or something cannot be removed.
     fn sweep(&self, tenant: &Tenant, agent: &AgentId) -> Result<u64, PortError>;
 
+    /// Runs one agent's turn in a run; who counts or traces turns does it around this.
+    ///
+    /// # Errors
+    /// Those of the turn.
+    fn turn(
+        &self,
+        _tenant: &Tenant,
+        _agent: &AgentId,
+        turn: &mut dyn FnMut() -> Result<(), PortError>,
+    ) -> Result<(), PortError> {
+        turn()
+    }
+
     /// A run is over.
     fn finished(&self, report: &RetentionTickReport);
 }

@@ -147,8 +147,8 @@ impl RetentionWorker {
         report: &mut RetentionTickReport,
     ) {
         report.agents_visited += 1;
-        let done = self.keeper.sweep(tenant, agent).and_then(|swept| {
-            report.orphan_staging_dirs_removed += swept;
+        let done = self.keeper.turn(tenant, agent, &mut || {
+            report.orphan_staging_dirs_removed += self.keeper.sweep(tenant, agent)?;
             let plan = self.plan(tenant, agent, control)?;
             self.execute(tenant, agent, &plan, &mut report.bundles_deleted, control)
         });

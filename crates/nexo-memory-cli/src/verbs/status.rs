@@ -1,7 +1,5 @@
 //! `status`: one line an agent, for an operator and a monitor.
 
-use std::time::Duration;
-
 use nexo_memory_snapshot::error::ErrorKind;
 use nexo_memory_snapshot::local_fs::AgentStatus;
 use serde_json::json;
@@ -17,8 +15,10 @@ pub(super) fn run(context: &mut Context, args: &StatusArgs) -> Ended {
     let engine = context.engine(agent)?;
     let statuses = engine.status(context.tenant(), agent).map_err(|e| context.explain(e, agent))?;
     let waiting = engine.events_waiting().map_err(|e| context.explain(e, agent))?;
-    let rows: Vec<_> =
-        statuses.iter().map(|status| (status, findings(status, args.max_age))).collect();
+    let lines = |status: &AgentStatus| {
+        status.findings(args.max_age).iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let rows: Vec<_> = statuses.iter().map(|status| (status, lines(status))).collect();
     let found = rows.iter().any(|(_, findings)| !findings.is_empty());
     if context.out.is_json() {
         let agents: Vec<_> = rows
@@ -63,23 +63,4 @@ fn row(context: &Context, status: &AgentStatus, findings: &[String]) -> Vec<Stri
         human::bytes(status.total_bytes),
         state.to_owned(),
     ]
-}
-
-/// What an operator has to look at.
-fn findings(status: &AgentStatus, max_age: Option<Duration>) -> Vec<String> {
-    let mut findings = Vec::new();
-    match status.last_good_age_ms {
-        None => findings.push("no good snapshot".to_owned()),
-        Some(age) => {
-            let age = Duration::from_millis(u64::try_from(age).unwrap_or_default());
-            if max_age.is_some_and(|max| age > max) {
-                findings.push("its last good snapshot is too old".to_owned());
-            }
-        }
-    }
-    if let Some(from) = status.recovery_pending {
-        findings.push(format!("a restore of {} was interrupted: see doctor", from.short()));
-    }
-    findings.extend(status.problems.iter().cloned());
-    findings
 }

@@ -20,7 +20,7 @@ pub(super) fn run(context: &mut Context, args: &VerifyArgs) -> Ended {
             context.out.json(&report);
         }
         tell(context, &meta, &report);
-        return Ok(judge(&report));
+        return Ok(report.error_kind());
     }
     if agent.is_none() && !args.all && !args.due {
         let what = "name a snapshot, --agent A, --all, or --due";
@@ -42,7 +42,7 @@ fn many(context: &mut Context, args: &VerifyArgs, engine: &Engine) -> Ended {
     for meta in &listing.snapshots {
         let report = check(context, engine, meta)?;
         tell(context, meta, &report);
-        worst = worse(worst, judge(&report));
+        worst = worse(worst, report.error_kind());
         reports.push(report);
     }
     for problem in &listing.problems {
@@ -67,7 +67,7 @@ fn check(context: &Context, engine: &Engine, meta: &SnapshotMeta) -> Result<Veri
 }
 
 fn tell(context: &mut Context, meta: &SnapshotMeta, report: &VerifyReport) {
-    let word = match judge(report) {
+    let word = match report.error_kind() {
         None => "good",
         Some(ErrorKind::NotChecked) if report.inside == Inside::Good => {
             "good inside, no summary beside it"
@@ -86,18 +86,6 @@ fn tell(context: &mut Context, meta: &SnapshotMeta, report: &VerifyReport) {
     }
 }
 
-/// The exit kind of a report.
-fn judge(report: &VerifyReport) -> Option<ErrorKind> {
-    let sound = report.manifest_ok && report.damage.is_empty();
-    match report.inside {
-        _ if report.is_good() => None,
-        Inside::NotChecked if sound && report.bundle_sha256_ok => Some(ErrorKind::NotChecked),
-        // A digest of the file that is not the summary's is damage: here there was no summary.
-        Inside::Good if sound && report.per_artifact_ok => Some(ErrorKind::NotChecked),
-        _ => Some(ErrorKind::Integrity),
-    }
-}
-
 /// Damage outweighs a problem, and a problem what could not be checked.
 fn worse(a: Option<ErrorKind>, b: Option<ErrorKind>) -> Option<ErrorKind> {
     let weight = |kind: &ErrorKind| match kind {
@@ -111,33 +99,6 @@ fn worse(a: Option<ErrorKind>, b: Option<ErrorKind>) -> Option<ErrorKind> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn report(inside: Inside) -> VerifyReport {
-        let good = inside == Inside::Good;
-        VerifyReport {
-            bundle: "/b".into(),
-            manifest_ok: true,
-            bundle_sha256_ok: true,
-            per_artifact_ok: good,
-            schema_versions: None,
-            age_protected: false,
-            inside,
-            damage: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn not_checked_is_an_outcome_of_its_own_and_never_good() {
-        assert_eq!(judge(&report(Inside::Good)), None);
-        assert_eq!(judge(&report(Inside::NotChecked)), Some(ErrorKind::NotChecked));
-        assert_eq!(judge(&report(Inside::Bad)), Some(ErrorKind::Integrity));
-        let forged = VerifyReport { bundle_sha256_ok: false, ..report(Inside::NotChecked) };
-        assert_eq!(judge(&forged), Some(ErrorKind::Integrity));
-        let alone = VerifyReport { bundle_sha256_ok: false, ..report(Inside::Good) };
-        assert_eq!(judge(&alone), Some(ErrorKind::NotChecked));
-        let odd = VerifyReport { manifest_ok: false, ..alone };
-        assert_eq!(judge(&odd), Some(ErrorKind::Integrity));
-    }
 
     #[test]
     fn the_worst_decides() {

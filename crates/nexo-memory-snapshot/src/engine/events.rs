@@ -21,6 +21,7 @@ use snapshot_vault::{AgentLock, AgentVault, Vault, VaultError};
 
 use super::Engine;
 use crate::error::SnapshotError;
+use crate::metrics::Metrics;
 
 /// Most failures kept for [`Engine::take_event_failures`].
 const MAX_FAILURES: usize = 16;
@@ -35,6 +36,7 @@ pub(crate) struct Events {
     /// it is.
     delivery: Mutex<Option<Arc<Delivery>>>,
     failures: Mutex<Vec<String>>,
+    metrics: Metrics,
 }
 
 /// What the builder was given.
@@ -129,7 +131,7 @@ impl Engine {
 }
 
 impl Events {
-    pub(crate) fn new(vault: &Vault, parts: EventParts) -> Self {
+    pub(crate) fn new(vault: &Vault, parts: EventParts, metrics: Metrics) -> Self {
         let events = Self {
             vault: vault.clone(),
             publisher: parts.publisher,
@@ -137,6 +139,7 @@ impl Events {
             prefix: parts.prefix.unwrap_or_else(|| LIFECYCLE_SUBJECT_PREFIX.to_owned()),
             delivery: Mutex::default(),
             failures: Mutex::default(),
+            metrics,
         };
         let waiting = !matches!(vault.existing_outbox_dir(), Ok(None));
         if waiting && let Err(e) = events.delivery() {
@@ -203,6 +206,7 @@ impl Events {
     fn failed(&self, error: &(dyn std::error::Error + 'static)) {
         let text = error_chain(error);
         tracing::error!(error = %text, "an event could not be kept for delivery");
+        self.metrics.outbox_failed();
         let mut failures = self.failures.lock();
         if failures.len() < MAX_FAILURES {
             failures.push(text);

@@ -12,6 +12,7 @@ mod export;
 mod extract;
 mod import;
 mod list;
+mod metrics;
 mod open;
 mod quiesce;
 mod recover;
@@ -28,7 +29,7 @@ pub use extract::{Extracted, below};
 pub use import::ImportRequest;
 pub use recover::{Recovery, RecoveryOutcome};
 pub use restore::PlannedRestore;
-pub use status::AgentStatus;
+pub use status::{AgentStatus, StatusFinding};
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -44,6 +45,7 @@ use snapshot_vault::Vault;
 
 use crate::builder::EngineBuilder;
 use crate::error::SnapshotError;
+use crate::metrics::Metrics;
 
 /// How long to wait for locks where the request does not say.
 const LOCK_TIMEOUT: Duration = crate::config::DEFAULT_LOCK_TIMEOUT;
@@ -64,6 +66,7 @@ pub(crate) struct Parts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn IdSource>,
     pub(crate) events: Events,
+    pub(crate) metrics: Metrics,
     pub(crate) threads: usize,
     pub(crate) max_git_object_bytes: u64,
 }

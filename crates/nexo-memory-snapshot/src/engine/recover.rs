@@ -9,11 +9,14 @@ use snapshot_core::{
 };
 use snapshot_stores::{Applied, Decision, Pinned, Recovered, StoresError};
 use snapshot_vault::AgentLock;
+use tracing::field::Empty;
+use tracing::info_span;
 
 use super::events::Announced;
 use super::restore::restore_options;
 use super::{Engine, LOCK_TIMEOUT};
 use crate::error::SnapshotError;
+use crate::metrics::Operation;
 
 /// What a recovery of one agent found and did.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -142,7 +145,10 @@ impl Engine {
             let report = self.report(&req, from, applied.clone());
             announced = Some(self.announce_restored(lock, restore, report));
         };
-        let recovered = snapshot_stores::recover(&opts, decision, &mut keep, &mut done)?;
+        let span = info_span!("restore", %tenant, %agent, %from, outcome = Empty);
+        let recovered = self.metrics().measured(Operation::Restore, span, outcome, || {
+            snapshot_stores::recover(&opts, decision, &mut keep, &mut done)
+        })?;
         announced.into_iter().for_each(Announced::happened);
         Ok(match recovered {
             Recovered::Nothing => RecoveryOutcome::Nothing,
@@ -165,5 +171,15 @@ impl Recovery {
     pub fn error_kind(&self) -> Option<ErrorKind> {
         matches!(self.outcome, RecoveryOutcome::Pending { .. })
             .then_some(ErrorKind::RecoveryPending)
+    }
+}
+
+/// What the end of a recovery says of the restore.
+fn outcome(done: &Result<Recovered, StoresError>) -> Option<ErrorKind> {
+    match done {
+        Ok(Recovered::Nothing | Recovered::RolledForward { .. }) => None,
+        Ok(Recovered::Pending { .. }) => Some(ErrorKind::RecoveryPending),
+        Ok(Recovered::Abandoned { .. }) => Some(ErrorKind::Interrupted),
+        Err(e) => Some(e.kind()),
     }
 }

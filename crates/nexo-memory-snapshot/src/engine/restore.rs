@@ -14,12 +14,15 @@ use snapshot_core::{
 use snapshot_fs::{Dir, FsError};
 use snapshot_stores::{Applied, CaptureOptions, OtherAgent, Pinned, RestoreOptions};
 use snapshot_vault::AgentLock;
+use tracing::field::Empty;
+use tracing::info_span;
 
 use super::events::Announced;
 use super::quiesce::Paused;
 use super::seal::About;
 use super::{Engine, absolute};
 use crate::error::SnapshotError;
+use crate::metrics::{Operation, failure};
 
 /// A restore that was planned and not yet done. Its bundle is verified and open.
 ///
@@ -39,6 +42,16 @@ impl Engine {
     /// Every refusal that the restore itself would make: another agent's bundle, damage, a shared
     /// store, too little space, an owner that we cannot give files to.
     pub fn plan_restore(
+        &self,
+        req: &RestoreRequest,
+        ctl: &Control,
+    ) -> Result<PlannedRestore, SnapshotError> {
+        // A plan is no restore; one that is refused ends a restore before it began.
+        let count = |e: &SnapshotError| self.metrics().failed(Operation::Restore, e.kind());
+        self.planned_restore(req, ctl).inspect_err(count)
+    }
+
+    fn planned_restore(
         &self,
         req: &RestoreRequest,
         ctl: &Control,
@@ -99,7 +112,10 @@ impl Engine {
     ) -> Result<Option<SnapshotId>, PortError> {
         let label = format!("{created_by} {}", of.short());
         let about = About { label: Some(label), created_by: CreatedBy::from_static(created_by) };
-        let kept = self.seal(lock, pinned, &about, ctl);
+        let (tenant, agent) = (lock.agent().tenant(), lock.agent().agent());
+        let span = info_span!("snapshot", %tenant, %agent, outcome = Empty);
+        let work = || self.seal(lock, pinned, &about, ctl);
+        let kept = self.metrics().measured(Operation::Snapshot, span, failure, work);
         let fail = |e: SnapshotError| {
             PortError::new(e.kind(), "cannot keep the present state as a snapshot", e)
         };
@@ -141,6 +157,14 @@ impl PlannedRestore {
     /// `RecoveryPending` where an earlier restore was interrupted and must be decided first;
     /// `Concurrent` and `Busy` past the timeout, nothing changed; every refusal of the plan.
     pub fn apply(self, ctl: &Control) -> Result<RestoreReport, SnapshotError> {
+        let (tenant, agent) = (&self.req.tenant, &self.req.agent_id);
+        let from = self.bundle.manifest().snapshot_id;
+        let span = info_span!("restore", %tenant, %agent, %from, outcome = Empty);
+        let metrics = self.engine.metrics().clone();
+        metrics.measured(Operation::Restore, span, failure, || self.apply_now(ctl))
+    }
+
+    fn apply_now(self, ctl: &Control) -> Result<RestoreReport, SnapshotError> {
         let Self { engine, req, bundle, layout, .. } = self;
         let agent = engine.parts.vault.agent(&req.tenant, &req.agent_id);
         let until = ctl.wait_until(req.timeout);
@@ -194,7 +218,9 @@ impl Engine {
         let applied =
             snapshot_stores::restore(bundle, layout, &opts, &mut keep, &mut pause, &mut done);
         drop(paused);
-        let report = self.report(req, from, applied?);
+        let applied = applied?;
+        self.metrics().writers_held(Operation::Restore, applied.writers_held_us);
+        let report = self.report(req, from, applied);
         announced.into_iter().for_each(Announced::happened);
         Ok(report)
     }

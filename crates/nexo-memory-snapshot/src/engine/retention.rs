@@ -11,11 +11,14 @@ use snapshot_core::{
 };
 use snapshot_retention::{Candidate, Health, Keeper, RetentionConfig, RetentionWorker, Survey};
 use snapshot_vault::{AgentVault, Check, Note, Notes};
+use tracing::field::Empty;
+use tracing::info_span;
 
 use super::copy::{Watch, copy_file};
 use super::snapshot::refusal;
 use super::{Engine, LOCK_TIMEOUT};
 use crate::error::SnapshotError;
+use crate::metrics::Operation;
 
 /// How long a run waits for one agent; one that is busy has its turn with the next run.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -220,7 +223,9 @@ impl Engine {
         if !self.survey(agent)?.candidates.iter().any(good) {
             return Err(SnapshotError::LastGood { id, agent: agent.agent().clone() });
         }
-        self.delete_locked(&lock, id, until, ctl)
+        self.delete_locked(&lock, id, until, ctl)?;
+        self.metrics().dropped();
+        Ok(())
     }
 
     fn clear_leftovers(&self, agent: &AgentVault) -> Result<u64, SnapshotError> {
@@ -234,7 +239,22 @@ impl Engine {
 
 impl Keeper for VaultKeeper {
     fn agents(&self) -> Result<Vec<(Tenant, AgentId)>, PortError> {
-        self.0.parts.vault.agents().map_err(|e| port(e.into()))
+        self.0.parts.vault.agents().map_err(|e| {
+            // Nobody has a turn, and that must not look like a run with nothing to do.
+            self.0.metrics().failed(Operation::Prune, e.kind());
+            port(e.into())
+        })
+    }
+
+    fn turn(
+        &self,
+        tenant: &Tenant,
+        agent: &AgentId,
+        turn: &mut dyn FnMut() -> Result<(), PortError>,
+    ) -> Result<(), PortError> {
+        let span = info_span!("prune", %tenant, %agent, outcome = Empty);
+        let outcome = |done: &Result<(), PortError>| done.as_ref().err().map(|e| e.kind);
+        self.0.metrics().measured(Operation::Prune, span, outcome, turn)
     }
 
     fn survey(&self, tenant: &Tenant, agent: &AgentId) -> Result<Survey, PortError> {

@@ -9,6 +9,7 @@ use snapshot_core::{
 };
 use snapshot_stores::{Captured, Pinned};
 use snapshot_vault::AgentLock;
+use tracing::info_span;
 
 use super::Engine;
 use crate::error::SnapshotError;
@@ -28,14 +29,17 @@ impl Engine {
         about: &About,
         control: &Control,
     ) -> Result<SnapshotMeta, SnapshotError> {
+        let id = self.parts.ids.next_id();
+        let sealing = info_span!("seal", snapshot_id = %id).entered();
         let staging = lock.staging()?;
         let created_at_ms = pinned.instant_ms();
         let opts = WriteOptions { threads: self.parts.threads, ..WriteOptions::new(created_at_ms) };
         let mut writer = BundleWriter::new(staging.create_bundle()?, &opts, control.clone())?;
         let captured = pinned.write_to(&mut writer)?;
-        let id = self.parts.ids.next_id();
         let (manifest, capture) = manifest(lock, about, id, created_at_ms, captured);
         let sealed = writer.finish(&manifest)?;
+        drop(sealing);
+        let _publishing = info_span!("publish", snapshot_id = %id).entered();
         // From here on it is a matter of milliseconds, and whole or nothing.
         control.check()?;
         let sidecar =
@@ -44,6 +48,7 @@ impl Engine {
         let announced = self.announce_created(lock, &meta);
         lock.publish(staging, sealed.out, &sidecar)?;
         announced.happened();
+        self.metrics().published(meta.bundle_size_bytes);
         Ok(meta)
     }
 }

@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 use snapshot_core::{Control, MemoryLayout, SnapshotMeta, SnapshotRequest};
 use snapshot_stores::{CaptureOptions, Pinned, StoresError, cut};
 use snapshot_vault::AgentLock;
+use tracing::field::Empty;
+use tracing::info_span;
 
 use super::Engine;
 use super::seal::About;
 use crate::error::SnapshotError;
+use crate::metrics::{Operation, failure};
 
 /// Longest label, in bytes.
 const MAX_LABEL_BYTES: usize = 256;
@@ -25,6 +28,17 @@ impl Engine {
     /// timeout, `Usage` where redaction is asked for, which this version lacks, `RecoveryPending` where an interrupted restore must be decided first, whatever
     /// cannot be captured. Nothing of a failed snapshot stays.
     pub fn snapshot(
+        &self,
+        req: &SnapshotRequest,
+        ctl: &Control,
+    ) -> Result<SnapshotMeta, SnapshotError> {
+        let span =
+            info_span!("snapshot", tenant = %req.tenant, agent = %req.agent_id, outcome = Empty);
+        let work = || self.snapshot_now(req, ctl);
+        self.metrics().measured(Operation::Snapshot, span, failure, work)
+    }
+
+    fn snapshot_now(
         &self,
         req: &SnapshotRequest,
         ctl: &Control,
@@ -76,7 +90,11 @@ impl Engine {
             check_integrity: true,
         };
         let mut pinned = self.cut_paused(layout, &opts)?;
-        self.seal(lock, &mut pinned, about, ctl)
+        let meta = self.seal(lock, &mut pinned, about, ctl)?;
+        if let Some(capture) = &meta.capture {
+            self.metrics().writers_held(Operation::Snapshot, capture.writers_held_us);
+        }
+        Ok(meta)
     }
 
     /// The cut, the agent paused for as long as it takes and no longer.
@@ -85,6 +103,7 @@ impl Engine {
         layout: &MemoryLayout,
         opts: &CaptureOptions<'a>,
     ) -> Result<Pinned<'a>, SnapshotError> {
+        let _span = info_span!("capture").entered();
         let _paused = self.pause(opts.agent)?;
         Ok(cut(layout, opts)?)
     }

@@ -1,7 +1,10 @@
 //! How an agent's snapshots stand: what an operator looks at first.
 
+use std::fmt;
+use std::time::Duration;
+
 use serde::Serialize;
-use snapshot_core::{AgentId, SnapshotId, SnapshotMeta, Tenant};
+use snapshot_core::{AgentId, SnapshotId, SnapshotMeta, Tenant, error_chain};
 use snapshot_retention::Health;
 use snapshot_vault::Note;
 
@@ -36,24 +39,95 @@ pub struct AgentStatus {
     pub problems: Vec<String>,
 }
 
+/// What an operator has to look at; displays as a line for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StatusFinding {
+    /// There is nothing to restore.
+    NoGood,
+    /// What there is to restore is older than it may be.
+    TooOld,
+    /// A restore was interrupted and is neither finished nor forgotten.
+    RecoveryPending {
+        /// The snapshot that it was putting back.
+        from: SnapshotId,
+    },
+    /// A line of [`AgentStatus::problems`].
+    Problem(String),
+}
+
+impl AgentStatus {
+    /// What an operator has to look at, where a good snapshot may be `max_age` old: the rule behind
+    /// `nexo-memory status`, its exit code and the metrics.
+    #[must_use]
+    pub fn findings(&self, max_age: Option<Duration>) -> Vec<StatusFinding> {
+        let good = match self.last_good_age_ms {
+            None => Some(StatusFinding::NoGood),
+            Some(age) => {
+                let age = Duration::from_millis(u64::try_from(age).unwrap_or_default());
+                max_age.is_some_and(|max| age > max).then_some(StatusFinding::TooOld)
+            }
+        };
+        let pending = self.recovery_pending.map(|from| StatusFinding::RecoveryPending { from });
+        let problems = self.problems.iter().cloned().map(StatusFinding::Problem);
+        good.into_iter().chain(pending).chain(problems).collect()
+    }
+}
+
+impl StatusFinding {
+    /// The names of those that an age is no part of.
+    pub(crate) const WORDS: [&'static str; 3] = ["no_good", "recovery_pending", "problem"];
+
+    /// The stable name, as in metrics labels.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::NoGood => "no_good",
+            Self::TooOld => "too_old",
+            Self::RecoveryPending { .. } => "recovery_pending",
+            Self::Problem(_) => "problem",
+        }
+    }
+}
+
+impl fmt::Display for StatusFinding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoGood => f.write_str("no good snapshot"),
+            Self::TooOld => f.write_str("its last good snapshot is too old"),
+            Self::RecoveryPending { from } => {
+                write!(f, "a restore of {} was interrupted: see doctor", from.short())
+            }
+            Self::Problem(why) => f.write_str(why),
+        }
+    }
+}
+
 impl Engine {
-    /// How an agent stands, or all of the tenant that have snapshots.
+    /// How an agent stands, or all of the tenant that have snapshots. What cannot be read of an agent
+    /// is a problem of its status, and hides nobody else's.
     ///
     /// # Errors
-    /// If a folder of the vault cannot be read.
+    /// If the agents of the vault cannot be listed.
     pub fn status(
         &self,
         tenant: &Tenant,
         agent: Option<&AgentId>,
     ) -> Result<Vec<AgentStatus>, SnapshotError> {
-        let agents = match agent {
-            Some(agent) => vec![agent.clone()],
-            None => {
-                let known = self.parts.vault.agents()?.into_iter();
-                known.filter(|(t, _)| t == tenant).map(|(_, agent)| agent).collect()
-            }
-        };
-        agents.iter().map(|agent| self.status_of(tenant, agent)).collect()
+        if let Some(agent) = agent {
+            return Ok(vec![self.status_of(tenant, agent)]);
+        }
+        let known = self.parts.vault.agents()?.into_iter().filter(|(t, _)| t == tenant);
+        Ok(known.map(|(tenant, agent)| self.status_of(&tenant, &agent)).collect())
+    }
+
+    /// How every agent of every tenant stands.
+    ///
+    /// # Errors
+    /// As [`Engine::status`].
+    pub(super) fn status_of_all(&self) -> Result<Vec<AgentStatus>, SnapshotError> {
+        let known = self.parts.vault.agents()?;
+        Ok(known.iter().map(|(tenant, agent)| self.status_of(tenant, agent)).collect())
     }
 
     /// How many events wait for their delivery, in the whole vault.
@@ -67,7 +141,23 @@ impl Engine {
         }
     }
 
-    fn status_of(&self, tenant: &Tenant, agent: &AgentId) -> Result<AgentStatus, SnapshotError> {
+    fn status_of(&self, tenant: &Tenant, agent: &AgentId) -> AgentStatus {
+        self.read_status(tenant, agent).unwrap_or_else(|e| AgentStatus {
+            tenant: tenant.clone(),
+            agent_id: agent.clone(),
+            snapshots: 0,
+            total_bytes: 0,
+            last_good: None,
+            last_good_age_ms: None,
+            last_good_checked: false,
+            pinned: 0,
+            hold: None,
+            recovery_pending: None,
+            problems: vec![error_chain(&e)],
+        })
+    }
+
+    fn read_status(&self, tenant: &Tenant, agent: &AgentId) -> Result<AgentStatus, SnapshotError> {
         let vault = self.parts.vault.agent(tenant, agent);
         let listing = vault.list()?;
         let mut problems: Vec<String> =
@@ -92,7 +182,9 @@ impl Engine {
             agent_id: agent.clone(),
             snapshots: listing.snapshots.len() as u64,
             total_bytes: listing.snapshots.iter().map(|m| m.bundle_size_bytes).sum(),
-            last_good_age_ms: last_good.as_ref().map(|(m, _)| now_ms - m.created_at_ms),
+            last_good_age_ms: last_good
+                .as_ref()
+                .map(|(m, _)| now_ms.saturating_sub(m.created_at_ms)),
             last_good_checked: last_good.as_ref().is_some_and(|(_, checked)| *checked),
             last_good: last_good.map(|(meta, _)| meta),
             pinned: notes.pins.len() as u64,

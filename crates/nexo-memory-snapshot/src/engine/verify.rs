@@ -4,10 +4,13 @@ use std::io::Write;
 
 use snapshot_bundle::verify_file;
 use snapshot_core::{BundlePath, Control, SnapshotMeta, Step, VerifyReport};
+use tracing::field::Empty;
+use tracing::info_span;
 
 use super::Engine;
 use super::copy::{CopyError, Watch, copy};
 use crate::error::SnapshotError;
+use crate::metrics::Operation;
 
 impl Engine {
     /// Reads a whole bundle and says what is wrong with it.
@@ -20,11 +23,19 @@ impl Engine {
         meta: &SnapshotMeta,
         ctl: &Control,
     ) -> Result<VerifyReport, SnapshotError> {
-        let located = self.locate(meta, ctl)?;
-        let expect = located.sidecar.as_ref();
-        let report = verify_file(located.file, &located.path, expect, self.parts.threads, ctl)?;
-        self.note_check(meta, (!report.is_good()).then(|| damage(&report)));
-        Ok(report)
+        let span = info_span!("verify", snapshot_id = %meta.id, outcome = Empty);
+        // Damage is no error of ours, but nobody counts on such a bundle.
+        let outcome = |done: &Result<VerifyReport, SnapshotError>| match done {
+            Ok(report) => report.error_kind(),
+            Err(e) => Some(e.kind()),
+        };
+        self.metrics().measured(Operation::Verify, span, outcome, || {
+            let located = self.locate(meta, ctl)?;
+            let expect = located.sidecar.as_ref();
+            let report = verify_file(located.file, &located.path, expect, self.parts.threads, ctl)?;
+            self.note_check(meta, (!report.is_good()).then(|| damage(&report)));
+            Ok(report)
+        })
     }
 
     /// Writes the content of one artifact to `out`, reading only what is needed of the bundle;

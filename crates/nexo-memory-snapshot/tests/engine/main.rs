@@ -11,10 +11,12 @@ mod delete;
 mod events;
 mod export;
 mod extract;
+mod metrics;
 mod naming;
 mod quiesce;
 mod retention;
 mod snapshot;
 #[cfg(feature = "tokio")]
 mod snapshotter;
+mod spans;
 mod support;

@@ -6,6 +6,7 @@ use snapshot_core::{
     ArtifactSource, Control, GitOid, Manifest, MemoryLayout, RowCounts, SnapshotId, StateKind, Step,
 };
 use snapshot_fs::{Dir, DurableFs, Meta};
+use tracing::info_span;
 
 use crate::cut::{CaptureOptions, open_reader, pin_one, read_instant};
 use crate::error::StoresError;
@@ -81,8 +82,11 @@ pub fn restore(
         let why = "recover it first".to_owned();
         return Err(StoresError::RecoveryPending { from: journal.from.to_string(), why });
     }
-    let ended = stage(source, layout, opts, &work)
-        .and_then(|mut staged| run(source, layout, opts, &mut staged, keep, before_commit, done));
+    let staged = info_span!("stage").in_scope(|| stage(source, layout, opts, &work));
+    let ended = staged.and_then(|mut staged| {
+        let _span = info_span!("commit").entered();
+        run(source, layout, opts, &mut staged, keep, before_commit, done)
+    });
     if ended.is_err() && matches!(work.read(), Ok(None)) {
         // What stopped it is the error to report; the next command clears what this leaves.
         let _ = work.clear_staging().and_then(|()| sweep(opts.capture.fs, layout));
