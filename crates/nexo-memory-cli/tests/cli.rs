@@ -683,6 +683,18 @@ fn what_prune_shows_is_what_it_does() {
     assert_eq!(late.code, 11, "{late:?}");
     assert!(late.out.contains("too old"), "{late:?}");
     assert_eq!(run(&["status", "--max-age", "soon"]).code, 2);
+    let aside = home.path(".nexo/state/outbox/default.ana");
+    fs::create_dir_all(&aside).unwrap();
+    fs::write(aside.join("0000000000000001.bad"), "x").unwrap();
+    let refused = run(&["status"]);
+    assert_eq!(refused.code, 11, "{refused:?}");
+    assert!(refused.out.contains("1 event refused for good"), "{refused:?}");
+    fs::remove_dir_all(home.path(".nexo/state/outbox")).unwrap();
+    let known =
+        home.write("known.yaml", "memory: { snapshot: { agents: { bob: { memdir: m } } } }");
+    let never = home.run(&["status", "--config", &known]);
+    assert_eq!(never.code, 11, "a configured agent of whom there is nothing: {never:?}");
+    assert!(never.out.contains("bob: no good snapshot"), "{never:?}");
     assert_eq!(run(&["hold", "why"]).code, 2, "whose?");
 }
 

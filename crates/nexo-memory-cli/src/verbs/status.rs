@@ -15,17 +15,22 @@ pub(super) fn run(context: &mut Context, args: &StatusArgs) -> Ended {
     let engine = context.engine(agent)?;
     let statuses = engine.status(context.tenant(), agent).map_err(|e| context.explain(e, agent))?;
     let waiting = engine.events_waiting().map_err(|e| context.explain(e, agent))?;
+    let put_aside = engine.events_put_aside().map_err(|e| context.explain(e, agent))?;
     let lines = |status: &AgentStatus| {
         status.findings(args.max_age).iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     let rows: Vec<_> = statuses.iter().map(|status| (status, lines(status))).collect();
-    let found = rows.iter().any(|(_, findings)| !findings.is_empty());
+    let found = put_aside > 0 || rows.iter().any(|(_, findings)| !findings.is_empty());
     if context.out.is_json() {
         let agents: Vec<_> = rows
             .iter()
             .map(|(status, findings)| json!({ "status": status, "findings": findings }))
             .collect();
-        context.out.json(&json!({ "agents": agents, "events_waiting": waiting }));
+        context.out.json(&json!({
+            "agents": agents,
+            "events_waiting": waiting,
+            "events_put_aside": put_aside,
+        }));
         return Ok(found.then_some(ErrorKind::CheckFailed));
     }
     if rows.is_empty() {
@@ -43,6 +48,12 @@ pub(super) fn run(context: &mut Context, args: &StatusArgs) -> Ended {
     }
     if waiting > 0 {
         let line = format!("{} for delivery", human::count(waiting, "event waiting"));
+        context.out.line(&line);
+    }
+    if put_aside > 0 {
+        let events = human::count(put_aside, "event");
+        let outbox = context.root().join("outbox");
+        let line = format!("{events} refused for good: see *.bad in {}", outbox.display());
         context.out.line(&line);
     }
     Ok(found.then_some(ErrorKind::CheckFailed))

@@ -66,6 +66,7 @@ mod nats {
     use snapshot_events::{EventPublisher, NoopPublisher, QueueOptions, QueuedPublisher};
 
     use super::{Arc, MemorySnapshotConfig};
+    use crate::metrics::Metrics;
 
     impl MemorySnapshotConfig {
         /// The transport to the configured NATS server, for [`crate::local_fs::EngineBuilder::deliver`];
@@ -78,12 +79,16 @@ mod nats {
             nats.map(|nats| NatsTransport::new(nats.options()).map(Arc::new)).transpose()
         }
 
-        /// Who a runtime tells of mutations: the NATS server through a bounded queue; nobody where
-        /// none is configured or `mutation_publish_enabled` is false.
+        /// Who a runtime tells of mutations: the NATS server through a bounded queue, which `metrics`
+        /// shows as `mutations`; nobody where none is configured or `mutation_publish_enabled` is
+        /// false.
         ///
         /// # Errors
         /// If a thread for it cannot be made.
-        pub fn mutation_publisher(&self) -> Result<Arc<dyn EventPublisher>, NatsError> {
+        pub fn mutation_publisher(
+            &self,
+            metrics: &Metrics,
+        ) -> Result<Arc<dyn EventPublisher>, NatsError> {
             let enabled = self.events.mutation_publish_enabled.unwrap_or(true);
             let Some(transport) = self.transport()?.filter(|_| enabled) else {
                 return Ok(Arc::new(NoopPublisher));
@@ -95,7 +100,9 @@ mod nats {
             if let Some(prefix) = &self.events.mutation_subject_prefix {
                 options.mutation_prefix.clone_from(prefix);
             }
-            Ok(Arc::new(QueuedPublisher::new(transport, options)?))
+            let queue = Arc::new(QueuedPublisher::new(transport, options)?);
+            metrics.watch_queue("mutations", &queue);
+            Ok(queue)
         }
     }
 }

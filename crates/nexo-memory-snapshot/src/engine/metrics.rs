@@ -19,6 +19,8 @@ impl Engine {
     }
 
     pub(crate) fn facts(&self) -> Facts {
-        Facts { agents: self.status_of_all().ok(), outbox: self.events_waiting().ok() }
+        let waiting = self.events_waiting();
+        let outbox = waiting.and_then(|waiting| Ok((waiting, self.events_put_aside()?)));
+        Facts { agents: self.status_of_all().ok(), outbox: outbox.ok() }
     }
 }

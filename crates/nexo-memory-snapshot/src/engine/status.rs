@@ -1,10 +1,12 @@
 //! How an agent's snapshots stand: what an operator looks at first.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
 use snapshot_core::{AgentId, SnapshotId, SnapshotMeta, Tenant, error_chain};
+use snapshot_events::Outbox;
 use snapshot_retention::Health;
 use snapshot_vault::Note;
 
@@ -104,7 +106,7 @@ impl fmt::Display for StatusFinding {
 }
 
 impl Engine {
-    /// How an agent stands, or all of the tenant that have snapshots. What cannot be read of an agent
+    /// How an agent stands, or all of the tenant that have snapshots or are known to the host. What cannot be read of an agent
     /// is a problem of its status, and hides nobody else's.
     ///
     /// # Errors
@@ -117,7 +119,7 @@ impl Engine {
         if let Some(agent) = agent {
             return Ok(vec![self.status_of(tenant, agent)]);
         }
-        let known = self.parts.vault.agents()?.into_iter().filter(|(t, _)| t == tenant);
+        let known = self.known_agents()?.into_iter().filter(|(t, _)| t == tenant);
         Ok(known.map(|(tenant, agent)| self.status_of(&tenant, &agent)).collect())
     }
 
@@ -126,8 +128,15 @@ impl Engine {
     /// # Errors
     /// As [`Engine::status`].
     pub(super) fn status_of_all(&self) -> Result<Vec<AgentStatus>, SnapshotError> {
-        let known = self.parts.vault.agents()?;
+        let known = self.known_agents()?;
         Ok(known.iter().map(|(tenant, agent)| self.status_of(tenant, agent)).collect())
+    }
+
+    /// Those of the vault, and those of whom the host has a layout: one that was never taken a
+    /// snapshot of is what an operator must hear of first.
+    fn known_agents(&self) -> Result<BTreeSet<(Tenant, AgentId)>, SnapshotError> {
+        let in_vault = self.parts.vault.agents()?.into_iter();
+        Ok(in_vault.chain(self.parts.layouts.agents()).collect())
     }
 
     /// How many events wait for their delivery, in the whole vault.
@@ -135,10 +144,20 @@ impl Engine {
     /// # Errors
     /// If the outbox cannot be read.
     pub fn events_waiting(&self) -> Result<u64, SnapshotError> {
-        match self.parts.vault.existing_outbox_dir()? {
-            Some(dir) => Ok(snapshot_events::Outbox::new(dir).depth()?),
-            None => Ok(0),
-        }
+        self.outbox()?.map_or(Ok(0), |outbox| Ok(outbox.depth()?))
+    }
+
+    /// How many events of the whole vault were put aside: the other side refused them for good, or
+    /// what lies there is none. They are files named `*.bad` in the vault's outbox, for a person.
+    ///
+    /// # Errors
+    /// If the outbox cannot be read.
+    pub fn events_put_aside(&self) -> Result<u64, SnapshotError> {
+        self.outbox()?.map_or(Ok(0), |outbox| Ok(outbox.put_aside()?))
+    }
+
+    fn outbox(&self) -> Result<Option<Outbox>, SnapshotError> {
+        Ok(self.parts.vault.existing_outbox_dir()?.map(Outbox::new))
     }
 
     fn status_of(&self, tenant: &Tenant, agent: &AgentId) -> AgentStatus {

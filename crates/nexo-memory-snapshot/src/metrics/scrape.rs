@@ -31,8 +31,8 @@ type Count = fn(&QueueStats) -> u64;
 pub(crate) struct Facts {
     /// How every agent stands; none where that cannot be told.
     pub(crate) agents: Option<Vec<AgentStatus>>,
-    /// Events that wait for their delivery; none where that cannot be told.
-    pub(crate) outbox: Option<u64>,
+    /// Events that wait for their delivery, and that were put aside; none where that cannot be told.
+    pub(crate) outbox: Option<(u64, u64)>,
 }
 
 /// Everything, as text.
@@ -75,7 +75,7 @@ fn add_agents(registry: &mut Registry, metrics: &Metrics, facts: &[Facts]) {
     let agents: usize = facts.iter().flat_map(|facts| &facts.agents).map(Vec::len).sum();
     registry.register(
         "nexo_memory_snapshot_agents",
-        "Agents that have snapshots",
+        "Agents that have snapshots, or are known to the host",
         ConstGauge::new(agents as u64),
     );
 }
@@ -115,11 +115,17 @@ fn add_findings(registry: &mut Registry, facts: &[Facts]) {
 }
 
 fn add_outbox(registry: &mut Registry, facts: &[Facts]) {
-    let waiting: u64 = facts.iter().filter_map(|facts| facts.outbox).sum();
+    let known = facts.iter().filter_map(|facts| facts.outbox);
+    let (waiting, put_aside): (Vec<u64>, Vec<u64>) = known.unzip();
     registry.register(
         "nexo_memory_snapshot_outbox_waiting",
         "Lifecycle events that wait in the vault for their delivery",
-        ConstGauge::new(waiting),
+        ConstGauge::new(waiting.iter().sum::<u64>()),
+    );
+    registry.register(
+        "nexo_memory_snapshot_outbox_put_aside",
+        "Lifecycle events that the other side refused for good",
+        ConstGauge::new(put_aside.iter().sum::<u64>()),
     );
 }
 

@@ -120,6 +120,14 @@ impl Outbox {
     pub fn depth(&self) -> Result<u64, OutboxError> {
         self.streams()?.iter().map(|key| self.stream(key)?.depth()).sum()
     }
+
+    /// How many records were put aside, in all streams: no events, or refused by the other side.
+    ///
+    /// # Errors
+    /// If a folder cannot be read.
+    pub fn put_aside(&self) -> Result<u64, OutboxError> {
+        self.streams()?.iter().map(|key| self.stream(key)?.put_aside_count()).sum()
+    }
 }
 
 /// The name of its folder.

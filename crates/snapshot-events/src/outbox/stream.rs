@@ -102,6 +102,10 @@ impl Stream {
         Ok(self.names()?.iter().filter(|name| name.state != State::Bad).count() as u64)
     }
 
+    pub(super) fn put_aside_count(&self) -> Result<u64, OutboxError> {
+        Ok(self.names()?.iter().filter(|name| name.state == State::Bad).count() as u64)
+    }
+
     /// The right to empty the stream, if nobody has it.
     pub(super) fn lock(&self) -> Result<Option<FileLock>, OutboxError> {
         let now = Instant::now();
