@@ -200,14 +200,16 @@ Examples:
   nexo-memory diff latest~1 latest --agent ana
   nexo-memory diff @before-dream live --agent ana")]
     Diff(DiffArgs),
-    /// Delete one snapshot
+    /// Delete one snapshot, or all of an agent
     #[command(help_template = VERB, before_help = "\
-Asks first, and refuses the last one of an agent. What is deleted never comes back, not even \
-by a crash in the middle.")]
+Asks first, and refuses the last good one of an agent. What is deleted never comes back, not even \
+by a crash in the middle. --everything leaves nothing of the agent in the vault, and asks for its \
+name; the agent's memory itself is not touched.")]
     #[command(after_help = "\
 Examples:
   nexo-memory delete 3f9c21ab
-  nexo-memory delete latest~4 --agent ana --yes")]
+  nexo-memory delete latest~4 --agent ana --yes
+  nexo-memory delete --agent ana --everything")]
     Delete(DeleteArgs),
     /// Copy a bundle out of the vault, checked on the way
     #[command(help_template = VERB, before_help = "\
@@ -580,8 +582,16 @@ pub(crate) struct DiffArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct DeleteArgs {
-    #[command(flatten)]
-    pub(crate) snapshot: Named,
+    /// latest, latest~1, @label, an id or its first characters, or a bundle's path
+    #[arg(value_name = "SNAPSHOT", required_unless_present_any = ["named", "everything"])]
+    pub(crate) snapshot: Option<SnapshotRef>,
+    /// The same, as a flag (also --id, --bundle)
+    #[arg(long = "from", aliases = ["id", "bundle"], value_name = "SNAPSHOT")]
+    #[arg(conflicts_with = "snapshot")]
+    pub(crate) named: Option<SnapshotRef>,
+    /// All that the vault has of the agent, the last good snapshot too
+    #[arg(long, requires = "agent", conflicts_with_all = ["snapshot", "named"])]
+    pub(crate) everything: bool,
     /// The agent, where the snapshot's name does not tell it
     #[arg(long)]
     pub(crate) agent: Option<AgentId>,

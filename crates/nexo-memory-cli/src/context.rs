@@ -178,9 +178,18 @@ impl Context {
             return Ok(());
         }
         self.may_ask(yes)?;
-        self.out.ask(question);
+        self.out.ask(&format!("{question} [y/N]"));
         match self.answer()?.trim() {
             "y" | "Y" | "yes" => Ok(()),
+            _ => Err(Failure::new(ErrorKind::Refused, "not confirmed; nothing was changed")),
+        }
+    }
+
+    /// Asks for a name to be typed.
+    pub(crate) fn confirm_by_name(&mut self, question: &str, name: &str) -> Result<(), Failure> {
+        self.out.ask(question);
+        match self.answer()?.trim() {
+            typed if typed == name => Ok(()),
             _ => Err(Failure::new(ErrorKind::Refused, "not confirmed; nothing was changed")),
         }
     }

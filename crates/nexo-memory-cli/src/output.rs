@@ -157,7 +157,7 @@ impl Output {
 
     /// A question on stderr, without a line end.
     pub(crate) fn ask(&mut self, question: &str) {
-        self.write_err(&format!("{BOLD}{}{PLAIN} [y/N] ", escape(question)));
+        self.write_err(&format!("{BOLD}{}{PLAIN} ", escape(question)));
     }
 
     /// Why nothing came of it.

@@ -299,6 +299,44 @@ fn bundles_leave_and_come_back() {
     assert!(home.run(&["import", "--all"]).out.contains("no bundle lacks its summary"));
 }
 
+/// Would catch: an erasure that leaves something readable, that takes the memory or another agent with
+/// it, or that a hold does not stop.
+#[test]
+fn everything_of_an_agent_can_be_erased() {
+    let home = Home::new();
+    home.with_ana();
+    let id = text(&home.with_ana()["id"]).to_owned();
+    assert_eq!(home.run(&["snapshot", "--agent", "bob", "--memdir", "mem"]).code, 0);
+    assert_eq!(home.run(&["pin", &id, "--agent", "ana", "--reason", "r"]).code, 0);
+    let erase = ["delete", "--agent", "ana", "--everything"];
+    assert_eq!(home.run(&erase).code, 6, "nobody can be asked");
+    assert_eq!(home.run(&["delete", "--everything"]).code, 2);
+    let yes = [erase.as_slice(), &["--yes"]].concat();
+    assert_eq!(home.run(&["hold", "--agent", "ana", "incident 42"]).code, 0);
+    let held = home.run(&yes);
+    assert_eq!(held.code, 6, "{held:?}");
+    assert!(held.err.contains("incident 42"), "{held:?}");
+    assert_eq!(home.run(&["release", "--agent", "ana"]).code, 0);
+    let vault = home.path(".nexo/state/tenants/default");
+    fs::write(vault.join("snapshots/ana/stray.txt"), "the user likes tea").unwrap();
+
+    let (erased, code) = home.json(&yes);
+    assert_eq!((code, erased["erased"].as_array().unwrap().len()), (0, 2), "{erased}");
+    let mut left = Vec::new();
+    let mut folders = vec![home.path(".nexo")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { folders.push(path) } else { left.push(path) }
+        }
+    }
+    left.retain(|path| path.extension().is_none_or(|e| e != "lock"));
+    assert!(left.iter().all(|path| path.display().to_string().contains("/bob")), "{left:?}");
+    assert_eq!(home.json(&["list"]).0["snapshots"].as_array().unwrap().len(), 1);
+    assert!(home.path("mem/MEMORY.md").exists());
+    assert_eq!(home.json(&yes).1, 0, "and again");
+}
+
 /// Would catch: an entry that is lost or listed for another path, a file replaced, a link followed out
 /// of the folder, or a set-user-id bit out of a bundle.
 #[test]

@@ -149,6 +149,14 @@ pub enum SnapshotError {
         /// Pinned, on hold, or needed.
         why: String,
     },
+    /// Nothing of the agent is erased while a hold lasts.
+    #[error("agent {agent} is not erased: it is on hold: {why}")]
+    Held {
+        /// The agent.
+        agent: AgentId,
+        /// Why, as was said then.
+        why: String,
+    },
     /// A reason for a pin or a hold that cannot be given.
     #[error("this reason cannot be given: {why}")]
     Reason {
@@ -235,6 +243,7 @@ impl SnapshotError {
             Self::Foreign { .. }
             | Self::LastGood { .. }
             | Self::Kept { .. }
+            | Self::Held { .. }
             | Self::NotInVault { .. }
             | Self::Exists { .. } => ErrorKind::Refused,
             Self::Artifact { source, .. } => artifact_kind(source),
@@ -250,6 +259,7 @@ impl SnapshotError {
             Self::WhichAgent { .. } => "name one",
             Self::LastGood { .. } => "take a new snapshot first",
             Self::Kept { .. } => "unpin it, release the hold, or let doctor finish the restore",
+            Self::Held { .. } => "release the hold",
             Self::Unusable { .. } => "let doctor look at the vault",
             Self::NotInVault { .. } => "remove the file yourself",
             Self::Exists { .. } => "choose another place, or remove it first",

@@ -38,6 +38,7 @@
 //! ```
 
 mod agent;
+mod erase;
 mod error;
 mod guard;
 mod layout;

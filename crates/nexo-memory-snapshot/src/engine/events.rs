@@ -178,6 +178,17 @@ impl Events {
         Announced { events: self, envelope, prepared }
     }
 
+    /// Forgets what waits of an agent that is erased: it would tell of what is to be gone. The agent's
+    /// lock is held.
+    pub(super) fn forget(&self, key: &StreamKey) {
+        let outbox = self.vault.existing_outbox_dir().map_err(SnapshotError::from);
+        let forgotten =
+            outbox.and_then(|dir| dir.map_or(Ok(()), |dir| Ok(Outbox::new(dir).forget(key)?)));
+        if let Err(e) = forgotten {
+            self.failed(&e);
+        }
+    }
+
     /// Does something to a stream of the outbox; a failure is kept, and the caller goes on.
     fn with_stream<T>(
         &self,

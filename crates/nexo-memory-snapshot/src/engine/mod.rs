@@ -7,6 +7,7 @@ mod copy;
 mod delete;
 mod diff;
 mod doctor;
+mod erase;
 mod events;
 mod export;
 mod extract;

@@ -113,6 +113,18 @@ impl Outbox {
         Ok(Stream::new(self.dir.ensure_sub(key.to_string(), DIR_MODE)?))
     }
 
+    /// Removes every record of a stream, also those put aside. Who calls it holds the lock of those
+    /// who write to it; one that is on its way may still arrive.
+    ///
+    /// # Errors
+    /// If a record cannot be removed.
+    pub fn forget(&self, key: &StreamKey) -> Result<(), OutboxError> {
+        match self.dir.stat(key.to_string())? {
+            Some(_) => self.stream(key)?.forget(),
+            None => Ok(()),
+        }
+    }
+
     /// How many records wait, in all streams.
     ///
     /// # Errors

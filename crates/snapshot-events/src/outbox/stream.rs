@@ -102,6 +102,17 @@ impl Stream {
         Ok(self.names()?.iter().filter(|name| name.state != State::Bad).count() as u64)
     }
 
+    pub(super) fn forget(&self) -> Result<(), OutboxError> {
+        for name in self.names()? {
+            match self.dir.unlink(name.text()) {
+                // It was just sent.
+                Err(e) if e.is_not_found() => {}
+                removed => removed?,
+            }
+        }
+        Ok(self.dir.sync()?)
+    }
+
     pub(super) fn put_aside_count(&self) -> Result<u64, OutboxError> {
         Ok(self.names()?.iter().filter(|name| name.state == State::Bad).count() as u64)
     }
