@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use nexo_memory_snapshot::id::{AgentId, StoreName, Tenant};
 use nexo_memory_snapshot::manifest::BundlePath;
 use nexo_memory_snapshot::request::{DiffSide, SnapshotRef};
@@ -297,6 +298,20 @@ Examples:
   nexo-memory demo
   nexo-memory demo --dir /tmp/ana --plain")]
     Demo(DemoArgs),
+    /// Print completions for a shell
+    #[command(help_template = VERB, after_help = "\
+Examples:
+  nexo-memory completions bash > /etc/bash_completion.d/nexo-memory
+  nexo-memory completions zsh > ~/.zfunc/_nexo-memory")]
+    Completions(CompletionsArgs),
+    /// Write the manual pages
+    #[command(help_template = VERB, before_help = "\
+The page of the program to stdout; with --to, that and one for each verb into a folder.")]
+    #[command(after_help = "\
+Examples:
+  nexo-memory man | man -l -
+  nexo-memory man --to /usr/local/share/man/man1")]
+    Man(ManArgs),
     /// Look at the configuration
     #[command(subcommand_required = true, arg_required_else_help = true)]
     Config(ConfigArgs),
@@ -635,6 +650,19 @@ pub(crate) enum Recover {
     Forward,
     /// Keep what is there now
     Abandon,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    pub(crate) shell: Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// The folder for all pages; made where it is missing
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -120,6 +120,8 @@ fn help_teaches_each_verb() {
         "import",
         "doctor",
         "demo",
+        "completions",
+        "man",
         "config show",
         "config check",
         "config schema",
@@ -133,6 +135,26 @@ fn help_teaches_each_verb() {
         let examples = rest.split_once("Examples:").unwrap().1;
         let name = format!("help {verb}").replace(' ', "-");
         insta::assert_snapshot!(name, format!("{own}[...]\n\nExamples:{examples}"));
+    }
+}
+
+/// Would catch: a shell or a verb without its completions or page.
+#[test]
+fn shells_and_man_know_every_verb() {
+    let home = Home::new();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let said = home.run(&["completions", shell]);
+        assert_eq!((said.code, said.err.as_str()), (0, ""), "{shell}");
+        assert!(said.out.contains("verify") && said.out.contains("no-auto-pre-snapshot"));
+    }
+    assert_eq!(home.run(&["completions", "tcsh"]).code, 2);
+    let page = home.run(&["man"]);
+    assert!(page.out.starts_with(".ie") && page.out.contains("nexo\\-memory"), "{page:?}");
+    let (written, code) = home.json(&["man", "--to", "man1"]);
+    assert_eq!(code, 0, "{written}");
+    for page in ["nexo-memory.1", "nexo-memory-snapshot.1", "nexo-memory-config-check.1"] {
+        let text = fs::read_to_string(home.path("man1").join(page)).unwrap();
+        assert!(text.contains("SYNOPSIS"), "{page}");
     }
 }
 

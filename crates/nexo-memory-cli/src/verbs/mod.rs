@@ -15,6 +15,7 @@ mod import;
 mod keep;
 mod list;
 mod ls;
+mod manual;
 mod prune;
 mod restore;
 mod show;
@@ -71,6 +72,8 @@ pub(crate) fn run(context: &mut Context, verb: Verb) -> Ended {
         Verb::Doctor(args) => doctor::run(context, &args),
         #[cfg(feature = "demo")]
         Verb::Demo(args) => demo::run(context, &args),
+        Verb::Completions(args) => manual::completions(context, &args),
+        Verb::Man(args) => manual::man(context, &args),
         Verb::Config(args) => match args.verb {
             ConfigVerb::Show => config::show(context),
             ConfigVerb::Check => config::check(context),
