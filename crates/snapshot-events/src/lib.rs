@@ -29,6 +29,8 @@
 mod envelope;
 mod lifecycle;
 mod mutation;
+mod mutation_key;
+mod mutation_publisher;
 #[cfg(feature = "nats")]
 pub mod nats;
 mod outbox;
@@ -40,6 +42,8 @@ mod transport;
 pub use envelope::{Envelope, EventId, Message};
 pub use lifecycle::{LIFECYCLE_SUBJECT_PREFIX, LifecycleEvent};
 pub use mutation::{MUTATION_SUBJECT_PREFIX, MutationEvent, MutationOp, MutationScope};
+pub use mutation_key::MAX_KEY_BYTES;
+pub use mutation_publisher::{Digests, MemoryMutationPublisher};
 pub use outbox::{
     Courier, CourierOptions, Effect, Flushed, Outbox, OutboxError, Prepared, Settler, Stream,
     StreamKey,
