@@ -31,6 +31,8 @@ mod lifecycle;
 mod mutation;
 mod mutation_key;
 mod mutation_publisher;
+#[cfg(feature = "sqlite")]
+mod mutation_source;
 #[cfg(feature = "nats")]
 pub mod nats;
 mod outbox;
@@ -44,6 +46,10 @@ pub use lifecycle::{LIFECYCLE_SUBJECT_PREFIX, LifecycleEvent};
 pub use mutation::{MUTATION_SUBJECT_PREFIX, MutationEvent, MutationOp, MutationScope};
 pub use mutation_key::MAX_KEY_BYTES;
 pub use mutation_publisher::{Digests, MemoryMutationPublisher};
+#[cfg(feature = "sqlite")]
+pub use mutation_source::{
+    MutationSource, MutationSourceError, MutationSourceOptions, MutationSourceStats, MutationTables,
+};
 pub use outbox::{
     Courier, CourierOptions, Effect, Flushed, Outbox, OutboxError, Prepared, Settler, Stream,
     StreamKey,
