@@ -112,10 +112,16 @@ pub mod events {
     #[cfg(feature = "nats")]
     pub use snapshot_events::nats;
     pub use snapshot_events::{
-        Envelope, EventId, EventPublisher, FanOut, Flushed, JsonlTranscript,
-        LIFECYCLE_SUBJECT_PREFIX, LifecycleEvent, MUTATION_SUBJECT_PREFIX, Message, MutationEvent,
-        MutationOp, MutationScope, NoopPublisher, Overflow, QueueOptions, QueueStats,
-        QueuedPublisher, RecordingPublisher, TracingPublisher, Transport, TransportError,
+        Digests, Envelope, EventId, EventPublisher, FanOut, Flushed, JsonlTranscript,
+        LIFECYCLE_SUBJECT_PREFIX, LifecycleEvent, MAX_KEY_BYTES, MUTATION_SUBJECT_PREFIX,
+        MemoryMutationPublisher, Message, MutationEvent, MutationOp, MutationScope, NoopPublisher,
+        Overflow, QueueOptions, QueueStats, QueuedPublisher, RecordingPublisher, TracingPublisher,
+        Transport, TransportError,
+    };
+    #[cfg(feature = "mutation-source")]
+    pub use snapshot_events::{
+        MutationSource, MutationSourceError, MutationSourceOptions, MutationSourceStats,
+        MutationTables,
     };
 }
 

@@ -29,6 +29,10 @@
 mod envelope;
 mod lifecycle;
 mod mutation;
+mod mutation_key;
+mod mutation_publisher;
+#[cfg(feature = "sqlite")]
+mod mutation_source;
 #[cfg(feature = "nats")]
 pub mod nats;
 mod outbox;
@@ -40,6 +44,12 @@ mod transport;
 pub use envelope::{Envelope, EventId, Message};
 pub use lifecycle::{LIFECYCLE_SUBJECT_PREFIX, LifecycleEvent};
 pub use mutation::{MUTATION_SUBJECT_PREFIX, MutationEvent, MutationOp, MutationScope};
+pub use mutation_key::MAX_KEY_BYTES;
+pub use mutation_publisher::{Digests, MemoryMutationPublisher};
+#[cfg(feature = "sqlite")]
+pub use mutation_source::{
+    MutationSource, MutationSourceError, MutationSourceOptions, MutationSourceStats, MutationTables,
+};
 pub use outbox::{
     Courier, CourierOptions, Effect, Flushed, Outbox, OutboxError, Prepared, Settler, Stream,
     StreamKey,

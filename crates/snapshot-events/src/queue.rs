@@ -1,7 +1,10 @@
 //! A publisher that hands events to a thread: bounded, and never in its caller's way.
+//!
+//! Invariant: what waits is bounded in number and in bytes, however large one event is.
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -16,8 +19,10 @@ use crate::mutation::{MUTATION_SUBJECT_PREFIX, MutationEvent};
 use crate::publisher::EventPublisher;
 use crate::transport::Transport;
 
-/// Events that wait, where nothing else is said: some megabytes.
+/// Events that wait, where nothing else is said: 3 MiB of those that a row of a table makes.
 const DEFAULT_CAPACITY: usize = 8192;
+/// Bytes that wait, where nothing else is said.
+const DEFAULT_CAPACITY_BYTES: usize = 8 << 20;
 
 /// What goes where a queue is full.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -34,6 +39,8 @@ pub enum Overflow {
 pub struct QueueOptions {
     /// Events that wait at most.
     pub capacity: usize,
+    /// Bytes that they take in memory at most. An event that alone is larger is dropped.
+    pub capacity_bytes: usize,
     /// What goes where more come.
     pub overflow: Overflow,
     /// What subjects of lifecycle events begin with.
@@ -48,6 +55,7 @@ pub struct QueuedPublisher {
     shared: Arc<Shared>,
     overflow: Overflow,
     capacity: usize,
+    capacity_bytes: usize,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -56,6 +64,8 @@ pub struct QueuedPublisher {
 pub struct QueueStats {
     /// Events that wait now.
     pub waiting: u64,
+    /// Bytes that they take.
+    pub waiting_bytes: u64,
     /// Events that arrived.
     pub sent: u64,
     /// Events that found no room.
@@ -69,9 +79,19 @@ enum Event {
     Mutation(Envelope<MutationEvent>),
 }
 
+/// What waits, each event with its bytes, and the sum of those.
+#[derive(Default)]
+struct Waiting {
+    events: VecDeque<(Event, usize)>,
+    bytes: usize,
+}
+
+/// Counts what is written to it.
+struct Counter(usize);
+
 #[derive(Default)]
 struct Shared {
-    waiting: Mutex<VecDeque<Event>>,
+    waiting: Mutex<Waiting>,
     /// Something came, or the end did.
     came: Condvar,
     /// The queue is empty and its last event is away.
@@ -87,6 +107,7 @@ impl Default for QueueOptions {
     fn default() -> Self {
         Self {
             capacity: DEFAULT_CAPACITY,
+            capacity_bytes: DEFAULT_CAPACITY_BYTES,
             overflow: Overflow::default(),
             lifecycle_prefix: LIFECYCLE_SUBJECT_PREFIX.to_owned(),
             mutation_prefix: MUTATION_SUBJECT_PREFIX.to_owned(),
@@ -101,20 +122,30 @@ impl QueuedPublisher {
     /// If there is none to be had.
     pub fn new(transport: Arc<dyn Transport>, options: QueueOptions) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
-        let QueueOptions { capacity, overflow, lifecycle_prefix, mutation_prefix } = options;
         let its = Arc::clone(&shared);
-        let prefixes = (lifecycle_prefix, mutation_prefix);
+        let prefixes = (options.lifecycle_prefix, options.mutation_prefix);
         let thread = thread::Builder::new()
             .name("events".to_owned())
             .spawn(move || its.run(transport.as_ref(), &prefixes))?;
-        Ok(Self { shared, overflow, capacity: capacity.max(1), thread: Some(thread) })
+        Ok(Self {
+            shared,
+            overflow: options.overflow,
+            capacity: options.capacity.max(1),
+            capacity_bytes: options.capacity_bytes,
+            thread: Some(thread),
+        })
     }
 
     /// What it did so far.
     #[must_use]
     pub fn stats(&self) -> QueueStats {
+        let (waiting, waiting_bytes) = {
+            let waiting = self.shared.waiting.lock();
+            (waiting.events.len() as u64, waiting.bytes as u64)
+        };
         QueueStats {
-            waiting: self.shared.waiting.lock().len() as u64,
+            waiting,
+            waiting_bytes,
             sent: self.shared.sent.load(Ordering::Relaxed),
             dropped: self.shared.dropped.load(Ordering::Relaxed),
             failed: self.shared.failed.load(Ordering::Relaxed),
@@ -125,7 +156,7 @@ impl QueuedPublisher {
     #[must_use]
     pub fn flush(&self, until: Instant) -> bool {
         let mut waiting = self.shared.waiting.lock();
-        while !waiting.is_empty() || self.shared.busy.load(Ordering::SeqCst) {
+        while !waiting.events.is_empty() || self.shared.busy.load(Ordering::SeqCst) {
             if self.shared.idle.wait_until(&mut waiting, until).timed_out() {
                 return false;
             }
@@ -134,15 +165,18 @@ impl QueuedPublisher {
     }
 
     fn push(&self, event: Event) {
+        let bytes = event.bytes();
         let mut waiting = self.shared.waiting.lock();
-        if waiting.len() >= self.capacity {
+        while waiting.events.len() >= self.capacity || waiting.bytes + bytes > self.capacity_bytes {
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
-            match self.overflow {
-                Overflow::DropNewest => return,
-                Overflow::DropOldest => _ = waiting.pop_front(),
+            // None is left to make room where the event alone is too large.
+            let makes_room = self.overflow == Overflow::DropOldest && bytes <= self.capacity_bytes;
+            if !makes_room || waiting.pop().is_none() {
+                return;
             }
         }
-        waiting.push_back(event);
+        waiting.bytes += bytes;
+        waiting.events.push_back((event, bytes));
         drop(waiting);
         self.shared.came.notify_one();
     }
@@ -200,7 +234,7 @@ impl Shared {
                 self.idle.notify_all();
                 return None;
             }
-            if let Some(event) = waiting.pop_front() {
+            if let Some(event) = waiting.pop() {
                 self.busy.store(true, Ordering::SeqCst);
                 return Some(event);
             }
@@ -210,12 +244,54 @@ impl Shared {
     }
 }
 
+impl Waiting {
+    fn pop(&mut self) -> Option<Event> {
+        let (event, bytes) = self.events.pop_front()?;
+        self.bytes -= bytes;
+        Some(event)
+    }
+}
+
 impl Event {
+    /// What it takes in memory: its own size, and what it points to. That is the JSON of a lifecycle
+    /// event, to within what numbers and names of fields differ.
+    fn bytes(&self) -> usize {
+        let beyond = match self {
+            Self::Lifecycle(envelope) => {
+                let mut counter = Counter(0);
+                // What has no JSON form is dropped by the thread; all of it that counts is counted.
+                let _ = serde_json::to_writer(&mut counter, envelope);
+                counter.0
+            }
+            Self::Mutation(envelope) => {
+                let MutationEvent { agent_id, tenant, key, old_hash, new_hash, .. } =
+                    &envelope.event;
+                let hashes = [old_hash, new_hash].into_iter().flatten().map(String::capacity);
+                agent_id.as_str().len()
+                    + tenant.as_str().len()
+                    + key.capacity()
+                    + hashes.sum::<usize>()
+            }
+        };
+        size_of::<(Self, usize)>() + beyond
+    }
+
     fn render(&self, (lifecycle, mutation): &(String, String)) -> Option<Message> {
         let rendered = match self {
             Self::Lifecycle(envelope) => envelope.to_message(lifecycle),
             Self::Mutation(envelope) => envelope.to_message(mutation),
         };
         rendered.ok()
+    }
+}
+
+impl Write for Counter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
