@@ -1,14 +1,17 @@
 //! One binary for the engine's tests: real vaults, real databases, nothing mocked below the ports.
 #![expect(
     clippy::disallowed_methods,
+    clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "tests make the disorder by hand, and a panic is how they fail"
+    reason = "tests make the disorder by hand, a panic is how they fail, and what is not run is said"
 )]
 
 mod delete;
 mod events;
 mod export;
 mod naming;
+#[cfg(feature = "nats")]
+mod nats;
 mod quiesce;
 mod retention;
 mod snapshot;
