@@ -416,7 +416,7 @@ fn escaped(who: &str) -> String {
 }
 
 /// Machine and versions, one line each.
-fn machine() -> Vec<String> {
+pub(crate) fn machine() -> Vec<String> {
     let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model =
         processor.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));

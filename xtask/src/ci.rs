@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::tools::{self, Outcome, cargo, has_cargo, output, prerequisites};
-use crate::{edges, fixtures, nats, tidy};
+use crate::{edges, fixtures, nats, systemd, tidy};
 
 /// The most crates that the default command line may need, itself included.
 const MAX_CLI_CRATES: usize = 300;
@@ -16,6 +16,7 @@ const STEPS: [Step; 13] = [
     ("nats-server", nats::ensure),
     ("tidy", tidy::check),
     ("edges", edges::check),
+    ("systemd", systemd::verify),
     ("crates", crate_count),
     ("fmt", fmt),
     ("clippy", clippy),

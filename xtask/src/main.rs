@@ -10,7 +10,9 @@ mod edges;
 mod fixtures;
 mod measure;
 mod nats;
+mod retention;
 mod soak;
+mod systemd;
 mod tidy;
 mod tools;
 mod wire;
@@ -24,7 +26,12 @@ const USAGE: &str = "usage: cargo xtask <task>
   bench [--scale S] [--runs N] [--cuts N] [--dir D] [--docs]
                         the standard agent, ours beside every peer that is installed; --docs puts
                         the table into docs/performance.md
-  soak [--count N]      N cuts (10,000) in each journal mode under writers in other processes";
+  bench retention [--docs]
+                        listing, planning and ticking 100 and 1,000 agents with 30 snapshots each
+  soak [--count N]      N cuts (10,000) in each journal mode under writers in other processes
+  soak events [--count N]
+                        N snapshots (200) with events beside as many without, while the NATS server
+                        is killed, restarted and made half-open";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -33,9 +40,13 @@ fn main() -> ExitCode {
         ["ci", steps @ ..] => ci::run(steps),
         ["fixtures"] => fixtures::write(),
         ["fixtures", "--check"] => fixtures::check(),
+        ["bench", "retention"] => retention::bench(false),
+        ["bench", "retention", "--docs"] => retention::bench(true),
         ["bench", flags @ ..] => bench::run_flags(flags),
         ["soak"] => soak::soak("10000"),
         ["soak", "--count", count] => soak::soak(count),
+        ["soak", "events"] => soak::events("200"),
+        ["soak", "events", "--count", count] => soak::events(count),
         // Of `bench`: runs one command alone and reports what it cost.
         ["measure", report, command @ ..] => measure::child(report, command),
         ["--help" | "-h" | "help"] => {

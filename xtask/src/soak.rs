@@ -1,10 +1,14 @@
-//! Thousands of cuts by the real command line, each opened with stock tools and put to the oracle.
+//! The long runs: thousands of cuts by the real command line, each opened with stock tools and put
+//! to the oracle; hundreds of snapshots whose events go to a server in trouble.
 
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
 use crate::tools::{Outcome, cargo, root, run, target};
+
+/// Seed of the moments at which the server of the events is in trouble.
+const EVENTS_SEED: &str = "7";
 
 /// Builds the programs that the long runs use; gives the folder that they lie in.
 pub(crate) fn build() -> Result<PathBuf, String> {
@@ -19,6 +23,21 @@ pub(crate) fn build() -> Result<PathBuf, String> {
         "snapshot-testkit",
     ]))?;
     Ok(target().join("release"))
+}
+
+/// Builds the facade's own programs of the long runs; gives the folder that they lie in.
+pub(crate) fn build_examples() -> Result<PathBuf, String> {
+    run(&mut cargo(&[
+        "build",
+        "--release",
+        "--locked",
+        "-p",
+        "nexo-memory-snapshot",
+        "--features",
+        "nats",
+        "--examples",
+    ]))?;
+    Ok(target().join("release/examples"))
 }
 
 /// An empty folder for long runs.
@@ -47,4 +66,12 @@ pub(crate) fn soak(count: &str) -> Outcome {
         print!("{}", run_cuts(count, journal)?);
     }
     Ok(())
+}
+
+/// The soak of events: `count` pairs of snapshots, with events and without.
+pub(crate) fn events(count: &str) -> Outcome {
+    crate::nats::ensure()?;
+    let programs = build_examples()?;
+    let dir = scratch(root().join("target/soak/events"))?;
+    run(Command::new(programs.join("soak_events")).arg(dir).args([count, EVENTS_SEED]))
 }

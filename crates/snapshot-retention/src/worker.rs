@@ -15,6 +15,9 @@ use crate::policy::Policy;
 
 /// The time between two runs, as in 0.1.
 const INTERVAL: Duration = Duration::from_secs(3600);
+/// Longest wait before the first run: a daemon that is restarted more often than it runs must still
+/// come to run.
+const FIRST: Duration = Duration::from_secs(60);
 /// How often a worker that waits looks whether it is to stop.
 const GLANCE: Duration = Duration::from_millis(200);
 
@@ -122,19 +125,20 @@ impl RetentionWorker {
         Ok(())
     }
 
-    /// Runs a tick after up to one interval, and then one each interval, give or take a tenth, so
-    /// that many processes do not all work at once; until `cancel` is cancelled.
+    /// Runs a tick within a minute, or the interval where that is shorter, and then one each interval,
+    /// give or take a tenth, so that many processes do not all work at once; until `cancel` is
+    /// cancelled.
     ///
     /// # Errors
     /// If there is no thread to be had.
     pub fn spawn(self, cancel: Control) -> std::io::Result<JoinHandle<()>> {
         let interval = self.config.interval;
         thread::Builder::new().name("retention".to_owned()).spawn(move || {
-            let mut pause = interval.mul_f64(random());
+            let mut pause = first_pause(interval, random());
             while rest(pause, &cancel) {
                 let report = self.tick(&cancel);
                 tracing::info!(?report, "retention");
-                pause = interval.mul_f64(0.9 + 0.2 * random());
+                pause = next_pause(interval, random());
             }
         })
     }
@@ -162,6 +166,16 @@ impl RetentionWorker {
     }
 }
 
+/// The time before the first run; `share` is from 0 to 1.
+fn first_pause(interval: Duration, share: f64) -> Duration {
+    interval.min(FIRST).mul_f64(share)
+}
+
+/// The time between two runs; `share` is from 0 to 1.
+fn next_pause(interval: Duration, share: f64) -> Duration {
+    interval.mul_f64(0.9 + 0.2 * share)
+}
+
 /// Waits; false where it is to stop.
 fn rest(pause: Duration, cancel: &Control) -> bool {
     let until = Instant::now() + pause;
@@ -181,4 +195,22 @@ fn rest(pause: Duration, cancel: &Control) -> bool {
 fn random() -> f64 {
     f64::from(u16::try_from(RandomState::new().hash_one(0) >> 48).unwrap_or_default())
         / f64::from(u16::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Would catch: a first run that comes only after a whole interval, which a daemon that is
+    /// restarted each day may never reach; or processes that all run at once.
+    #[test]
+    fn the_first_run_comes_within_a_minute_and_the_next_about_an_interval_later() {
+        let (day, second) = (Duration::from_secs(86_400), Duration::from_secs(1));
+        assert_eq!(first_pause(day, 1.0), Duration::from_secs(60));
+        assert_eq!(first_pause(day, 0.5), Duration::from_secs(30));
+        assert_eq!(first_pause(second, 1.0), second);
+        assert_eq!(first_pause(day, 0.0), Duration::ZERO);
+        assert_eq!(next_pause(second, 0.0), Duration::from_millis(900));
+        assert_eq!(next_pause(second, 0.5), second);
+    }
 }

@@ -35,6 +35,9 @@ pub struct Proxy {
 }
 
 impl Broker {
+    /// A configuration with JetStream, of which an acknowledgement outlives the server.
+    pub const JETSTREAM: &str = "jetstream { store_dir: \"./jetstream\", sync_interval: always }";
+
     /// Starts a server on a free port, with this configuration, in the folder `dir`. None where there
     /// is no program to start: `NATS_SERVER_BIN`, the `PATH` and `target/tools` were looked at.
     ///

@@ -58,6 +58,18 @@ pub enum KitError {
         /// How.
         why: String,
     },
+    /// A stream of a NATS server.
+    #[cfg(feature = "nats")]
+    #[error("cannot {op} the stream {stream}")]
+    Nats {
+        /// The operation, as a verb.
+        op: &'static str,
+        /// The stream.
+        stream: String,
+        /// Why not.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A writer that died.
     #[error("a writer ended: {0}")]
     Writer(String),

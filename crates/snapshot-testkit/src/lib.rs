@@ -35,6 +35,8 @@ mod git;
 pub mod oracle;
 mod random;
 mod seed;
+#[cfg(feature = "nats")]
+mod stored;
 mod torture;
 
 pub use broker::{Broker, Proxy};
@@ -45,4 +47,6 @@ pub use fixed::{FixedClock, SeqIds};
 pub use git::Git;
 pub use random::Random;
 pub use seed::{Agent, Journal, Scale, Seed};
+#[cfg(feature = "nats")]
+pub use stored::{Stored, StoredMessage};
 pub use torture::Torture;

@@ -13,6 +13,7 @@ use nexo_memory_snapshot::id::{SnapshotId, Tenant};
 use nexo_memory_snapshot::local_fs::Engine;
 use nexo_memory_snapshot::ports::{Control, DurableFs};
 use nexo_memory_snapshot::request::{RestoreRequest, SnapshotRef};
+use nexo_memory_snapshot::retention::{Policy, RetentionConfig};
 use snapshot_testkit::FaultHook;
 
 use crate::support::{Home, ana, named, request};
@@ -248,23 +249,36 @@ fn what_a_broker_missed_arrives_in_order_once_it_is_back() {
     assert_eq!(broker.arrived.lock().unwrap().len(), 3, "what has arrived is not sent again");
 }
 
-/// Would catch: a snapshot that waits for the network.
+/// Would catch: an operation that waits for the network, or for whoever sends over it.
 #[test]
 fn a_broker_that_never_answers_holds_up_nobody() {
-    struct Stuck(Mutex<mpsc::Receiver<()>>);
+    struct Stuck(mpsc::Sender<()>, Mutex<mpsc::Receiver<()>>);
     impl Transport for Stuck {
         fn send(&self, _: &Message) -> Result<(), TransportError> {
-            let _ = self.0.lock().unwrap().recv();
+            let _ = self.0.send(());
+            let _ = self.1.lock().unwrap().recv();
             Ok(())
         }
     }
     let home = Home::new();
-    let (release, stuck) = mpsc::channel();
-    let engine = home.builder().deliver(Arc::new(Stuck(Mutex::new(stuck)))).build().unwrap();
-    for _ in 0..3 {
-        engine.snapshot(&request(), &Control::default()).unwrap();
-    }
+    let ((entered, sending), (release, stuck)) = (mpsc::channel(), mpsc::channel());
+    let transport = Arc::new(Stuck(entered, Mutex::new(stuck)));
+    let engine = home.builder().deliver(transport).build().unwrap();
+    let snapshot = || engine.snapshot(&request(), &Control::default()).unwrap();
+    snapshot();
+    // The first event is on its way from here to the end.
+    sending.recv_timeout(PATIENCE).unwrap();
+    (0..4).for_each(|_| _ = snapshot());
     restore(&engine, named("latest"));
+    engine.delete(&Tenant::default(), Some(&ana()), &named("latest~1")).unwrap();
+    let policy = Policy { keep_count: Some(1), origins: [].into(), ..Policy::default() };
+    let policies = Arc::new(move |_: &Tenant, _: &_| policy.clone());
+    let config = RetentionConfig { policies, ..RetentionConfig::default() };
+    let report = engine.retention_worker(config).tick(&Control::default());
+    assert_eq!((report.bundles_deleted, report.errors), (4, 0), "{report:?}");
+    // Six snapshots, one of them kept by the restore, which is one too; five deletes, one run.
+    assert_eq!(engine.events_waiting().unwrap(), 6 + 1 + 5 + 1);
+    assert!(sending.try_recv().is_err(), "the first event was never answered");
     drop(release);
     flush(&engine);
 }

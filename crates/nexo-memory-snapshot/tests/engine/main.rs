@@ -1,8 +1,9 @@
 //! One binary for the engine's tests: real vaults, real databases, nothing mocked below the ports.
 #![expect(
     clippy::disallowed_methods,
+    clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "tests make the disorder by hand, and a panic is how they fail"
+    reason = "tests make the disorder by hand, a panic is how they fail, and what is not run is said"
 )]
 
 #[cfg(feature = "tokio")]
@@ -13,6 +14,8 @@ mod export;
 mod extract;
 mod metrics;
 mod naming;
+#[cfg(feature = "nats")]
+mod nats;
 mod quiesce;
 mod retention;
 mod snapshot;

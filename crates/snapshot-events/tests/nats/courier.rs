@@ -10,9 +10,9 @@ use snapshot_events::{
     Courier, CourierOptions, Effect, Envelope, LifecycleEvent, Outbox, Settler, Stream, StreamKey,
 };
 use snapshot_fs::DurableFs;
-use snapshot_testkit::Proxy;
+use snapshot_testkit::{Broker, Proxy};
 
-use crate::support::{JETSTREAM, PATIENCE, Server, Stored, message};
+use crate::support::{PATIENCE, Server, message};
 
 /// Nothing is left prepared here.
 struct NobodyDied;
@@ -56,8 +56,8 @@ fn until_empty(outbox: &Outbox, courier: &Courier) {
 /// killed and restarted in mid-stream, and the way to it is half open for a while.
 #[test]
 fn nothing_is_lost_overtaken_or_doubled_whatever_happens_to_the_server() {
-    let Some(mut server) = Server::start(JETSTREAM) else { return };
-    let stored = Stored::create(&server, "EVENTS");
+    let Some(mut server) = Server::start(Broker::JETSTREAM) else { return };
+    let stored = server.store("EVENTS");
     let box_dir = tempfile::tempdir().unwrap();
     let outbox = outbox(box_dir.path());
     let proxy = Proxy::start(server.broker.address()).unwrap();
@@ -89,8 +89,8 @@ fn nothing_is_lost_overtaken_or_doubled_whatever_happens_to_the_server() {
     until_empty(&outbox, &courier);
 
     let mut heard: BTreeMap<String, Vec<i64>> = BTreeMap::new();
-    for payload in stored.payloads() {
-        let envelope: Envelope<LifecycleEvent> = serde_json::from_slice(&payload).unwrap();
+    for message in stored.messages().unwrap() {
+        let envelope: Envelope<LifecycleEvent> = serde_json::from_slice(&message.payload).unwrap();
         let LifecycleEvent::Deleted { agent_id, ts_ms, .. } = envelope.event else {
             panic!("{envelope:?}")
         };

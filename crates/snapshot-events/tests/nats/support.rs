@@ -6,61 +6,15 @@ use std::time::{Duration, Instant};
 use snapshot_core::{AgentId, SnapshotId, Tenant};
 use snapshot_events::nats::{NatsOptions, NatsTail, Received};
 use snapshot_events::{Envelope, EventId, LifecycleEvent, Message};
-use snapshot_testkit::Broker;
+use snapshot_testkit::{Broker, Stored};
 
 /// Longer than anything takes; a test that waits so long has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A configuration with JetStream, of which an acknowledgement outlives the server.
-pub(crate) const JETSTREAM: &str =
-    "jetstream { store_dir: \"./jetstream\", sync_interval: always }";
 
 /// A server and its folder.
 pub(crate) struct Server {
     pub(crate) broker: Broker,
     pub(crate) dir: tempfile::TempDir,
-}
-
-/// A stream of everything below `test`.
-pub(crate) struct Stored {
-    url: String,
-    name: String,
-}
-
-impl Stored {
-    pub(crate) fn create(server: &Server, name: &str) -> Self {
-        let stored = Self { url: server.broker.url(), name: name.to_owned() };
-        let config = async_nats::jetstream::stream::Config {
-            name: name.to_owned(),
-            subjects: vec!["test.>".to_owned()],
-            ..Default::default()
-        };
-        stored.ask(async |context| context.create_stream(config).await.unwrap());
-        stored
-    }
-
-    /// Everything stored, in the order of its arrival.
-    pub(crate) fn payloads(&self) -> Vec<Vec<u8>> {
-        self.ask(async |context| {
-            let stream = context.get_stream(&self.name).await.unwrap();
-            let last = stream.get_info().await.unwrap().state.last_sequence;
-            let mut payloads = Vec::new();
-            for sequence in 1..=last {
-                let message = stream.get_raw_message(sequence).await.unwrap();
-                payloads.push(message.payload.to_vec());
-            }
-            payloads
-        })
-    }
-
-    /// Over a connection of its own: the server may have been another one since the last.
-    fn ask<T>(&self, question: impl AsyncFnOnce(async_nats::jetstream::Context) -> T) -> T {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let client = async_nats::connect(&self.url).await.unwrap();
-            question(async_nats::jetstream::new(client)).await
-        })
-    }
 }
 
 impl Server {
@@ -84,6 +38,11 @@ impl Server {
 
     pub(crate) fn options(&self) -> NatsOptions {
         NatsOptions::new(self.broker.url())
+    }
+
+    /// A stream of everything below `test`.
+    pub(crate) fn store(&self, name: &str) -> Stored {
+        Stored::create(self.broker.url(), name, &["test.>"]).unwrap()
     }
 
     pub(crate) fn tail(&self, subject: &str) -> NatsTail {

@@ -5,9 +5,9 @@ use std::time::Duration;
 use snapshot_core::error_chain;
 use snapshot_events::nats::{NatsOptions, NatsTls, NatsTransport};
 use snapshot_events::{Message, Transport};
-use snapshot_testkit::Proxy;
+use snapshot_testkit::{Broker, Proxy};
 
-use crate::support::{JETSTREAM, Server, Stored, eventually, message, next};
+use crate::support::{Server, eventually, message, next};
 
 /// Would catch: another subject, another byte, or a subject prefix that lets two daemons hear each
 /// other.
@@ -29,7 +29,7 @@ fn subject_and_bytes_arrive_as_rendered_and_prefixes_keep_daemons_apart() {
 /// Would catch: an event stored twice after a repeated delivery, or stored in a stream of others.
 #[test]
 fn jetstream_stores_a_repeated_event_once_and_only_in_the_named_stream() {
-    let Some(server) = Server::start(JETSTREAM) else { return };
+    let Some(server) = Server::start(Broker::JETSTREAM) else { return };
     let transport = |stream: &str| {
         let stream = Some(stream.to_owned());
         NatsTransport::new(NatsOptions { jetstream: true, stream, ..server.options() }).unwrap()
@@ -37,13 +37,13 @@ fn jetstream_stores_a_repeated_event_once_and_only_in_the_named_stream() {
     let events = transport("EVENTS");
     let missing = events.send(&message("ana", 1)).unwrap_err();
     assert!(!missing.refused, "an operator may still make the stream");
-    let stored = Stored::create(&server, "EVENTS");
+    let stored = server.store("EVENTS");
     events.send(&message("ana", 1)).unwrap();
     events.send(&message("ana", 1)).unwrap();
     events.send(&message("ana", 2)).unwrap();
-    assert_eq!(stored.payloads().len(), 2);
+    assert_eq!(stored.messages().unwrap().len(), 2);
     transport("OTHER").send(&message("ana", 3)).unwrap_err();
-    assert_eq!(stored.payloads().len(), 2);
+    assert_eq!(stored.messages().unwrap().len(), 2);
 }
 
 /// Would catch: credentials that do not work, an event that counts as sent though the server

@@ -1,0 +1,232 @@
+//! The soak of `cargo xtask soak events`: snapshots with and without events in turn, while the NATS
+//! server that the events go to is killed, restarted and made half-open.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a tool of developers, whose files are its own"
+)]
+
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nexo_memory_snapshot::events::nats::{NatsOptions, NatsTransport};
+use nexo_memory_snapshot::events::{Envelope, LifecycleEvent, Transport};
+use nexo_memory_snapshot::id::{AgentId, SnapshotId, Tenant};
+use nexo_memory_snapshot::local_fs::Engine;
+use nexo_memory_snapshot::ports::{Control, DefaultPathResolver};
+use nexo_memory_snapshot::request::SnapshotRequest;
+use serde_json::{Value, json};
+use snapshot_testkit::{Agent, Broker, KitError, Proxy, Random, Seed, Stored};
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+const USAGE: &str = "usage: soak_events DIR COUNT SEED";
+/// A snapshot may be held so long by its event, in microseconds.
+const BOUND_US: i64 = 50_000;
+/// Longest wait for the delivery of what waits at the end.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Longest time of one state of the server, in milliseconds.
+const LONGEST_MS: usize = 400;
+
+/// How often what happened to the server.
+#[derive(Default)]
+struct Troubles {
+    killed: u64,
+    half_open: u64,
+}
+
+/// How long snapshots took, in microseconds, in the order of their pairs.
+#[derive(Default)]
+struct Times {
+    with: Vec<i64>,
+    without: Vec<i64>,
+}
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match args.as_slice() {
+        [dir, count, seed] => soak(Path::new(dir), count, seed),
+        _ => Err(USAGE.into()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints one JSON document; fails if a snapshot does, or an event is lost, doubled or overtaken.
+fn soak(dir: &Path, count: &str, seed: &str) -> Outcome<()> {
+    let (count, seed): (u64, u64) = (count.parse()?, seed.parse()?);
+    let (server, mut random) = (dir.join("server"), Random::new(seed));
+    fs::create_dir_all(&server)?;
+    let agent = Agent::create(dir, AgentId::from_static("ana"), &Seed::tiny(1))?;
+    let broker = Broker::start(&server, Broker::JETSTREAM)?;
+    let mut broker = broker.ok_or("no nats-server; `cargo xtask ci nats-server` installs one")?;
+    let stored = Stored::create(broker.url(), "EVENTS", &["nexo.memory.snapshot.>"])?;
+    let proxy = Proxy::start(broker.address())?;
+    let options = NatsOptions { jetstream: true, ..NatsOptions::new(proxy.url()) };
+    let with = engine(&agent, &dir.join("with"), Some(Arc::new(NatsTransport::new(options)?)))?;
+    let without = engine(&agent, &dir.join("without"), None)?;
+
+    let ended = AtomicBool::new(false);
+    let (taken, troubles) = thread::scope(|scope| {
+        let troubling = scope.spawn(|| trouble(&mut broker, &proxy, &mut random, &ended));
+        let taken = take(&agent, &with, &without, count);
+        ended.store(true, Ordering::SeqCst);
+        (taken, troubling.join())
+    });
+    let ((ids, times), troubles) = (taken?, troubles.map_err(|_| "the trouble-maker died")??);
+    proxy.set_deaf(false);
+    broker.restart()?;
+    let waited = Instant::now();
+    while with.events_waiting()? > 0 && waited.elapsed() < PATIENCE {
+        let _ = with.flush_events(waited + PATIENCE);
+    }
+    let failures = with.take_event_failures();
+    let (events, sound) = judge(&stored, &ids)?;
+    let report = json!({
+        "snapshots": count, "failed": 0, "seed": seed, "events": events, "not_kept": failures,
+        "server": { "killed": troubles.killed, "half_open": troubles.half_open },
+        "ms": times.report(),
+    });
+    println!("{report}");
+    if sound && failures.is_empty() { Ok(()) } else { Err("events are wrong".into()) }
+}
+
+fn engine(agent: &Agent, vault: &Path, to: Option<Arc<dyn Transport>>) -> Outcome<Engine> {
+    let (memdir_root, sqlite_root) = (agent.memdir_root(), agent.sqlite_root());
+    let layouts = Arc::new(DefaultPathResolver { memdir_root, sqlite_root });
+    let builder = Engine::builder().root(vault).layouts(layouts);
+    Ok(match to {
+        Some(to) => builder.deliver(to).build()?,
+        None => builder.build()?,
+    })
+}
+
+/// `count` pairs of snapshots, now the one first and now the other.
+fn take(
+    agent: &Agent,
+    with: &Engine,
+    without: &Engine,
+    count: u64,
+) -> Result<(Vec<SnapshotId>, Times), String> {
+    let timed = |engine: &Engine| {
+        let request = SnapshotRequest::cli(agent.id().clone(), Tenant::default());
+        let began = Instant::now();
+        let meta = engine.snapshot(&request, &Control::default());
+        let took = i64::try_from(began.elapsed().as_micros()).unwrap_or(i64::MAX);
+        meta.map(|meta| (meta.id, took)).map_err(|e| format!("a snapshot failed: {e}"))
+    };
+    // The folders of the vaults are made, and the libraries warm, before anything counts.
+    let (mut ids, mut times) = (vec![timed(with)?.0], Times::default());
+    timed(without)?;
+    for n in 0..count {
+        let (event, plain) = match n % 2 {
+            0 => (timed(with)?, timed(without)?.1),
+            _ => {
+                let plain = timed(without)?.1;
+                (timed(with)?, plain)
+            }
+        };
+        ids.push(event.0);
+        times.with.push(event.1);
+        times.without.push(plain);
+        if n % 100 == 99 {
+            eprintln!("{} of {count} pairs", n + 1);
+        }
+    }
+    Ok((ids, times))
+}
+
+/// Kills the server, starts it again, makes the way to it half-open, and leaves it in peace for a
+/// while, each at random.
+fn trouble(
+    broker: &mut Broker,
+    proxy: &Proxy,
+    random: &mut Random,
+    ended: &AtomicBool,
+) -> Result<Troubles, KitError> {
+    let mut troubles = Troubles::default();
+    while !ended.load(Ordering::SeqCst) {
+        let choice = random.below(3);
+        match choice {
+            0 => {
+                broker.kill();
+                troubles.killed += 1;
+            }
+            1 => {
+                proxy.set_deaf(true);
+                troubles.half_open += 1;
+            }
+            _ => {}
+        }
+        thread::sleep(Duration::from_millis(random.below(LONGEST_MS) as u64));
+        match choice {
+            0 => broker.restart()?,
+            1 => proxy.set_deaf(false),
+            _ => {}
+        }
+    }
+    Ok(troubles)
+}
+
+/// What became of the events of these snapshots, and whether that is as promised.
+fn judge(stored: &Stored, taken: &[SnapshotId]) -> Outcome<(Value, bool)> {
+    let mut arrived = Vec::new();
+    for message in stored.messages()? {
+        let told: Envelope<LifecycleEvent> = serde_json::from_slice(&message.payload)?;
+        let LifecycleEvent::Created(meta) = told.event else {
+            return Err(format!("an event of nothing that was done: {}", message.subject).into());
+        };
+        arrived.push(meta.id);
+    }
+    let unique: BTreeSet<&SnapshotId> = arrived.iter().collect();
+    let lost = taken.iter().filter(|id| !unique.contains(id)).count();
+    let doubled = arrived.len() - unique.len();
+    let place = |id: &SnapshotId| taken.iter().position(|taken| taken == id);
+    let overtaken = arrived.windows(2).filter(|two| place(&two[0]) > place(&two[1])).count();
+    let invented = arrived.iter().filter(|id| place(id).is_none()).count();
+    let counts = json!({
+        "arrived": arrived.len(), "lost": lost, "doubled": doubled, "overtaken": overtaken,
+        "invented": invented,
+    });
+    Ok((counts, lost + doubled + overtaken + invented == 0))
+}
+
+impl Times {
+    /// Added is the difference within a pair. What the machine does beside falls on either side of
+    /// a pair, so how often the plain one took so much longer says what the count is worth.
+    fn report(&self) -> Value {
+        let pairs = self.with.iter().zip(&self.without);
+        let added: Vec<i64> = pairs.map(|(with, without)| with - without).collect();
+        let over = added.iter().filter(|us| **us > BOUND_US).count();
+        let under = added.iter().filter(|us| **us < -BOUND_US).count();
+        json!({
+            "with_events": quantiles(&self.with), "without": quantiles(&self.without),
+            "added": quantiles(&added), "added_over_50": over, "without_longer_by_50": under,
+        })
+    }
+}
+
+/// By nearest rank, in milliseconds.
+fn quantiles(us: &[i64]) -> Value {
+    let mut sorted = us.to_vec();
+    sorted.sort_unstable();
+    let at = |percent: usize| {
+        let rank = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
+        sorted.get(rank).map(|us| *us as f64 / 1e3)
+    };
+    json!({ "p50": at(50), "p99": at(99), "max": at(100) })
+}
