@@ -11,7 +11,7 @@ const MAX_CLI_CRATES: usize = 300;
 /// A step's name, and what it does.
 type Step = (&'static str, fn() -> Outcome);
 
-const STEPS: [Step; 13] = [
+const STEPS: [Step; 14] = [
     ("prerequisites", prerequisites),
     ("nats-server", nats::ensure),
     ("tidy", tidy::check),
