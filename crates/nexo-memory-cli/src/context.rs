@@ -19,6 +19,7 @@ use nexo_memory_snapshot::local_fs::EngineBuilder;
 use nexo_memory_snapshot::meta::SnapshotMeta;
 use nexo_memory_snapshot::ports::{Clock, Control, PathResolver, SystemClock};
 use nexo_memory_snapshot::request::SnapshotRef;
+use serde_json::Value;
 
 use crate::exit::Failure;
 use crate::human;
@@ -170,6 +171,17 @@ impl Context {
             ErrorKind::UnknownSnapshot => failure.detail("root", self.root_and_origin()),
             _ => failure,
         }
+    }
+
+    /// One of several that failed: told at once to people, who see the others too, and the document that
+    /// says so for programs; `which` names it.
+    pub(crate) fn one_failed(&mut self, failure: &Failure, (key, which): (&str, Value)) -> Value {
+        if !self.out.is_json() {
+            self.out.failure(failure);
+        }
+        let mut document = failure.to_json();
+        document[key] = which;
+        document
     }
 
     /// Asks, unless `yes`. Without a terminal there is nobody to ask, so the answer is no.

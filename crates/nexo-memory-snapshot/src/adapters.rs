@@ -15,39 +15,37 @@ use crate::snapshotter::MemorySnapshotter;
 /// Most bytes that a run's or tool's name adds to a label.
 const MAX_NAME_BYTES: usize = 200;
 
-/// Takes a snapshot labelled `auto:pre-dream-<run_id>` before a dream run.
-#[derive(Debug, Clone)]
-pub struct PreDreamSnapshotAdapter(Automatic);
-
-/// Takes a snapshot labelled `auto:pre-tool-<tool>` before a tool that changes the memory.
-#[derive(Debug, Clone)]
-pub struct PreMutatingToolAdapter(Automatic);
-
+/// Takes the automatic snapshots of a runtime's agents.
 #[derive(Clone)]
-struct Automatic {
+pub struct AutoSnapshots {
     snapshotter: Arc<dyn MemorySnapshotter>,
     /// None where every call takes one.
     config: Option<Arc<MemorySnapshotConfig>>,
 }
 
-impl PreDreamSnapshotAdapter {
+/// The name that 0.1 has for it.
+pub type PreDreamSnapshotAdapter = AutoSnapshots;
+
+impl AutoSnapshots {
     /// One that takes a snapshot at every call.
     #[must_use]
     pub fn new(snapshotter: Arc<dyn MemorySnapshotter>) -> Self {
-        Self(Automatic { snapshotter, config: None })
+        Self { snapshotter, config: None }
     }
 
-    /// One that does so for agents of which the configuration says `auto_pre_dream`.
+    /// One that does so for agents of which the configuration says `auto_pre_dream` or
+    /// `auto_pre_mutating_tool`.
     #[must_use]
     pub fn configured(
         snapshotter: Arc<dyn MemorySnapshotter>,
         config: Arc<MemorySnapshotConfig>,
     ) -> Self {
-        Self(Automatic { snapshotter, config: Some(config) })
+        Self { snapshotter, config: Some(config) }
     }
 
-    /// Takes the snapshot; none where the configuration wants none. `agent` and `tenant` are parsed
-    /// here, for runtimes that have them as text.
+    /// Takes a snapshot labelled `auto:pre-dream-<run_id>` before a dream run; none where the
+    /// configuration wants none. `agent` and `tenant` are parsed here, for runtimes that have them as
+    /// text.
     ///
     /// # Errors
     /// `Usage` for what is no agent's or tenant's id; whatever keeps the snapshot from being taken.
@@ -59,30 +57,14 @@ impl PreDreamSnapshotAdapter {
     ) -> Result<Option<SnapshotMeta>, SnapshotError> {
         let label = label("auto:pre-dream-", run_id);
         let origin = CreatedBy::from_static("auto-pre-dream");
-        self.0.take(agent, tenant, label, origin, |settings| settings.auto_pre_dream).await
-    }
-}
-
-impl PreMutatingToolAdapter {
-    /// One that takes a snapshot at every call.
-    #[must_use]
-    pub fn new(snapshotter: Arc<dyn MemorySnapshotter>) -> Self {
-        Self(Automatic { snapshotter, config: None })
+        self.take(agent, tenant, label, origin, |settings| settings.auto_pre_dream).await
     }
 
-    /// One that does so for agents of which the configuration says `auto_pre_mutating_tool`.
-    #[must_use]
-    pub fn configured(
-        snapshotter: Arc<dyn MemorySnapshotter>,
-        config: Arc<MemorySnapshotConfig>,
-    ) -> Self {
-        Self(Automatic { snapshotter, config: Some(config) })
-    }
-
-    /// Takes the snapshot; none where the configuration wants none.
+    /// Takes a snapshot labelled `auto:pre-tool-<tool>` before a tool that changes the memory; none
+    /// where the configuration wants none.
     ///
     /// # Errors
-    /// As [`PreDreamSnapshotAdapter::snapshot_before_dream`].
+    /// As [`AutoSnapshots::snapshot_before_dream`].
     pub async fn snapshot_before_tool(
         &self,
         agent: &str,
@@ -91,11 +73,9 @@ impl PreMutatingToolAdapter {
     ) -> Result<Option<SnapshotMeta>, SnapshotError> {
         let label = label("auto:pre-tool-", tool);
         let origin = CreatedBy::from_static("auto-pre-mutating-tool");
-        self.0.take(agent, tenant, label, origin, |settings| settings.auto_pre_mutating_tool).await
+        self.take(agent, tenant, label, origin, |settings| settings.auto_pre_mutating_tool).await
     }
-}
 
-impl Automatic {
     async fn take(
         &self,
         agent: &str,
@@ -119,9 +99,9 @@ impl Automatic {
     }
 }
 
-impl fmt::Debug for Automatic {
+impl fmt::Debug for AutoSnapshots {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Automatic").field("configured", &self.config.is_some()).finish()
+        f.debug_struct("AutoSnapshots").field("configured", &self.config.is_some()).finish()
     }
 }
 

@@ -46,7 +46,7 @@ mod hooks;
 pub mod metrics;
 pub mod snapshotter;
 
-pub use adapters::{PreDreamSnapshotAdapter, PreMutatingToolAdapter};
+pub use adapters::{AutoSnapshots, PreDreamSnapshotAdapter};
 pub use hooks::{ShellHooks, ShellQuiesce};
 
 /// Names of agents, tenants, snapshots and stores.

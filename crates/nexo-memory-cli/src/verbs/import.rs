@@ -34,12 +34,7 @@ pub(super) fn run(context: &mut Context, args: &ImportArgs) -> Ended {
             }
             Err(failure) if failure.kind() == ErrorKind::Interrupted => return Err(failure),
             Err(failure) => {
-                let mut document = failure.to_json();
-                document["bundle"] = json!(bundle);
-                documents.push(document);
-                if !context.out.is_json() {
-                    context.out.failure(&failure);
-                }
+                documents.push(context.one_failed(&failure, ("bundle", json!(bundle))));
                 worst = worst.or(Some(failure.kind()));
             }
         }

@@ -37,12 +37,7 @@ pub(super) fn run(context: &mut Context, args: &PruneArgs) -> Ended {
             Err(failure) if failure.kind() == ErrorKind::Interrupted => return Err(failure),
             Err(failure) => {
                 report.failed(format!("{}/{agent}: {}", context.tenant(), failure.message()));
-                let mut document = failure.to_json();
-                document["agent_id"] = json!(agent);
-                documents.push(document);
-                if !context.out.is_json() {
-                    context.out.failure(&failure);
-                }
+                documents.push(context.one_failed(&failure, ("agent_id", json!(agent))));
                 worst = worst.or(Some(failure.kind()));
             }
         }

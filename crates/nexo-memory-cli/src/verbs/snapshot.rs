@@ -54,12 +54,7 @@ fn all(context: &mut Context, args: &SnapshotArgs) -> Ended {
             }
             Err(failure) if failure.kind() == ErrorKind::Interrupted => return Err(failure),
             Err(failure) => {
-                let mut document = failure.to_json();
-                document["agent_id"] = json!(agent);
-                documents.push(document);
-                if !context.out.is_json() {
-                    context.out.failure(&failure);
-                }
+                documents.push(context.one_failed(&failure, ("agent_id", json!(agent))));
                 Some(failure.kind())
             }
         };

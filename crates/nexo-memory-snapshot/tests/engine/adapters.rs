@@ -6,7 +6,7 @@ use nexo_memory_snapshot::config::MemorySnapshotConfig;
 use nexo_memory_snapshot::error::ErrorKind;
 use nexo_memory_snapshot::local_fs::LocalFsSnapshotter;
 use nexo_memory_snapshot::snapshotter::MemorySnapshotter;
-use nexo_memory_snapshot::{PreDreamSnapshotAdapter, PreMutatingToolAdapter};
+use nexo_memory_snapshot::{AutoSnapshots, PreDreamSnapshotAdapter};
 
 use crate::support::{Home, ana};
 
@@ -28,9 +28,8 @@ fn a_dream_and_a_tool_are_preceded_by_a_snapshot_of_their_name() {
     assert_eq!(taken.label.as_deref(), Some("auto:pre-dream-88"));
     assert_eq!(taken.created_by.unwrap().as_str(), "auto-pre-dream");
 
-    let tool = PreMutatingToolAdapter::new(snapshotter(&home));
     let hostile = format!("forget\n\u{1b}[31m{}", "ä".repeat(300));
-    let taken = run(tool.snapshot_before_tool("ana", "default", &hostile)).unwrap().unwrap();
+    let taken = run(dream.snapshot_before_tool("ana", "default", &hostile)).unwrap().unwrap();
     let label = taken.label.unwrap();
     assert!(label.starts_with("auto:pre-tool-forget__[31mää"), "{label}");
     assert!(label.len() <= 256, "{}", label.len());
@@ -57,10 +56,9 @@ fn the_configuration_decides_for_whom() {
         Arc::new(MemorySnapshotConfig::parse(&text, path, &|_| None).unwrap())
     };
     let taken = |enabled, agent: &str| {
-        let dream = PreDreamSnapshotAdapter::configured(snapshotter(&home), parse(enabled));
-        let tool = PreMutatingToolAdapter::configured(snapshotter(&home), parse(enabled));
-        let dream = run(dream.snapshot_before_dream(agent, "default", "1")).unwrap();
-        let tool = run(tool.snapshot_before_tool(agent, "default", "forget")).unwrap();
+        let auto = AutoSnapshots::configured(snapshotter(&home), parse(enabled));
+        let dream = run(auto.snapshot_before_dream(agent, "default", "1")).unwrap();
+        let tool = run(auto.snapshot_before_tool(agent, "default", "forget")).unwrap();
         (dream.is_some(), tool.is_some())
     };
     assert_eq!(taken(true, ana().as_str()), (true, false));
