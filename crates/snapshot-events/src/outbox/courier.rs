@@ -1,6 +1,7 @@
 //! The courier: a thread that empties an outbox through a transport.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -38,6 +39,7 @@ pub struct Courier {
     orders: Option<Sender<Order>>,
     thread: Option<JoinHandle<()>>,
     outbox: Outbox,
+    ended: Arc<AtomicBool>,
 }
 
 /// What became of what waited.
@@ -62,6 +64,8 @@ struct Work {
     transport: Arc<dyn Transport>,
     settler: Arc<dyn Settler>,
     options: CourierOptions,
+    /// Nobody wants more than the message under way.
+    ended: Arc<AtomicBool>,
 }
 
 /// What stopped a stream.
@@ -90,7 +94,9 @@ impl Courier {
         options: CourierOptions,
     ) -> Self {
         let (orders, taken) = mpsc::channel();
-        let work = Work { outbox: outbox.clone(), transport, settler, options };
+        let ended = Arc::new(AtomicBool::new(false));
+        let (outbox_of_work, told) = (outbox.clone(), Arc::clone(&ended));
+        let work = Work { outbox: outbox_of_work, transport, settler, options, ended: told };
         let thread = thread::Builder::new().name("outbox".to_owned());
         let thread = match thread.spawn(move || work.run(&taken)) {
             Ok(thread) => Some(thread),
@@ -100,7 +106,7 @@ impl Courier {
                 None
             }
         };
-        Self { orders: Some(orders), thread, outbox }
+        Self { orders: Some(orders), thread, outbox, ended }
     }
 
     /// Something waits.
@@ -129,6 +135,7 @@ impl Courier {
 
 impl Drop for Courier {
     fn drop(&mut self) {
+        self.ended.store(true, Ordering::SeqCst);
         drop(self.orders.take());
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -200,7 +207,9 @@ impl Work {
         // Another process is at it.
         let Some(_alone) = stream.lock().map_err(fail)? else { return Ok(()) };
         let mut settled = false;
-        while let Some(head) = stream.head().map_err(fail)? {
+        while !self.ended.load(Ordering::SeqCst)
+            && let Some(head) = stream.head().map_err(fail)?
+        {
             let ready = match head {
                 Head::Ready(ready) => ready,
                 Head::Prepared if settled => return Ok(()),

@@ -1,14 +1,15 @@
 //! The outbox and its courier.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use snapshot_core::{PortError, Tenant};
 use snapshot_events::{
-    Courier, CourierOptions, Effect, EventId, Flushed, Outbox, Settler, Stream, StreamKey,
-    Transport,
+    Courier, CourierOptions, Effect, EventId, Flushed, Message, Outbox, Settler, Stream, StreamKey,
+    Transport, TransportError,
 };
 use snapshot_fs::DurableFs;
 
@@ -194,4 +195,33 @@ proptest! {
         prop_assert_eq!(flush(&courier).left, 0);
         prop_assert_eq!(transport.ids(), ids(expected));
     }
+}
+
+/// Would catch: a process that cannot end because more waits than it has time to send.
+#[test]
+fn a_courier_that_is_dropped_sends_the_message_under_way_and_no_more() {
+    /// As many events at most; each that is sent brings another.
+    const MOST: usize = 5000;
+    struct Feeding(Outbox, Mutex<usize>, Sender<()>);
+    impl Transport for Feeding {
+        fn send(&self, _: &Message) -> Result<(), TransportError> {
+            let mut sent = self.1.lock().unwrap();
+            *sent += 1;
+            if *sent < MOST {
+                prepare(&self.0.stream(&key()).unwrap(), 1).commit().unwrap();
+            }
+            let _ = self.2.send(());
+            Ok(())
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let outbox = outbox(dir.path());
+    prepare(&outbox.stream(&key()).unwrap(), 1).commit().unwrap();
+    let (entered, sending) = mpsc::channel();
+    let feeding = Arc::new(Feeding(outbox.clone(), Mutex::default(), entered));
+    let courier = courier(&outbox, feeding.clone(), None);
+    sending.recv_timeout(PATIENCE).unwrap();
+    drop(courier);
+    assert!(*feeding.1.lock().unwrap() < MOST, "it went on to the end");
+    assert_eq!(outbox.depth().unwrap(), 1, "what was not sent waits");
 }
