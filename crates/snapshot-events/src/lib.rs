@@ -3,7 +3,8 @@
 //!
 //! Invariants: a publisher never blocks and never fails its caller; what waits for delivery is the
 //! rendered subject and JSON, so that a repeated delivery is byte-exact and carries the same
-//! [`EventId`]; how snapshots are made is not known here.
+//! [`EventId`]; how snapshots are made is not known here. SQLite is known behind the feature `sqlite`
+//! only, where `MutationSource` makes mutation events of what a connection writes.
 //!
 //! ```
 //! use snapshot_core::{AgentId, Tenant};

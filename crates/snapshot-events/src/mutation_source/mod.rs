@@ -75,7 +75,7 @@ const DEFAULT_MAX_PENDING_BYTES: usize = 8 << 20;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// What it costs: each statement that writes becomes one with triggers, and each row that it changes
+/// What it costs (`docs/performance.md` has numbers): each statement that writes becomes one with triggers, and each row that it changes
 /// is hashed, before and after. `changes()`, `total_changes()` and `last_insert_rowid()` stay as they
 /// are without it.
 ///
@@ -111,7 +111,8 @@ pub struct MutationSourceOptions {
     pub scope: MutationScope,
     /// Which tables are told of.
     pub tables: MutationTables,
-    /// Who is told. Called where the transaction was committed, before the statement returns.
+    /// Who is told. Called where the transaction was committed, before the statement returns; it
+    /// must not use the connection.
     pub publisher: Arc<dyn EventPublisher>,
     /// When: the time of the commit.
     pub clock: Arc<dyn Clock>,
@@ -223,6 +224,9 @@ impl MutationSource {
         if attached(conn).is_some() {
             return Err(MutationSourceError::AlreadyAttached);
         }
+        // Of a source that was dropped. First, for whatever fails below takes the function away, and
+        // triggers that call it would then fail every write.
+        in_transaction(conn, "remove old triggers", || schema::removal(conn))?;
         let recursive: bool = conn
             .pragma_query_value(None, "recursive_triggers", |row| row.get(0))
             .map_err(MutationSourceError::sqlite("read a setting"))?;

@@ -167,7 +167,7 @@ mod tests {
     }
 
     /// Would catch: a savepoint opened before the first change that keeps what came after it, though
-    /// the mark of a later one, or of a statement long done, lies in between.
+    /// the mark of a later one, or of a statement long done, lies in between; or one told of twice.
     #[test]
     fn an_older_savepoint_undoes_all_and_a_known_one_what_came_after_it() {
         let mut pending = Pending::new(9, 9999);
@@ -180,6 +180,18 @@ mod tests {
         pending.rollback_to(3);
         pending.push(change(3));
         assert_eq!(keys(pending.commit()), (vec!["t:1".to_owned(), "t:3".to_owned()], 0));
+
+        // A second virtual table begins within a savepoint that the first one was told of.
+        pending.begin();
+        pending.savepoint(0);
+        pending.push(change(1));
+        pending.begin();
+        pending.savepoint(0);
+        pending.push(change(2));
+        pending.rollback_to(0);
+        pending.rollback_to(0);
+        pending.push(change(3));
+        assert_eq!(keys(pending.commit()), (vec!["t:3".to_owned()], 0));
 
         pending.begin();
         pending.savepoint(1);

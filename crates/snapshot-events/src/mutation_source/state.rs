@@ -73,10 +73,7 @@ impl State {
 
     /// From now on does nothing.
     pub(super) fn retire(&self) {
-        let mut inner = self.inner.lock();
-        inner.pending.rollback();
-        let publisher = inner.publisher.take();
-        drop(inner);
+        let publisher = self.inner.lock().publisher.take();
         // What its drop does is its own affair, and not to be done under our lock.
         drop(publisher);
     }

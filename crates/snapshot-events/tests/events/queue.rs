@@ -57,9 +57,10 @@ fn a_full_queue_drops_as_told_and_counts_while_its_caller_goes_on() {
 /// event too large for the queue that empties it.
 #[test]
 fn a_queue_is_bounded_in_bytes_too() {
-    let (queue, ..) = held(options(9, Overflow::DropNewest));
+    let (queue, _gated, open) = held(options(9, Overflow::DropNewest));
     queue.publish_mutation(&mutation(1));
     let one = usize::try_from(queue.stats().waiting_bytes).unwrap();
+    drop(open);
     for (overflow, capacity_bytes, kept) in [
         (Overflow::DropNewest, 3 * one, vec![1, 2, 3]),
         (Overflow::DropNewest, 3 * one - 1, vec![1, 2]),

@@ -4,7 +4,9 @@ use std::sync::{Arc, Weak};
 
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
-use snapshot_events::{MutationSource, MutationSourceError, RecordingPublisher};
+use snapshot_events::{
+    MutationSource, MutationSourceError, MutationSourceOptions, MutationTables, RecordingPublisher,
+};
 
 use crate::support::{Host, options};
 
@@ -108,12 +110,17 @@ fn a_connection_has_one_source_at_a_time() {
     let made = temp(&host.conn);
     for _ in 0..3 {
         let options = options(&host.recording);
-        // The old one goes only when the new one is there, so drop it by hand first.
         host.source.detach(&host.conn).unwrap();
         host.source = MutationSource::attach(&host.conn, options).unwrap();
     }
     let Host { conn, source, recording, dir, .. } = host;
     drop(source);
+    // An attempt that fails leaves no trigger without what it calls.
+    let nothing = MutationTables::Only(vec!["missing".to_owned()]);
+    let refused = MutationSourceOptions { tables: nothing, ..options(&recording) };
+    MutationSource::attach(&conn, refused).unwrap_err();
+    conn.execute_batch("INSERT INTO t DEFAULT VALUES").unwrap();
+    assert_eq!(temp(&conn), 0);
     for _ in 0..3 {
         let source = MutationSource::attach(&conn, options(&recording)).unwrap();
         conn.execute_batch("INSERT INTO t DEFAULT VALUES").unwrap();
