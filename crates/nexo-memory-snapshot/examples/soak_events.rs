@@ -14,16 +14,18 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use nexo_memory_snapshot::events::nats::{NatsOptions, NatsTransport};
-use nexo_memory_snapshot::events::{Envelope, LifecycleEvent, Transport};
+use nexo_memory_snapshot::events::{Envelope, LifecycleEvent};
 use nexo_memory_snapshot::id::{AgentId, SnapshotId, Tenant};
-use nexo_memory_snapshot::local_fs::Engine;
-use nexo_memory_snapshot::ports::{Control, DefaultPathResolver};
+use nexo_memory_snapshot::local_fs::{Engine, EngineBuilder};
+use nexo_memory_snapshot::ports::{Control, DefaultPathResolver, DurableFs};
 use nexo_memory_snapshot::request::SnapshotRequest;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
+use snapshot_fs::{Hook, Op};
 use snapshot_testkit::{Agent, Broker, KitError, Proxy, Random, Seed, Stored};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -48,6 +50,71 @@ struct Troubles {
 struct Times {
     with: Vec<i64>,
     without: Vec<i64>,
+    /// Of the one with an event: what its thread spent in the outbox.
+    held: Vec<i64>,
+    /// And on its own files in the vault, which it makes as durable.
+    own: Vec<i64>,
+}
+
+/// Sees every change of the thread that takes the snapshots, and adds up the times from one change to
+/// the next by the folder that the first was in.
+struct Watch {
+    thread: ThreadId,
+    spent: Mutex<Spent>,
+}
+
+#[derive(Default)]
+struct Spent {
+    since: Option<(Instant, Place)>,
+    held: Duration,
+    own: Duration,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Place {
+    Outbox,
+    Snapshots,
+    Elsewhere,
+}
+
+impl Watch {
+    fn new() -> Self {
+        Self { thread: thread::current().id(), spent: Mutex::default() }
+    }
+
+    /// What was spent since the last call, in microseconds: in the outbox, on the snapshot's files.
+    fn take(&self) -> (i64, i64) {
+        let mut spent = std::mem::take(&mut *self.spent.lock());
+        spent.pass(None);
+        (micros(spent.held), micros(spent.own))
+    }
+}
+
+impl Spent {
+    fn pass(&mut self, place: Option<Place>) {
+        if let Some((since, before)) = self.since.take() {
+            match before {
+                Place::Outbox => self.held += since.elapsed(),
+                Place::Snapshots => self.own += since.elapsed(),
+                Place::Elsewhere => {}
+            }
+        }
+        self.since = place.map(|place| (Instant::now(), place));
+    }
+}
+
+impl Hook for Watch {
+    fn before(&self, op: &Op<'_>) -> std::io::Result<()> {
+        if thread::current().id() == self.thread {
+            let within = |name: &str| op.path.iter().any(|part| part == name);
+            self.spent.lock().pass(Some(match (within("outbox"), within("snapshots")) {
+                (true, _) => Place::Outbox,
+                (_, true) => Place::Snapshots,
+                _ => Place::Elsewhere,
+            }));
+        }
+        Ok(())
+    }
 }
 
 fn main() -> ExitCode {
@@ -77,13 +144,15 @@ fn soak(dir: &Path, count: &str, seed: &str) -> Outcome<()> {
     let stored = Stored::create(broker.url(), "EVENTS", &["nexo.memory.snapshot.>"])?;
     let proxy = Proxy::start(broker.address())?;
     let options = NatsOptions { jetstream: true, ..NatsOptions::new(proxy.url()) };
-    let with = engine(&agent, &dir.join("with"), Some(Arc::new(NatsTransport::new(options)?)))?;
-    let without = engine(&agent, &dir.join("without"), None)?;
+    let (transport, watch) = (Arc::new(NatsTransport::new(options)?), Arc::new(Watch::new()));
+    let watched = builder(&agent, &dir.join("with")).fs(DurableFs::with_hook(watch.clone()));
+    let with = watched.deliver(transport).build()?;
+    let without = builder(&agent, &dir.join("without")).build()?;
 
     let ended = AtomicBool::new(false);
     let (taken, troubles) = thread::scope(|scope| {
         let troubling = scope.spawn(|| trouble(&mut broker, &proxy, &mut random, &ended));
-        let taken = take(&agent, &with, &without, count);
+        let taken = take(&agent, [&with, &without], &watch, count);
         ended.store(true, Ordering::SeqCst);
         (taken, troubling.join())
     });
@@ -105,44 +174,42 @@ fn soak(dir: &Path, count: &str, seed: &str) -> Outcome<()> {
     if sound && failures.is_empty() { Ok(()) } else { Err("events are wrong".into()) }
 }
 
-fn engine(agent: &Agent, vault: &Path, to: Option<Arc<dyn Transport>>) -> Outcome<Engine> {
+fn builder(agent: &Agent, vault: &Path) -> EngineBuilder {
     let (memdir_root, sqlite_root) = (agent.memdir_root(), agent.sqlite_root());
     let layouts = Arc::new(DefaultPathResolver { memdir_root, sqlite_root });
-    let builder = Engine::builder().root(vault).layouts(layouts);
-    Ok(match to {
-        Some(to) => builder.deliver(to).build()?,
-        None => builder.build()?,
-    })
+    Engine::builder().root(vault).layouts(layouts)
 }
 
 /// `count` pairs of snapshots, now the one first and now the other.
 fn take(
     agent: &Agent,
-    with: &Engine,
-    without: &Engine,
+    [with, without]: [&Engine; 2],
+    watch: &Watch,
     count: u64,
 ) -> Result<(Vec<SnapshotId>, Times), String> {
     let timed = |engine: &Engine| {
         let request = SnapshotRequest::cli(agent.id().clone(), Tenant::default());
         let began = Instant::now();
         let meta = engine.snapshot(&request, &Control::default());
-        let took = i64::try_from(began.elapsed().as_micros()).unwrap_or(i64::MAX);
-        meta.map(|meta| (meta.id, took)).map_err(|e| format!("a snapshot failed: {e}"))
+        let (spent, took) = (watch.take(), micros(began.elapsed()));
+        meta.map(|meta| (meta.id, took, spent)).map_err(|e| format!("a snapshot failed: {e}"))
     };
     // The folders of the vaults are made, and the libraries warm, before anything counts.
     let (mut ids, mut times) = (vec![timed(with)?.0], Times::default());
     timed(without)?;
     for n in 0..count {
-        let (event, plain) = match n % 2 {
+        let ((id, took, (held, own)), plain) = match n % 2 {
             0 => (timed(with)?, timed(without)?.1),
             _ => {
                 let plain = timed(without)?.1;
                 (timed(with)?, plain)
             }
         };
-        ids.push(event.0);
-        times.with.push(event.1);
+        ids.push(id);
+        times.with.push(took);
         times.without.push(plain);
+        times.held.push(held);
+        times.own.push(own);
         if n % 100 == 99 {
             eprintln!("{} of {count} pairs", n + 1);
         }
@@ -206,18 +273,25 @@ fn judge(stored: &Stored, taken: &[SnapshotId]) -> Outcome<(Value, bool)> {
 }
 
 impl Times {
-    /// Added is the difference within a pair. What the machine does beside falls on either side of
-    /// a pair, so how often the plain one took so much longer says what the count is worth.
+    /// Longer is the difference within a pair, in which all that the machine does beside falls on
+    /// either side; held is the event's own share, and own says what syncs cost meanwhile.
     fn report(&self) -> Value {
         let pairs = self.with.iter().zip(&self.without);
-        let added: Vec<i64> = pairs.map(|(with, without)| with - without).collect();
-        let over = added.iter().filter(|us| **us > BOUND_US).count();
-        let under = added.iter().filter(|us| **us < -BOUND_US).count();
+        let longer: Vec<i64> = pairs.map(|(with, without)| with - without).collect();
+        let count = |over: &dyn Fn(i64) -> bool| longer.iter().filter(|us| over(**us)).count();
         json!({
             "with_events": quantiles(&self.with), "without": quantiles(&self.without),
-            "added": quantiles(&added), "added_over_50": over, "without_longer_by_50": under,
+            "longer": quantiles(&longer), "longer_by_50": count(&|us| us > BOUND_US),
+            "shorter_by_50": count(&|us| us < -BOUND_US), "held": quantiles(&self.held),
+            "held_over_50": self.held.iter().filter(|us| **us > BOUND_US).count(),
+            "own_files": quantiles(&self.own),
+            "own_files_over_50": self.own.iter().filter(|us| **us > BOUND_US).count(),
         })
     }
+}
+
+fn micros(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// By nearest rank, in milliseconds.

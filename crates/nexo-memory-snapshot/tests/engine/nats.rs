@@ -21,6 +21,8 @@ use crate::support::{Home, named};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Whose memories a daemon looks after.
 const AGENTS: [&str; 2] = ["ana", "bob"];
+/// Label of the snapshots that are restored.
+const ANCHOR: &str = "anchor";
 
 /// One event, as a subscriber knows it.
 type Told = Envelope<LifecycleEvent>;
@@ -68,22 +70,30 @@ fn server(dir: &Path) -> Option<Broker> {
     broker
 }
 
+/// A snapshot of each agent that nobody can delete, for every day's restores.
+fn anchor(engine: &Engine) {
+    let tenant = Tenant::default();
+    for agent in AGENTS {
+        let agent: AgentId = agent.parse().unwrap();
+        let mut request = SnapshotRequest::cli(agent.clone(), tenant.clone());
+        request.label = Some(ANCHOR.to_owned());
+        let taken = engine.snapshot(&request, &Control::default()).unwrap();
+        engine.pin(&tenant, Some(&agent), &SnapshotRef::Id(taken.id), "to be restored").unwrap();
+    }
+}
+
 /// What a daemon does all day, with each of its agents. Snapshots and restores always succeed; a
 /// delete may find that the other daemon of the vault was faster.
 fn day(engine: &Engine) {
     let (tenant, control) = (Tenant::default(), Control::default());
     for agent in AGENTS {
         let agent: AgentId = agent.parse().unwrap();
-        let take = || {
-            let request = SnapshotRequest::cli(agent.clone(), tenant.clone());
-            engine.snapshot(&request, &control).unwrap()
-        };
-        take();
-        let kept = take();
-        engine.pin(&tenant, Some(&agent), &SnapshotRef::Id(kept.id), "to be restored").unwrap();
-        let request = RestoreRequest::new(agent.clone(), tenant.clone(), SnapshotRef::Id(kept.id));
+        let request = SnapshotRequest::cli(agent.clone(), tenant.clone());
+        engine.snapshot(&request, &control).unwrap();
+        let anchor = SnapshotRef::Label(ANCHOR.to_owned());
+        let request = RestoreRequest::new(agent.clone(), tenant.clone(), anchor);
         engine.plan_restore(&request, &control).unwrap().apply(&control).unwrap();
-        engine.unpin(&tenant, Some(&agent), &SnapshotRef::Id(kept.id)).unwrap();
+        engine.snapshot(&SnapshotRequest::cli(agent.clone(), tenant.clone()), &control).unwrap();
         let _ = engine.delete(&tenant, Some(&agent), &named("latest~1"));
     }
     let policies = Arc::new(|_: &Tenant, _: &AgentId| Policy {
@@ -149,6 +159,7 @@ fn daemons_lose_no_event_whatever_happens_to_the_server() {
     }
     // The last two share a vault, and one of them has a way of its own to the server.
     houses[2].add_daemon(&broker.url(), &ids);
+    houses.iter().for_each(|house| anchor(&house.daemons[0]));
 
     a_day(&houses, || {});
     let waiting: u64 = houses.iter().map(|h| h.daemons[0].events_waiting().unwrap()).sum();
