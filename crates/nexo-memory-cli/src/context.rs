@@ -230,25 +230,34 @@ impl Context {
         }
     }
 
-    /// Says what must not be missed after the verb: an agent that a hook could not resume.
-    pub(crate) fn epilogue(&mut self) {
+    /// The hooks, to ask them whether an agent is paused.
+    pub(crate) fn hooks(&self) -> Option<Arc<ShellQuiesce>> {
+        self.hooks.clone()
+    }
+
+    /// Says what must not be missed after the verb, an agent that a hook could not resume; the kind of
+    /// that failure.
+    pub(crate) fn epilogue(&mut self) -> Option<ErrorKind> {
         self.still();
         let failures = self.hooks.as_ref().map(|h| h.take_resume_failures()).unwrap_or_default();
+        let kind = failures.first().map(|failure| failure.kind);
         for failure in failures {
             self.out.warn(&format!("the agent may still be paused: {}", error_chain(&failure)));
         }
+        let until = Instant::now() + HAND_OVER;
         for engine in self.engines.take() {
-            self.hand_over(&engine);
+            self.hand_over(&engine, until);
         }
+        kind
     }
 
     /// Gives what was told a moment to arrive. What does not waits in the vault, for the next command
     /// or a daemon.
-    fn hand_over(&mut self, engine: &Engine) {
+    fn hand_over(&mut self, engine: &Engine, until: Instant) {
         for why in engine.take_event_failures() {
             self.out.warn(&format!("an event could not be kept for delivery: {why}"));
         }
-        let Some(flushed) = engine.flush_events(Instant::now() + HAND_OVER) else { return };
+        let Some(flushed) = engine.flush_events(until) else { return };
         if flushed.left > 0 {
             let waiting = human::count(flushed.left, "event");
             let why = flushed.error.unwrap_or_else(|| "another process is at it".to_owned());

@@ -11,10 +11,12 @@ mod settings;
 mod verbs;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser;
 use clap::error::ErrorKind as ClapKind;
+use nexo_memory_snapshot::ShellQuiesce;
 use nexo_memory_snapshot::error::ErrorKind;
 use nexo_memory_snapshot::ports::Control;
 
@@ -36,14 +38,11 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> ExitCode {
     let global = &cli.global;
-    let mut out = Output::new(global.json, global.quiet, global.color);
+    let out = Output::new(global.json, global.quiet, global.color);
     let bar = Bar::new(!global.quiet && !global.no_progress);
     let mut control = Control::default();
     if let Some(bar) = &bar {
         control = control.with_progress(bar.clone());
-    }
-    if let Err(e) = listen(control.clone()) {
-        out.warn(&format!("Ctrl-C will not end this cleanly: {e}"));
     }
     // The demo has a vault and a configuration of its own, whatever is set here.
     let own = cli.verb.is_demo();
@@ -53,18 +52,24 @@ fn run(cli: Cli) -> ExitCode {
         Err(failure) => return end(out, Err(failure)),
     };
     let mut context = Context::new(out, settings, control, bar, global.strict);
+    if let Err(e) = listen(context.control.clone(), context.hooks()) {
+        context.out.warn(&format!("Ctrl-C will not end this cleanly: {e}"));
+    }
     let ended = verbs::run(&mut context, cli.verb);
-    context.epilogue();
+    let after = context.epilogue();
+    // What failed after the result is told with it, but is no success.
+    let ended = ended.map(|kind| kind.or(after));
     end(context.out, ended)
 }
 
 /// Ctrl-C cancels; what cannot stop at once is asked again, and then the process just ends: every
-/// step is made so that its next start finds its way.
-fn listen(control: Control) -> Result<(), ctrlc::Error> {
+/// step is made so that its next start finds its way. But an agent that is paused is resumed first.
+fn listen(control: Control, hooks: Option<Arc<ShellQuiesce>>) -> Result<(), ctrlc::Error> {
     let asked = AtomicBool::new(false);
     ctrlc::set_handler(move || {
         control.cancel();
-        if asked.swap(true, Ordering::Relaxed) {
+        let pausing = hooks.as_ref().is_some_and(|hooks| hooks.is_pausing());
+        if asked.swap(true, Ordering::Relaxed) && !pausing {
             std::process::exit(i32::from(ErrorKind::Interrupted.exit_code()));
         }
     })

@@ -119,7 +119,7 @@ impl Settings {
     /// The NATS server, without secrets.
     pub(crate) fn nats(&self) -> Option<From<String>> {
         #[cfg(feature = "nats")]
-        let url = self.config.events.nats.as_ref().map(|nats| nats.options().shown_url());
+        let url = self.config.events.server().map(|nats| nats.options().shown_url());
         #[cfg(not(feature = "nats"))]
         let url = None;
         url.map(|url| from(url, self.nats_origin))
@@ -241,6 +241,10 @@ fn nats_url(config: &mut MemorySnapshotConfig, env: Env<'_>) -> Result<Origin, F
             "${NATS_URL} is set, and this program was built without NATS"
         ))
         .try_this(format!("unset {NATS_URL}, or build with the feature nats")));
+    }
+    #[cfg(feature = "nats")]
+    if let Some(why) = nexo_memory_snapshot::events::nats::NatsOptions::refusal(&url) {
+        return Err(Failure::usage(format!("${NATS_URL}: {why}")));
     }
     config.events.nats.get_or_insert_default().url = url;
     Ok(Origin::Variable(NATS_URL))

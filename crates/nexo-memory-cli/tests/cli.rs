@@ -656,10 +656,29 @@ fn ctrl_c_ends_a_snapshot_cleanly_and_resumes_the_agent() {
         std::thread::yield_now();
     }
     let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    // Who asks twice does not leave it paused.
+    for _ in 0..2 {
+        assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    }
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert!(home.path("resumed").exists());
     assert_eq!(home.json(&["list"]).0["snapshots"], json!([]));
+}
+
+/// Would catch: an agent that stays paused behind an exit of 0.
+#[test]
+fn an_agent_that_cannot_be_resumed_is_no_success() {
+    let home = Home::new();
+    home.write("mem/a", "");
+    let config = home.write(
+        "memory.yaml",
+        "memory: { snapshot: { agents: { ana: { memdir: mem, hooks: { quiesce: 'true', \
+         resume: 'exit 4' } } } } }",
+    );
+    let said = home.run(&["snapshot", "--agent", "ana", "--config", &config]);
+    assert_eq!(said.code, 6, "{said:?}");
+    assert!(said.err.contains("may still be paused"), "{said:?}");
+    assert_eq!(home.json(&["list"]).0["snapshots"].as_array().unwrap().len(), 1);
 }
 
 /// Would catch: a demo that tells what did not happen, or that leaves its folder for the vault of
@@ -833,6 +852,18 @@ fn a_snapshot_is_told_to_those_who_listen() {
     assert_eq!(home.json(&["status"]).0["events_waiting"], 1);
     assert_eq!(told(&["prune", "--dry-run"]).status.code(), Some(0));
     assert_eq!(home.json(&["status"]).0["events_waiting"], 1, "a dry run is no run");
+
+    // The address alone comes from the environment: what else is configured holds.
+    let strict = "memory: { snapshot: { events: { nats: { creds: /does/not/exist } } } }";
+    let strict = home.write("strict.yaml", strict);
+    let refused = told(&[&snapshot[..], &["--config", &strict]].concat());
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("/does/not/exist"), "{said}");
+    for bad in ["http://a:1", "nats://u:s3cr,et@a:1"] {
+        let refused = home.command(&["status"]).env("NEXO_MEMORY_NATS_URL", bad).output().unwrap();
+        assert_eq!(refused.status.code(), Some(2), "{bad}");
+        assert!(!String::from_utf8_lossy(&refused.stderr).contains("s3cr"), "{refused:?}");
+    }
 
     let nowhere = home.run(&["events", "tail"]);
     assert_eq!(nowhere.code, 2, "{nowhere:?}");

@@ -94,6 +94,7 @@ impl AutoSnapshots {
         request.created_by = origin;
         if let Some(settings) = settings {
             request.timeout = settings.lock_timeout;
+            request.redact_secrets = settings.redact_secrets_default;
         }
         self.snapshotter.snapshot(request).await.map(Some)
     }

@@ -1,6 +1,7 @@
 //! Two shell commands that pause and resume an agent around the cut.
 //!
-//! Invariants: a command never outlives its deadline, nor do its children; only an [`AgentId`],
+//! Invariants: a command never outlives its deadline, nor do those of its children that stay in its
+//! process group (one that it leaves behind by ending well is its own affair); only an [`AgentId`],
 //! whose grammar knows no shell syntax, is put into a command.
 
 use std::collections::BTreeMap;
@@ -8,6 +9,7 @@ use std::fmt;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -42,6 +44,8 @@ pub struct ShellQuiesce {
     all: Option<ShellHooks>,
     own: BTreeMap<AgentId, ShellHooks>,
     control: Control,
+    /// Agents that are paused, or about to be, or not yet resumed.
+    paused: AtomicUsize,
     resume_failures: Mutex<Vec<PortError>>,
 }
 
@@ -67,7 +71,13 @@ impl ShellQuiesce {
         control: Control,
     ) -> Option<Self> {
         let any = all.is_some() || !own.is_empty();
-        any.then(|| Self { all, own, control, resume_failures: Mutex::default() })
+        any.then(|| Self {
+            all,
+            own,
+            control,
+            paused: AtomicUsize::new(0),
+            resume_failures: Mutex::default(),
+        })
     }
 
     /// How long the slowest command may take.
@@ -75,6 +85,12 @@ impl ShellQuiesce {
     pub fn deadline(&self) -> Duration {
         let all = self.all.iter().chain(self.own.values());
         all.map(|hooks| hooks.deadline).max().unwrap_or_default()
+    }
+
+    /// Whether an agent is paused: who ends the process now leaves it so.
+    #[must_use]
+    pub fn is_pausing(&self) -> bool {
+        self.paused.load(Ordering::SeqCst) > 0
     }
 
     fn of(&self, agent: &AgentId) -> Option<&ShellHooks> {
@@ -96,6 +112,7 @@ impl Quiesce for ShellQuiesce {
 
     fn pause(&self, agent: &AgentId, deadline: Duration) -> Result<(), PortError> {
         let Some(hooks) = self.of(agent) else { return Ok(()) };
+        self.paused.fetch_add(1, Ordering::SeqCst);
         run("quiesce", &hooks.quiesce, agent, deadline.min(hooks.deadline), &self.control)
     }
 
@@ -106,6 +123,7 @@ impl Quiesce for ShellQuiesce {
             tracing::error!(error = %error_chain(&e), "the agent may still be paused");
             self.resume_failures.lock().unwrap_or_else(PoisonError::into_inner).push(e);
         }
+        self.paused.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

@@ -112,7 +112,7 @@ pub mod events {
     #[cfg(feature = "nats")]
     pub use snapshot_events::nats;
     pub use snapshot_events::{
-        Digests, Envelope, EventId, EventPublisher, FanOut, Flushed, JsonlTranscript,
+        Digests, Envelope, EventId, EventPublisher, FanOut, Fault, Flushed, JsonlTranscript,
         LIFECYCLE_SUBJECT_PREFIX, LifecycleEvent, MAX_KEY_BYTES, MUTATION_SUBJECT_PREFIX,
         MemoryMutationPublisher, Message, MutationEvent, MutationOp, MutationScope, NoopPublisher,
         Overflow, QueueOptions, QueueStats, QueuedPublisher, RecordingPublisher, TracingPublisher,

@@ -58,4 +58,4 @@ pub use outbox::{
 pub use publisher::{EventPublisher, FanOut, NoopPublisher, RecordingPublisher, TracingPublisher};
 pub use queue::{Overflow, QueueOptions, QueueStats, QueuedPublisher};
 pub use transcript::JsonlTranscript;
-pub use transport::{Transport, TransportError};
+pub use transport::{Fault, Transport, TransportError};

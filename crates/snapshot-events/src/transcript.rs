@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use snapshot_fs::{Dir, DurableFile, DurableFs, FsError};
 
 use crate::envelope::Message;
-use crate::transport::{Transport, TransportError};
+use crate::transport::{Fault, Transport, TransportError};
 
 /// Mode of the file.
 const FILE_MODE: u32 = 0o600;
@@ -98,7 +98,7 @@ impl Transport for JsonlTranscript {
         self.append(message).map_err(|source| TransportError {
             subject: message.subject.clone(),
             to: self.dir.path().join(&self.name).display().to_string(),
-            refused: false,
+            fault: Fault::Unreachable,
             source,
         })
     }

@@ -13,6 +13,17 @@ pub trait Transport: Send + Sync {
     fn send(&self, message: &Message) -> Result<(), TransportError>;
 }
 
+/// What a failure means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The other side is not there, or not now: no other message would arrive either.
+    Unreachable,
+    /// This subject is denied us as things stand; an operator may change that, and others may pass.
+    Denied,
+    /// The other side will never take this message, however often it is sent: it is too large, say.
+    Refused,
+}
+
 /// Why a message was not carried.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot send {subject} to {to}")]
@@ -21,8 +32,8 @@ pub struct TransportError {
     pub subject: String,
     /// The other side, without secrets.
     pub to: String,
-    /// Whether the other side will never take it, however often it is sent: too large, say.
-    pub refused: bool,
+    /// What that means for this message, and for others.
+    pub fault: Fault,
     /// Why not.
     #[source]
     pub source: Box<dyn std::error::Error + Send + Sync>,

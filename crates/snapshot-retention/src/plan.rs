@@ -22,7 +22,8 @@ const FIRST_MS: i64 = 1_577_836_800_000;
 /// these. Longer, either the clock jumped or the agent stopped; in both cases age would eat up what
 /// there is.
 const GAP_COUNTS_DAYS: (u32, u32) = (3, 14);
-/// Snapshots after such a time that make it count at all: one could be that of a clock that jumped.
+/// Snapshots after such a time, over a day at least, that make it count at all: fewer could be those of
+/// a clock that jumped.
 const GAP_PROVEN_BY: usize = 3;
 
 /// A snapshot to decide about.
@@ -108,6 +109,7 @@ struct Case<'c> {
 struct Ages {
     by_limit: BTreeMap<u32, i64>,
     last_ms: i64,
+    newest_ms: Option<i64>,
     seen: usize,
     longest_gap_ms: i64,
 }
@@ -200,20 +202,23 @@ impl Ages {
         let budgets = policy.origins.values().map(|budget| budget.max_age_days);
         let limits = budgets.chain([policy.max_age_days]).flatten();
         let by_limit = limits.map(|days| (days, 0)).collect();
-        Self { by_limit, last_ms: now_ms, seen: 0, longest_gap_ms: 0 }
+        Self { by_limit, last_ms: now_ms, newest_ms: None, seen: 0, longest_gap_ms: 0 }
     }
 
     /// Goes on to the next older snapshot.
     fn step(&mut self, created_at_ms: i64) {
         let gap_ms = self.last_ms.saturating_sub(created_at_ms).max(0);
+        let newest_ms = *self.newest_ms.get_or_insert(created_at_ms);
+        let proven = is_proven(self.seen, newest_ms, self.last_ms);
         self.longest_gap_ms = self.longest_gap_ms.max(gap_ms);
         for (days, age) in &mut self.by_limit {
             let (least, most) = GAP_COUNTS_DAYS;
             let most = i64::from((*days).clamp(least, most)) * DAY_MS;
             let counts = match gap_ms <= most {
                 true => gap_ms,
-                false if self.seen < GAP_PROVEN_BY => 0,
-                false => most,
+                false if !proven => 0,
+                // Of a short limit no gap may eat up more than half.
+                false => most.min(i64::from(*days) * DAY_MS / 2),
             };
             *age = age.saturating_add(counts);
         }
@@ -231,7 +236,7 @@ impl Ages {
 fn apply_rules(cases: &mut [Case<'_>], policy: &Policy) {
     let mut slots = Slots::new(policy.calendar, policy.time_zone.clone());
     let mut last = policy.keep_last;
-    let newest = cases.iter().find(|case| case.timely).map(|case| case.candidate.created_at_ms);
+    let ends = ends(cases);
     for case in cases.iter_mut() {
         let candidate = case.candidate;
         if let Some(rule) = candidate.label.as_deref().and_then(|label| policy.label_rule(label)) {
@@ -246,12 +251,36 @@ fn apply_rules(cases: &mut [Case<'_>], policy: &Policy) {
             case.keep.push(Reason::Last);
         }
         case.keep.extend(slots.keep(candidate.created_at_ms));
-        if let (Some(days), Some(newest)) = (policy.keep_within_days, newest)
-            && newest - candidate.created_at_ms <= i64::from(days).saturating_mul(DAY_MS)
+        let within = |end: &i64, days: u32| {
+            let before = end.saturating_sub(candidate.created_at_ms);
+            (0..=i64::from(days).saturating_mul(DAY_MS)).contains(&before)
+        };
+        if let Some(days) = policy.keep_within_days
+            && ends.iter().any(|end| within(end, days))
         {
             case.keep.push(Reason::Within { days });
         }
     }
+}
+
+/// The newest snapshot, and the newest before a gap if what came after it does not prove that the
+/// clock was right.
+fn ends(cases: &[Case<'_>]) -> Vec<i64> {
+    let mut times = cases.iter().filter(|case| case.timely).map(|c| c.candidate.created_at_ms);
+    let Some(newest) = times.next() else { return Vec::new() };
+    let (mut last, mut seen) = (newest, 1);
+    for time in times {
+        if last.saturating_sub(time) > i64::from(GAP_COUNTS_DAYS.1) * DAY_MS {
+            return if is_proven(seen, newest, last) { vec![newest] } else { vec![newest, time] };
+        }
+        (last, seen) = (time, seen + 1);
+    }
+    vec![newest]
+}
+
+/// Whether snapshots after a gap, the newest and the oldest of them, make it count.
+const fn is_proven(seen: usize, newest_ms: i64, oldest_ms: i64) -> bool {
+    seen >= GAP_PROVEN_BY && newest_ms.saturating_sub(oldest_ms) >= DAY_MS
 }
 
 /// The limits of count and age.
@@ -274,7 +303,9 @@ fn apply_limits(cases: &mut [Case<'_>], policy: &Policy, now_ms: i64, notes: &mu
         let limit_ms = i64::from(days).saturating_mul(DAY_MS);
         if ages.of(days) > limit_ms {
             case.over.push(Reason::Age { days });
-        } else if now_ms.saturating_sub(case.candidate.created_at_ms) > limit_ms {
+        } else if case.over.is_empty()
+            && now_ms.saturating_sub(case.candidate.created_at_ms) > limit_ms
+        {
             spared += 1;
         }
     }

@@ -60,6 +60,8 @@ pub enum ProblemKind {
     Leftover,
     /// Nothing of ours.
     Unknown,
+    /// A folder that cannot be read.
+    Unreadable,
 }
 
 /// The names in a snapshots folder, by what they are.

@@ -15,7 +15,7 @@ const GLANCE: Duration = Duration::from_millis(200);
 
 pub(super) fn tail(context: &mut Context, args: &TailArgs) -> Ended {
     let events = &context.settings.config.events;
-    let nats = events.nats.as_ref().ok_or_else(|| {
+    let nats = events.server().ok_or_else(|| {
         Failure::usage("no NATS server is configured")
             .try_this("set NEXO_MEMORY_NATS_URL, or memory.snapshot.events.nats.url")
     })?;

@@ -25,7 +25,11 @@ pub(super) fn run(context: &mut Context, args: &PruneArgs) -> Ended {
         None => {
             let status = engine.status(context.tenant(), None);
             let status = status.map_err(|e| context.explain(e, None))?;
-            status.into_iter().filter(|s| s.snapshots > 0).map(|s| s.agent_id).collect()
+            status
+                .into_iter()
+                .filter(|s| s.snapshots > 0 || !s.problems.is_empty())
+                .map(|s| s.agent_id)
+                .collect()
         }
     };
     let (mut documents, mut worst) = (Vec::new(), None);

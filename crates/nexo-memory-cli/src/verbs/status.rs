@@ -47,7 +47,7 @@ pub(super) fn run(context: &mut Context, args: &StatusArgs) -> Ended {
         }
     }
     if waiting > 0 {
-        let line = format!("{} for delivery", human::count(waiting, "event waiting"));
+        let line = format!("{} waiting for delivery", human::count(waiting, "event"));
         context.out.line(&line);
     }
     if put_aside > 0 {

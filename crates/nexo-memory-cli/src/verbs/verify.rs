@@ -35,15 +35,23 @@ fn many(context: &mut Context, args: &VerifyArgs, engine: &Engine) -> Ended {
     let mut listing =
         engine.list(context.tenant(), agent).map_err(|e| context.explain(e, agent))?;
     if args.due {
-        let due = engine.due(&listing.snapshots).map_err(|e| context.explain(e, agent))?;
+        let due = engine.due(&listing.snapshots);
         listing.snapshots.retain(|meta| due.contains(&meta.id));
     }
-    let (mut reports, mut worst) = (Vec::new(), None);
+    let (mut reports, mut failures, mut worst) = (Vec::new(), Vec::new(), None);
     for meta in &listing.snapshots {
-        let report = check(context, engine, meta)?;
-        tell(context, meta, &report);
-        worst = worse(worst, report.error_kind());
-        reports.push(report);
+        match check(context, engine, meta) {
+            Ok(report) => {
+                tell(context, meta, &report);
+                worst = worse(worst, report.error_kind());
+                reports.push(report);
+            }
+            Err(failure) if failure.kind() == ErrorKind::Interrupted => return Err(failure),
+            Err(failure) => {
+                failures.push(context.one_failed(&failure, ("bundle", json!(meta.bundle_path))));
+                worst = worse(worst, Some(failure.kind()));
+            }
+        }
     }
     for problem in &listing.problems {
         let ListProblem { path, why, .. } = problem;
@@ -51,8 +59,12 @@ fn many(context: &mut Context, args: &VerifyArgs, engine: &Engine) -> Ended {
         worst = worse(worst, Some(ErrorKind::CheckFailed));
     }
     if context.out.is_json() {
-        context.out.json(&json!({ "reports": reports, "problems": listing.problems }));
-    } else if reports.is_empty() {
+        context.out.json(&json!({
+            "reports": reports,
+            "failures": failures,
+            "problems": listing.problems,
+        }));
+    } else if reports.is_empty() && failures.is_empty() {
         let which = if args.due { "no snapshot is due" } else { "no snapshots to verify" };
         let line = format!("{which} in {}", context.root_and_origin());
         context.out.line(&line);

@@ -75,7 +75,7 @@ mod nats {
         /// # Errors
         /// If a thread for it cannot be made.
         pub fn transport(&self) -> Result<Option<Arc<NatsTransport>>, NatsError> {
-            let nats = self.events.nats.as_ref();
+            let nats = self.events.server();
             nats.map(|nats| NatsTransport::new(nats.options()).map(Arc::new)).transpose()
         }
 

@@ -25,7 +25,7 @@ pub struct EventsSection {
 /// The NATS server. Its debug form shows no secret.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct NatsSection {
-    /// Its address.
+    /// Its address; empty where a host is to give it.
     pub url: String,
     /// A credentials file.
     pub creds: Option<PathBuf>,
@@ -47,6 +47,14 @@ impl fmt::Debug for NatsSection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The address may hold a password, too.
         f.debug_struct("NatsSection").field("jetstream", &self.jetstream).finish_non_exhaustive()
+    }
+}
+
+impl EventsSection {
+    /// The server, where its address is known.
+    #[must_use]
+    pub fn server(&self) -> Option<&NatsSection> {
+        self.nats.as_ref().filter(|nats| !nats.url.is_empty())
     }
 }
 
@@ -117,6 +125,11 @@ fn read_nats(mut nats: Section<'_>) -> Result<Option<NatsSection>, ConfigError> 
     if url.is_some() && !cfg!(feature = "nats") {
         return Err(nats.bad("url", "this program was built without NATS"));
     }
+    #[cfg(feature = "nats")]
+    if let Some(why) = url.as_deref().and_then(snapshot_events::nats::NatsOptions::refusal) {
+        return Err(nats.bad("url", why));
+    }
     nats.finish();
-    Ok(url.map(|url| NatsSection { url, ..read }))
+    let read = NatsSection { url: url.unwrap_or_default(), ..read };
+    Ok((read != NatsSection::default()).then_some(read))
 }

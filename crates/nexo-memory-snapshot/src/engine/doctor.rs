@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
-use snapshot_core::{AgentId, Control, Tenant};
+use snapshot_core::{AgentId, Control, ErrorKind, Tenant, error_chain};
 use snapshot_vault::{AgentVault, ProblemKind};
 
 use super::recover::RecoveryOutcome;
@@ -60,8 +60,19 @@ impl Engine {
         for agent in agents {
             let vault = self.parts.vault.agent(tenant, &agent);
             report.checked.push(format!("agent {agent} in {}", vault.snapshots_path().display()));
-            self.check_recovery(&vault, fix, ctl, &mut report)?;
-            check_vault(&vault, fix, ctl, &mut report)?;
+            let checked = self.check_recovery(&vault, fix, ctl, &mut report);
+            let checked = checked.and_then(|()| check_vault(&vault, fix, ctl, &mut report));
+            match checked {
+                // Stopped, or somebody at work: nothing that is wrong with the agent.
+                Err(e) if matches!(e.kind(), ErrorKind::Interrupted | ErrorKind::Concurrent) => {
+                    return Err(e);
+                }
+                Err(e) => report.findings.push(unreadable(vault.snapshots_path(), &e)),
+                Ok(()) => {}
+            }
+            if let Err(e) = vault.notes() {
+                report.findings.push(unreadable(vault.snapshots_path(), &e));
+            }
         }
         Ok(report)
     }
@@ -130,6 +141,11 @@ fn check_vault(
     Ok(())
 }
 
+fn unreadable(path: PathBuf, error: &(dyn std::error::Error + 'static)) -> Finding {
+    let what = problem_name(ProblemKind::Unreadable).to_owned();
+    Finding { what, path, why: error_chain(error), fixed: false }
+}
+
 const fn problem_name(kind: ProblemKind) -> &'static str {
     match kind {
         ProblemKind::Sidecar => "sidecar",
@@ -141,5 +157,6 @@ const fn problem_name(kind: ProblemKind) -> &'static str {
         ProblemKind::HalfDeleted => "half-done delete",
         ProblemKind::Leftover => "leftover",
         ProblemKind::Unknown => "unknown file",
+        ProblemKind::Unreadable => "unreadable",
     }
 }

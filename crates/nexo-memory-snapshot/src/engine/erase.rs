@@ -26,9 +26,8 @@ impl Engine {
         if let Some(hold) = self.parts.vault.hold()?.or(vault.notes()?.hold) {
             return Err(SnapshotError::Held { agent: agent.clone(), why: hold.why });
         }
-        self.parts
-            .events
-            .forget(&StreamKey::Agent { tenant: tenant.clone(), agent: agent.clone() });
+        let stream = StreamKey::Agent { tenant: tenant.clone(), agent: agent.clone() };
+        self.parts.events.forget(&stream, until);
         let ids: Vec<SnapshotId> = lock.list()?.snapshots.iter().map(|meta| meta.id).collect();
         for &id in &ids {
             let announced = self.announce_deleted(&lock, id);

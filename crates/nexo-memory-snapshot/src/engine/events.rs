@@ -180,10 +180,10 @@ impl Events {
 
     /// Forgets what waits of an agent that is erased: it would tell of what is to be gone. The agent's
     /// lock is held.
-    pub(super) fn forget(&self, key: &StreamKey) {
+    pub(super) fn forget(&self, key: &StreamKey, until: Instant) {
         let outbox = self.vault.existing_outbox_dir().map_err(SnapshotError::from);
-        let forgotten =
-            outbox.and_then(|dir| dir.map_or(Ok(()), |dir| Ok(Outbox::new(dir).forget(key)?)));
+        let forgotten = outbox
+            .and_then(|dir| dir.map_or(Ok(()), |dir| Ok(Outbox::new(dir).forget(key, until)?)));
         if let Err(e) = forgotten {
             self.failed(&e);
         }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use snapshot_core::{AgentId, Manifest, SnapshotId, SnapshotMeta, SnapshotRef, Tenant};
+use snapshot_core::{
+    AgentId, Manifest, SnapshotId, SnapshotMeta, SnapshotRef, Tenant, error_chain,
+};
 use snapshot_vault::{ListProblem, Listing, ProblemKind};
 
 use super::Engine;
@@ -10,10 +12,10 @@ use crate::error::SnapshotError;
 
 impl Engine {
     /// The snapshots of an agent, or of all agents of the tenant, newest first, and what is wrong
-    /// beside them. No bundle is opened.
+    /// beside them: of all, that is an agent's folder that cannot be read, too. No bundle is opened.
     ///
     /// # Errors
-    /// If a folder of the vault cannot be read.
+    /// If the folder of the vault, or of the one agent, cannot be read.
     pub fn list(&self, tenant: &Tenant, agent: Option<&AgentId>) -> Result<Listing, SnapshotError> {
         let vault = &self.parts.vault;
         if let Some(agent) = agent {
@@ -21,9 +23,20 @@ impl Engine {
         }
         let mut all = Listing::default();
         for (_, agent) in vault.agents()?.into_iter().filter(|(t, _)| t == tenant) {
-            let listing = vault.agent(tenant, &agent).list()?;
-            all.snapshots.extend(listing.snapshots);
-            all.problems.extend(listing.problems);
+            let agent = vault.agent(tenant, &agent);
+            match agent.list() {
+                Ok(listing) => {
+                    all.snapshots.extend(listing.snapshots);
+                    all.problems.extend(listing.problems);
+                }
+                // One agent's folder does not hide the others.
+                Err(e) => all.problems.push(ListProblem {
+                    path: agent.snapshots_path(),
+                    id: None,
+                    kind: ProblemKind::Unreadable,
+                    why: error_chain(&e),
+                }),
+            }
         }
         all.snapshots.sort_by_key(|m| std::cmp::Reverse((m.created_at_ms, m.id)));
         Ok(all)

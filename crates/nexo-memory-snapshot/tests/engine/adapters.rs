@@ -41,6 +41,18 @@ fn a_dream_and_a_tool_are_preceded_by_a_snapshot_of_their_name() {
     }
 }
 
+/// Would catch: automatic snapshots that ship what the configuration wants redacted.
+#[test]
+fn redaction_is_asked_for_automatic_ones_too() {
+    let home = Home::new();
+    let text = "memory: { snapshot: { auto_pre_dream: true, redact_secrets_default: true } }";
+    let path = std::path::Path::new("/etc/nexo/memory.yaml");
+    let config = Arc::new(MemorySnapshotConfig::parse(text, path, &|_| None).unwrap());
+    let auto = AutoSnapshots::configured(snapshotter(&home), config);
+    let refused = run(auto.snapshot_before_dream("ana", "default", "1")).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Usage, "{refused}");
+}
+
 /// Would catch: a switch that is not asked, one agent's that counts for another, or `enabled: false`
 /// that is not heard.
 #[test]

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use nexo_memory_snapshot::events::{
-    Envelope, EventId, EventPublisher, LifecycleEvent, Message, MutationEvent, RecordingPublisher,
-    Transport, TransportError,
+    Envelope, EventId, EventPublisher, Fault, LifecycleEvent, Message, MutationEvent,
+    RecordingPublisher, Transport, TransportError,
 };
 use nexo_memory_snapshot::id::{SnapshotId, Tenant};
 use nexo_memory_snapshot::local_fs::Engine;
@@ -64,7 +64,12 @@ impl Transport for Broker {
     fn send(&self, message: &Message) -> Result<(), TransportError> {
         if self.down {
             let (subject, to) = (message.subject.clone(), "the test".to_owned());
-            return Err(TransportError { subject, to, refused: false, source: "down".into() });
+            return Err(TransportError {
+                subject,
+                to,
+                fault: Fault::Unreachable,
+                source: "down".into(),
+            });
         }
         self.arrived.lock().unwrap().push(message.clone());
         Ok(())

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use nexo_memory_snapshot::error::ErrorKind;
 use nexo_memory_snapshot::events::{
-    Message, QueueOptions, QueuedPublisher, Transport, TransportError,
+    Fault, Message, QueueOptions, QueuedPublisher, Transport, TransportError,
 };
 use nexo_memory_snapshot::id::{AgentId, Tenant};
 use nexo_memory_snapshot::local_fs::{Engine, EngineBuilder, RecoveryOutcome, StatusFinding};
@@ -48,7 +48,7 @@ impl Transport for Nowhere {
 impl Transport for Down {
     fn send(&self, message: &Message) -> Result<(), TransportError> {
         let (subject, to) = (message.subject.clone(), "nobody".to_owned());
-        Err(TransportError { subject, to, refused: false, source: "down".into() })
+        Err(TransportError { subject, to, fault: Fault::Unreachable, source: "down".into() })
     }
 }
 

@@ -60,10 +60,27 @@ impl NatsOptions {
         }
     }
 
-    /// The address without user and password, for people.
+    /// Why `url` is no address of a server; none where it is one. Says nothing of what is in it.
+    #[must_use]
+    pub fn refusal(url: &str) -> Option<&'static str> {
+        let fits = |server: ServerAddr| matches!(server.scheme(), "nats" | "tls");
+        match servers(url).is_ok_and(|servers| servers.into_iter().all(fits)) {
+            true => None,
+            false => Some(
+                "nats://HOST:PORT or tls://HOST:PORT is expected, or several with commas between",
+            ),
+        }
+    }
+
+    /// The address without user and password, for people; of one that is none, nothing.
     #[must_use]
     pub fn shown_url(&self) -> String {
-        self.url.split(',').map(without_secrets).collect::<Vec<_>>().join(",")
+        let shown = |s: ServerAddr| format!("{}://{}:{}", s.scheme(), s.host(), s.port());
+        let servers = servers(&self.url).unwrap_or_default();
+        match servers.is_empty() {
+            true => "***".to_owned(),
+            false => servers.into_iter().map(shown).collect::<Vec<_>>().join(","),
+        }
     }
 
     /// Connects; `denied` hears what the server refuses later.
@@ -96,8 +113,7 @@ impl NatsOptions {
         if let Some((cert, key)) = &self.tls.identity {
             options = options.add_client_certificate(cert.clone(), key.clone()).require_tls(true);
         }
-        let servers: Vec<ServerAddr> =
-            self.url.split(',').map(|url| url.trim().parse()).collect::<Result<_, _>>()?;
+        let servers = servers(&self.url)?;
         // The library itself does not take them from the address.
         options = match servers.iter().find_map(|s| Some((s.username()?, s.password()))) {
             Some((user, Some(password))) => {
@@ -129,10 +145,8 @@ fn read_secret(path: &Path) -> Result<String, Cause> {
     std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()).into())
 }
 
-fn without_secrets(url: &str) -> String {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("nats", url));
-    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-    format!("{}://{host}", scheme.trim())
+fn servers(url: &str) -> std::io::Result<Vec<ServerAddr>> {
+    url.split(',').map(|url| url.trim().parse()).collect()
 }
 
 #[cfg(test)]
@@ -147,6 +161,19 @@ mod tests {
             ..NatsOptions::new("nats://me:s3cret@a:4222, tls://s3cret@b:1")
         };
         assert_eq!(options.shown_url(), "nats://a:4222,tls://b:1");
+        for (url, good) in [
+            ("localhost", true),
+            ("nats://s3cret@a:1", true),
+            ("nats://u:s3cr,et@a:1", false),
+            ("nats://a:1?token=s3cret", true),
+            ("http://a:1", false),
+            ("nats://a:port", false),
+            ("://", false),
+        ] {
+            assert_eq!(NatsOptions::refusal(url).is_none(), good, "{url}");
+            let shown = NatsOptions::new(url).shown_url();
+            assert!(!shown.contains("s3cr") && !shown.contains("et@"), "{shown}");
+        }
         assert!(!format!("{options:?}").contains("s3cret"));
     }
 }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use async_nats::connection::State;
 use async_nats::header::{NATS_EXPECTED_STREAM, NATS_MESSAGE_ID};
+use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::{Client, HeaderMap, jetstream};
 use futures_util::StreamExt;
 use parking_lot::Mutex;
 
 use super::{Cause, NatsError, NatsOptions, Own};
 use crate::envelope::Message;
-use crate::transport::{Transport, TransportError};
+use crate::transport::{Fault, Transport, TransportError};
 
 /// Room for the headers of a message, in bytes.
 const HEADERS: usize = 256;
@@ -36,9 +37,14 @@ struct Connection {
 
 /// Why a message did not arrive.
 struct Failure {
-    refused: bool,
+    fault: Fault,
     source: Cause,
 }
+
+/// The server answered, and will not have this subject from us.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Denied(String);
 
 impl NatsTransport {
     /// A transport to this server, whether or not it is there now.
@@ -69,11 +75,12 @@ impl NatsTransport {
 
     fn try_send(&self, message: &Message) -> Result<(), Failure> {
         let connection = self.connection();
-        let connection = connection.map_err(|source| Failure { refused: false, source })?;
+        let connection =
+            connection.map_err(|source| Failure { fault: Fault::Unreachable, source })?;
         let limit = connection.client.max_payload();
         if message.payload.len() + HEADERS > limit {
             let why = format!("{} bytes, and the server takes {limit}", message.payload.len());
-            return Err(Failure { refused: true, source: why.into() });
+            return Err(Failure { fault: Fault::Refused, source: why.into() });
         }
         let (message, options) = (message.clone(), Arc::clone(&self.options));
         let sent = self.own.wait(self.options.bound, async move {
@@ -82,19 +89,22 @@ impl NatsTransport {
                 false => to_core(connection, message).await,
             }
         });
-        sent.map_err(|source| {
-            *self.connection.lock() = None;
-            Failure { refused: false, source }
+        sent.map_err(|source| match source.is::<Denied>() {
+            true => Failure { fault: Fault::Denied, source },
+            false => {
+                *self.connection.lock() = None;
+                Failure { fault: Fault::Unreachable, source }
+            }
         })
     }
 }
 
 impl Transport for NatsTransport {
     fn send(&self, message: &Message) -> Result<(), TransportError> {
-        self.try_send(message).map_err(|Failure { refused, source }| TransportError {
+        self.try_send(message).map_err(|Failure { fault, source }| TransportError {
             subject: message.subject.clone(),
             to: self.options.shown_url(),
-            refused,
+            fault,
             source,
         })
     }
@@ -123,7 +133,7 @@ async fn to_core(connection: Connection, message: Message) -> Result<(), Cause> 
     tokio::task::yield_now().await;
     tokio::task::yield_now().await;
     let why = denied.lock().take();
-    why.map_or(Ok(()), |why| Err(why.into()))
+    why.map_or(Ok(()), |why| Err(Denied(why).into()))
 }
 
 async fn to_jetstream(
@@ -139,8 +149,10 @@ async fn to_jetstream(
     let ack =
         context.publish_with_headers(message.subject, headers, message.payload.into()).await?;
     // A repeated one is acknowledged too, as a duplicate.
-    ack.await?;
-    Ok(())
+    match ack.await {
+        Err(e) if e.kind() == PublishErrorKind::StreamNotFound => Err(Denied(e.to_string()).into()),
+        acknowledged => acknowledged.map(|_| ()).map_err(Cause::from),
+    }
 }
 
 fn headers(message: &Message) -> HeaderMap {

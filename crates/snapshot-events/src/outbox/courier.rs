@@ -10,7 +10,7 @@ use snapshot_core::{PortError, error_chain};
 
 use super::stream::{Head, Stream};
 use super::{Outbox, OutboxError, StreamKey};
-use crate::transport::Transport;
+use crate::transport::{Fault, Transport};
 
 /// Decides what dead processes left prepared.
 pub trait Settler: Send + Sync {
@@ -174,8 +174,8 @@ impl Work {
         pause.min(self.options.longest_pause)
     }
 
-    /// Goes through all streams once; stops at the first failure of the transport, which would be
-    /// the next one's too.
+    /// Goes through all streams once; stops where the other side is not there, which would be so for
+    /// the next one too.
     fn round(&self) -> Flushed {
         let mut flushed = Flushed::default();
         let keys = self.outbox.streams().unwrap_or_else(|e| {
@@ -185,7 +185,7 @@ impl Work {
         for key in &keys {
             match self.empty(key, &mut flushed.sent) {
                 Ok(()) => {}
-                // Another stream may well be readable.
+                // Another stream may well be readable, and its subject not denied.
                 Err(Trouble::Stream(why)) => flushed.error = Some(why),
                 Err(Trouble::Transport(why)) => {
                     flushed.error = Some(why);
@@ -225,11 +225,14 @@ impl Work {
                     ready.sent().map_err(fail)?;
                     *sent += 1;
                 }
-                Err(e) if e.refused => {
-                    tracing::error!(error = %error_chain(&e), "an event is refused for good");
-                    ready.refused().map_err(fail)?;
-                }
-                Err(e) => return Err(Trouble::Transport(error_chain(&e))),
+                Err(e) => match e.fault {
+                    Fault::Refused => {
+                        tracing::error!(error = %error_chain(&e), "an event is refused for good");
+                        ready.refused().map_err(fail)?;
+                    }
+                    Fault::Denied => return Err(Trouble::Stream(error_chain(&e))),
+                    Fault::Unreachable => return Err(Trouble::Transport(error_chain(&e))),
+                },
             }
         }
         Ok(())

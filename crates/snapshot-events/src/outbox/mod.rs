@@ -16,7 +16,9 @@ mod record;
 mod stream;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Instant;
 
 use snapshot_core::{AgentId, ErrorKind, Tenant};
 use snapshot_fs::{Dir, FileType, FsError};
@@ -57,6 +59,12 @@ pub enum OutboxError {
     /// The file-system layer.
     #[error(transparent)]
     Fs(#[from] FsError),
+    /// The last number is taken: somebody put a file of that name there.
+    #[error("no number is left in {}; remove what is not ours", path.display())]
+    Full {
+        /// The stream's folder.
+        path: PathBuf,
+    },
     /// A record that would be larger than one is read.
     #[error("the event {subject} has {bytes} bytes, at most {limit} can wait in the outbox")]
     TooLarge {
@@ -76,6 +84,7 @@ impl OutboxError {
         match self {
             Self::Fs(e) => e.kind(),
             Self::TooLarge { .. } => ErrorKind::Internal,
+            Self::Full { .. } => ErrorKind::Io,
         }
     }
 }
@@ -113,14 +122,14 @@ impl Outbox {
         Ok(Stream::new(self.dir.ensure_sub(key.to_string(), DIR_MODE)?))
     }
 
-    /// Removes every record of a stream, also those put aside. Who calls it holds the lock of those
-    /// who write to it; one that is on its way may still arrive.
+    /// Removes every record of a stream but those of deletions, also those put aside. Who calls it
+    /// holds the lock of those who write to it; waits until `until` for who is sending.
     ///
     /// # Errors
-    /// If a record cannot be removed.
-    pub fn forget(&self, key: &StreamKey) -> Result<(), OutboxError> {
+    /// If somebody goes on sending, or a record cannot be removed.
+    pub fn forget(&self, key: &StreamKey, until: Instant) -> Result<(), OutboxError> {
         match self.dir.stat(key.to_string())? {
-            Some(_) => self.stream(key)?.forget(),
+            Some(_) => self.stream(key)?.forget(until),
             None => Ok(()),
         }
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use snapshot_core::Control;
-use snapshot_fs::{Dir, FileLock, FsError, LockMode};
+use snapshot_fs::{Dir, FileLock, FileType, FsError, LockMode};
 
 use super::OutboxError;
 use super::record::{Effect, Name, Record, State};
@@ -102,12 +102,15 @@ impl Stream {
         Ok(self.names()?.iter().filter(|name| name.state != State::Bad).count() as u64)
     }
 
-    pub(super) fn forget(&self) -> Result<(), OutboxError> {
+    /// Removes every record but those of deletions. The courier's lock is held meanwhile: numbers are
+    /// given anew, and what it has under way must not be taken for another.
+    pub(super) fn forget(&self, until: Instant) -> Result<(), OutboxError> {
+        let (mode, control) = (LockMode::Exclusive, Control::default());
+        let _alone = FileLock::acquire(&self.dir, LOCK, mode, until, &control)?;
         for name in self.names()? {
-            match self.dir.unlink(name.text()) {
-                // It was just sent.
-                Err(e) if e.is_not_found() => {}
-                removed => removed?,
+            let effect = self.read(name)?.map(Record::into_effect);
+            if !matches!(effect, Some(Effect::Deleted { .. })) {
+                self.dir.unlink(name.text())?;
             }
         }
         Ok(self.dir.sync()?)
@@ -170,7 +173,10 @@ impl Stream {
         let _alone =
             FileLock::acquire(&self.dir, WRITER_LOCK, LockMode::Exclusive, until, &control)?;
         let last = self.names()?.last().map_or(0, |name| name.sequence);
-        let name = Name { sequence: last.saturating_add(1), state: State::Prepared };
+        let sequence = last
+            .checked_add(1)
+            .ok_or_else(|| OutboxError::Full { path: self.dir.path().to_owned() })?;
+        let name = Name { sequence, state: State::Prepared };
         self.dir.write_atomic(name.text(), &bytes, FILE_MODE)?;
         Ok(name)
     }
@@ -180,7 +186,11 @@ impl Stream {
         match self.dir.read(name.text(), MAX_RECORD_BYTES) {
             Ok(bytes) => Ok(Record::parse(&bytes)),
             Err(e) if e.is_not_found() || matches!(e, FsError::TooLarge { .. }) => Ok(None),
-            Err(e) => Err(e.into()),
+            Err(e) => match self.dir.stat(name.text())? {
+                Some(stat) if stat.file_type == FileType::File => Err(e.into()),
+                // A folder or a link that somebody put there.
+                _ => Ok(None),
+            },
         }
     }
 
@@ -196,7 +206,12 @@ impl Prepared {
     /// # Errors
     /// If it cannot be renamed; it is then settled later.
     pub fn commit(self) -> Result<(), OutboxError> {
-        self.dir.rename(self.name.text(), &self.dir, self.name.with(State::Ready).text())?;
+        let ready = self.name.with(State::Ready).text();
+        match self.dir.rename(self.name.text(), &self.dir, ready) {
+            // A courier settled it before us, as it does with what concerns no single agent.
+            Err(e) if e.is_not_found() => {}
+            renamed => renamed?,
+        }
         Ok(self.dir.sync()?)
     }
 

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use snapshot_core::{PortError, Tenant};
 use snapshot_events::{
-    Courier, CourierOptions, Effect, EventId, Flushed, Message, Outbox, Settler, Stream, StreamKey,
-    Transport, TransportError,
+    Courier, CourierOptions, Effect, EventId, Fault, Flushed, Message, Outbox, Settler, Stream,
+    StreamKey, Transport, TransportError,
 };
 use snapshot_fs::DurableFs;
 
-use crate::support::{Answer, PATIENCE, Scripted, ana, id, message};
+use crate::support::{PATIENCE, Scripted, ana, id, message};
 
 /// Settles by what a test says has happened.
 struct Says(Option<bool>);
@@ -95,7 +95,7 @@ fn a_transport_that_fails_is_tried_again_with_the_same_event() {
     let outbox = outbox(dir.path());
     let stream = outbox.stream(&key()).unwrap();
     (1..4).for_each(|n| prepare(&stream, n).commit().unwrap());
-    let transport = Scripted::new(&[Answer::Fail; 5]);
+    let transport = Scripted::new(&[Fault::Unreachable; 5]);
     let courier = courier(&outbox, transport.clone(), None);
     let until = Instant::now() + PATIENCE;
     // By itself: nobody asks.
@@ -104,6 +104,47 @@ fn a_transport_that_fails_is_tried_again_with_the_same_event() {
     }
     drop(courier);
     assert_eq!(transport.ids(), ids([1, 2, 3]));
+}
+
+/// Would catch: one agent's subject that is denied keeping the events of all others.
+#[test]
+fn a_denied_subject_holds_up_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let outbox = outbox(dir.path());
+    prepare(&outbox.stream(&key()).unwrap(), 1).commit().unwrap();
+    prepare(&outbox.stream(&StreamKey::All).unwrap(), 2).commit().unwrap();
+    let transport = Scripted::new(&[Fault::Denied]);
+    let courier = courier(&outbox, transport.clone(), None);
+    let until = Instant::now() + PATIENCE;
+    while flush(&courier).left > 0 && Instant::now() < until {}
+    // The denied one comes first, and is tried again only with the next round.
+    assert_eq!(transport.ids(), ids([2, 1]));
+}
+
+/// Would catch: deletions that are forgotten with the rest, or a record that is taken for another while
+/// it is on its way.
+#[test]
+fn what_is_forgotten_is_no_deletion_and_nothing_under_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let outbox = outbox(dir.path());
+    let stream = outbox.stream(&key()).unwrap();
+    let created = |n| stream.prepare(Effect::Created { id: id(n) }, &message(n)).unwrap();
+    created(1).commit().unwrap();
+    stream.prepare(Effect::Deleted { id: id(2) }, &message(2)).unwrap().commit().unwrap();
+    created(3).commit().unwrap();
+    outbox.forget(&key(), Instant::now()).unwrap();
+    outbox.forget(&key(), Instant::now()).unwrap();
+    let transport = Scripted::new(&[]);
+    assert_eq!(flush(&courier(&outbox, transport.clone(), None)).left, 0);
+    assert_eq!(transport.ids(), ids([2]));
+
+    // While somebody sends, nothing is forgotten.
+    let lock = dir.path().join(key().to_string()).join("courier.lock");
+    let held = std::fs::File::open(lock).unwrap();
+    held.lock().unwrap();
+    created(4).commit().unwrap();
+    assert!(outbox.forget(&key(), Instant::now()).is_err());
+    assert_eq!(outbox.depth().unwrap(), 1);
 }
 
 /// Would catch: one event that can never be sent, or a record that is none, in the way of all others.
@@ -117,8 +158,9 @@ fn what_can_never_be_sent_is_put_aside() {
     std::fs::write(folder.join("0000000000000002.ready"), b"{ no record").unwrap();
     std::fs::write(folder.join("000000000000000a.prepared"), b"neither").unwrap();
     std::fs::write(folder.join("note.txt"), b"not ours").unwrap();
+    std::fs::create_dir(folder.join("000000000000000b.ready")).unwrap();
     std::fs::create_dir(dir.path().join("not a stream")).unwrap();
-    let transport = Scripted::new(&[Answer::Refuse]);
+    let transport = Scripted::new(&[Fault::Refused]);
     assert_eq!(flush(&courier(&outbox, transport.clone(), None)).left, 0);
     assert_eq!(transport.ids(), ids([3, 4]));
     let mut left: Vec<_> = std::fs::read_dir(&folder)
@@ -128,6 +170,7 @@ fn what_can_never_be_sent_is_put_aside() {
     left.retain(|name| !name.ends_with(".lock"));
     left.sort();
     let aside = ["0000000000000001.bad", "0000000000000002.bad", "000000000000000a.bad"];
+    let aside = [&aside[..], &["000000000000000b.bad"]].concat();
     assert_eq!(left, [&aside[..], &["note.txt"]].concat());
 }
 

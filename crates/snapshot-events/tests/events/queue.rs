@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use snapshot_core::RetentionTickReport;
 use snapshot_events::{
-    Envelope, EventId, EventPublisher, FanOut, LifecycleEvent, NoopPublisher, Overflow,
+    Envelope, EventId, EventPublisher, FanOut, Fault, LifecycleEvent, NoopPublisher, Overflow,
     QueueOptions, QueuedPublisher, RecordingPublisher, TracingPublisher,
 };
 
-use crate::support::{Answer, Gated, PATIENCE, Scripted, deleted, id, mutation};
+use crate::support::{Gated, PATIENCE, Scripted, deleted, id, mutation};
 
 fn options(capacity: usize, overflow: Overflow) -> QueueOptions {
     QueueOptions { capacity, overflow, ..QueueOptions::default() }
@@ -99,7 +99,7 @@ fn lifecycle_events_count_by_their_length() {
 /// Would catch: an error of the transport that ends the thread or goes uncounted.
 #[test]
 fn what_does_not_arrive_is_counted_and_the_rest_goes_on() {
-    let transport = Scripted::new(&[Answer::Fail]);
+    let transport = Scripted::new(&[Fault::Unreachable]);
     let queue = QueuedPublisher::new(transport.clone(), QueueOptions::default()).unwrap();
     queue.publish_lifecycle(&deleted(1));
     queue.publish_mutation(&mutation(2));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use snapshot_core::{AgentId, SnapshotId, Tenant};
 use snapshot_events::{
-    Envelope, EventId, LifecycleEvent, Message, MutationEvent, MutationOp, MutationScope,
+    Envelope, EventId, Fault, LifecycleEvent, Message, MutationEvent, MutationOp, MutationScope,
     Transport, TransportError,
 };
 
@@ -16,14 +16,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Keeps what it takes; answers as told, and takes everything once nothing more is told.
 #[derive(Default)]
 pub(crate) struct Scripted {
-    answers: Mutex<Vec<Answer>>,
+    answers: Mutex<Vec<Fault>>,
     pub(crate) taken: Mutex<Vec<Message>>,
-}
-
-#[derive(Clone, Copy)]
-pub(crate) enum Answer {
-    Fail,
-    Refuse,
 }
 
 /// Waits to be let go before each message.
@@ -33,7 +27,7 @@ pub(crate) struct Gated {
 }
 
 impl Scripted {
-    pub(crate) fn new(answers: &[Answer]) -> Arc<Self> {
+    pub(crate) fn new(answers: &[Fault]) -> Arc<Self> {
         let answers = Mutex::new(answers.iter().rev().copied().collect());
         Arc::new(Self { answers, taken: Mutex::default() })
     }
@@ -45,14 +39,14 @@ impl Scripted {
 
 impl Transport for Scripted {
     fn send(&self, message: &Message) -> Result<(), TransportError> {
-        let Some(answer) = self.answers.lock().unwrap().pop() else {
+        let Some(fault) = self.answers.lock().unwrap().pop() else {
             self.taken.lock().unwrap().push(message.clone());
             return Ok(());
         };
         Err(TransportError {
             subject: message.subject.clone(),
             to: "the test".to_owned(),
-            refused: matches!(answer, Answer::Refuse),
+            fault,
             source: "as told".into(),
         })
     }

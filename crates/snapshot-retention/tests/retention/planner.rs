@@ -117,11 +117,16 @@ fn a_snapshot_by_a_clock_that_jumped_makes_nothing_old() {
             all.push(aged(n, i64::from(n - 20) * HOUR_MS));
         }
     }
-    // An agent that stopped for long and goes on: its old ones go in the end. The pause counts as 14
-    // days, so the old ones are 23, 24, ... days old.
+    // Nor are those of the days before the newest any other.
+    let mut all: Vec<Candidate> = (0..5).map(|n| aged(n, (365 + i64::from(n)) * DAY_MS)).collect();
+    all.push(aged(20, 0));
+    let within = Policy { keep_within_days: Some(2), ..keeping(1) };
+    assert_eq!(kept(&plan(&all, &within, None, NOW_MS)), ids([20, 0, 1, 2]));
+    // An agent that stopped for long and goes on: its old ones go in the end. The pause counts as half
+    // of the limit, so the old ones are 21.5, 22.5, ... days old.
     let mut all: Vec<Candidate> = (0..10).map(|n| aged(n, i64::from(n) * DAY_MS)).collect();
     all.extend((20..30).map(|n| aged(n, (365 + i64::from(n)) * DAY_MS)));
-    assert_eq!(plan(&all, &aging(25), None, NOW_MS).dropped().count(), 7);
+    assert_eq!(plan(&all, &aging(25), None, NOW_MS).dropped().count(), 6);
 }
 
 /// Would catch: automatic snapshots pushing out those that people took, or kept for ever.
