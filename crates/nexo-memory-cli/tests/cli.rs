@@ -429,6 +429,28 @@ fn a_configuration_is_checked_and_redaction_is_never_forgotten() {
     assert_eq!(shown, schema);
 }
 
+/// Would catch: one agent whose notes nobody can read that hides the others, or that nobody is told of.
+#[test]
+fn what_cannot_be_read_of_one_agent_is_told_and_hides_nobody() {
+    let home = Home::new();
+    home.with_ana();
+    assert_eq!(home.run(&["snapshot", "--agent", "bob", "--memdir", "mem"]).code, 0);
+    let notes = home.path(".nexo/state/tenants/default/notes");
+    fs::create_dir_all(&notes).unwrap();
+    fs::write(notes.join("ana.json"), "{").unwrap();
+    let pruned = home.run(&["prune"]);
+    assert_ne!(pruned.code, 0, "{pruned:?}");
+    assert!(pruned.out.contains("bob: 1 snapshot"), "{pruned:?}");
+    assert!(pruned.err.contains("ana.json"), "{pruned:?}");
+    for verb in ["status", "doctor"] {
+        let said = home.run(&[verb]);
+        assert_eq!(said.code, 11, "{said:?}");
+        assert!(said.out.contains("ana.json"), "{said:?}");
+    }
+    assert_eq!(home.run(&["verify", "--due"]).code, 0);
+    assert_eq!(home.json(&["list"]).0["snapshots"].as_array().unwrap().len(), 2);
+}
+
 /// Would catch: a round that reads all each time, or never.
 #[test]
 fn a_daily_round_reads_what_nobody_has_read_for_long() {
