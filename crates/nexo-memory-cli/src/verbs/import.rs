@@ -5,6 +5,7 @@ use nexo_memory_snapshot::local_fs::ImportRequest;
 use nexo_memory_snapshot::meta::SnapshotMeta;
 use serde_json::{Value, json};
 
+use super::gravest;
 use crate::args::ImportArgs;
 use crate::context::Context;
 use crate::exit::Ended;
@@ -35,7 +36,7 @@ pub(super) fn run(context: &mut Context, args: &ImportArgs) -> Ended {
             Err(failure) if failure.kind() == ErrorKind::Interrupted => return Err(failure),
             Err(failure) => {
                 documents.push(context.one_failed(&failure, ("bundle", json!(bundle))));
-                worst = worst.or(Some(failure.kind()));
+                worst = gravest(worst, Some(failure.kind()));
             }
         }
     }

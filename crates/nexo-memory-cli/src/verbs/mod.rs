@@ -23,6 +23,8 @@ mod snapshot;
 mod status;
 mod verify;
 
+use nexo_memory_snapshot::error::ErrorKind;
+
 #[cfg(feature = "nats")]
 use crate::args::EventsVerb;
 use crate::args::{ConfigVerb, Verb};
@@ -80,6 +82,25 @@ pub(crate) fn run(context: &mut Context, verb: Verb) -> Ended {
             ConfigVerb::Schema => config::schema(context),
         },
     }
+}
+
+/// Of the ends of several the gravest decides: what is damaged or lost outweighs what was refused, and
+/// that what can be tried again.
+fn gravest(a: Option<ErrorKind>, b: Option<ErrorKind>) -> Option<ErrorKind> {
+    let weight = |kind: &ErrorKind| match kind {
+        ErrorKind::Internal => 10,
+        ErrorKind::Integrity => 9,
+        ErrorKind::Io => 8,
+        ErrorKind::Encryption | ErrorKind::SchemaTooNew => 7,
+        ErrorKind::RecoveryPending | ErrorKind::Refused => 6,
+        ErrorKind::Usage | ErrorKind::UnknownAgent | ErrorKind::UnknownSnapshot => 5,
+        ErrorKind::Busy | ErrorKind::Concurrent | ErrorKind::DeadlineExceeded => 4,
+        ErrorKind::Interrupted => 3,
+        ErrorKind::CheckFailed => 2,
+        ErrorKind::Incomplete => 1,
+        ErrorKind::NotChecked => 0,
+    };
+    a.into_iter().chain(b).max_by_key(weight)
 }
 
 /// The first lines of a long list, and how many more there are.

@@ -8,6 +8,7 @@ use nexo_memory_snapshot::report::RetentionTickReport;
 use nexo_memory_snapshot::retention::{Plan, RetentionConfig, RetentionWorker};
 use serde_json::{Value, json};
 
+use super::gravest;
 use crate::args::PruneArgs;
 use crate::context::Context;
 use crate::exit::{Ended, Failure};
@@ -42,7 +43,7 @@ pub(super) fn run(context: &mut Context, args: &PruneArgs) -> Ended {
             Err(failure) => {
                 report.failed(format!("{}/{agent}: {}", context.tenant(), failure.message()));
                 documents.push(context.one_failed(&failure, ("agent_id", json!(agent))));
-                worst = worst.or(Some(failure.kind()));
+                worst = gravest(worst, Some(failure.kind()));
             }
         }
     }

@@ -8,7 +8,7 @@ use nexo_memory_snapshot::meta::{CaptureInfo, SnapshotMeta};
 use nexo_memory_snapshot::request::SnapshotRequest;
 use serde_json::{Value, json};
 
-use super::shorten;
+use super::{gravest, shorten};
 use crate::args::SnapshotArgs;
 use crate::context::Context;
 use crate::exit::{Ended, Failure};
@@ -58,7 +58,7 @@ fn all(context: &mut Context, args: &SnapshotArgs) -> Ended {
                 Some(failure.kind())
             }
         };
-        worst = worst.or(kind);
+        worst = gravest(worst, kind);
     }
     if context.out.is_json() {
         context.out.json(&Value::Array(documents));

@@ -6,6 +6,7 @@ use nexo_memory_snapshot::meta::SnapshotMeta;
 use nexo_memory_snapshot::report::{Damage, Inside, VerifyReport};
 use serde_json::json;
 
+use super::gravest;
 use crate::args::VerifyArgs;
 use crate::context::Context;
 use crate::exit::{Ended, Failure};
@@ -43,20 +44,20 @@ fn many(context: &mut Context, args: &VerifyArgs, engine: &Engine) -> Ended {
         match check(context, engine, meta) {
             Ok(report) => {
                 tell(context, meta, &report);
-                worst = worse(worst, report.error_kind());
+                worst = gravest(worst, report.error_kind());
                 reports.push(report);
             }
             Err(failure) if failure.kind() == ErrorKind::Interrupted => return Err(failure),
             Err(failure) => {
                 failures.push(context.one_failed(&failure, ("bundle", json!(meta.bundle_path))));
-                worst = worse(worst, Some(failure.kind()));
+                worst = gravest(worst, Some(failure.kind()));
             }
         }
     }
     for problem in &listing.problems {
         let ListProblem { path, why, .. } = problem;
         context.out.line(&format!("PROBLEM  {}: {why}", path.display()));
-        worst = worse(worst, Some(ErrorKind::CheckFailed));
+        worst = gravest(worst, Some(ErrorKind::CheckFailed));
     }
     if context.out.is_json() {
         context.out.json(&json!({
@@ -98,16 +99,6 @@ fn tell(context: &mut Context, meta: &SnapshotMeta, report: &VerifyReport) {
     }
 }
 
-/// Damage outweighs a problem, and a problem what could not be checked.
-fn worse(a: Option<ErrorKind>, b: Option<ErrorKind>) -> Option<ErrorKind> {
-    let weight = |kind: &ErrorKind| match kind {
-        ErrorKind::Integrity => 2,
-        ErrorKind::CheckFailed => 1,
-        _ => 0,
-    };
-    a.into_iter().chain(b).max_by_key(weight)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,9 +107,9 @@ mod tests {
     fn the_worst_decides() {
         let (bad, odd, dark) =
             (Some(ErrorKind::Integrity), Some(ErrorKind::CheckFailed), Some(ErrorKind::NotChecked));
-        assert_eq!(worse(dark, bad), bad);
-        assert_eq!(worse(bad, odd), bad);
-        assert_eq!(worse(odd, dark), odd);
-        assert_eq!(worse(None, dark), dark);
+        assert_eq!(gravest(dark, bad), bad);
+        assert_eq!(gravest(bad, odd), bad);
+        assert_eq!(gravest(odd, dark), odd);
+        assert_eq!(gravest(None, dark), dark);
     }
 }

@@ -201,7 +201,8 @@ impl Stream {
 }
 
 impl Prepared {
-    /// The effect exists: to be sent. Durable when this returns.
+    /// The effect exists: to be sent. Not synced: a power cut leaves what was prepared, and settling it
+    /// finds the effect.
     ///
     /// # Errors
     /// If it cannot be renamed; it is then settled later.
@@ -209,10 +210,9 @@ impl Prepared {
         let ready = self.name.with(State::Ready).text();
         match self.dir.rename(self.name.text(), &self.dir, ready) {
             // A courier settled it before us, as it does with what concerns no single agent.
-            Err(e) if e.is_not_found() => {}
-            renamed => renamed?,
+            Err(e) if e.is_not_found() => Ok(()),
+            renamed => Ok(renamed?),
         }
-        Ok(self.dir.sync()?)
     }
 
     /// The effect will never exist.
