@@ -73,7 +73,7 @@ impl FsError {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 
-    /// Wraps what the operating system said: `op` is a verb, as in "cannot write <path>".
+    /// Wraps what the operating system said: `op` is a verb, as in "cannot write".
     pub fn io(op: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { op, path: path.to_owned(), source }
     }

@@ -86,7 +86,7 @@ impl Engine {
         self.set_hold(whose, None)
     }
 
-    /// Which of these nobody has read for [`DUE_AFTER_MS`], publishing counted: reading them day by day
+    /// Which of these nobody has read for 6 days, publishing counted: reading them day by day
     /// keeps every check fresh for retention. Damaged ones are known, and in [`Engine::status`].
     #[must_use]
     pub fn due(&self, snapshots: &[SnapshotMeta]) -> BTreeSet<SnapshotId> {
