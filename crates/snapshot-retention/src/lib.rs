@@ -37,7 +37,7 @@ mod reason;
 mod worker;
 
 pub use keeper::{Keeper, Survey};
-pub use plan::{Candidate, Entry, Health, Plan, plan};
+pub use plan::{CHECK_COUNTS_MS, Candidate, Entry, Health, Plan, plan};
 pub use policy::{Budget, Calendar, Policy};
 pub use reason::Reason;
 pub use worker::{Policies, RetentionConfig, RetentionWorker};

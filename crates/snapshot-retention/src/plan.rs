@@ -12,8 +12,8 @@ use crate::reason::Reason;
 
 /// One day, in milliseconds.
 const DAY_MS: i64 = 86_400_000;
-/// How long a check of a bundle counts, in milliseconds: 7 days.
-const CHECK_COUNTS_MS: i64 = 7 * DAY_MS;
+/// How long a check of a bundle counts, in milliseconds: 7 days. Publishing is one.
+pub const CHECK_COUNTS_MS: i64 = 7 * DAY_MS;
 /// How far clocks of one machine and the next may differ, in milliseconds: 5 minutes.
 const SKEW_MS: i64 = 300_000;
 /// 2020-01-01: a snapshot that says it is older was taken by a clock that had lost its time.

@@ -1,5 +1,6 @@
 //! `ls`: what a snapshot holds, by its manifest.
 
+use nexo_memory_snapshot::error::SnapshotError;
 use nexo_memory_snapshot::local_fs::below;
 use nexo_memory_snapshot::manifest::{Artifact, ArtifactKind};
 use serde_json::json;
@@ -16,11 +17,10 @@ pub(super) fn run(context: &mut Context, args: &LsArgs) -> Ended {
     let manifest = engine.manifest(&meta).map_err(|e| context.explain(e, Some(&meta.agent_id)))?;
     let found = below(&manifest, path);
     if let Some(path) = path.filter(|_| found.is_empty()) {
-        let bundle = meta.bundle_path.display();
-        let message = format!("there is nothing at {path} in {bundle}");
+        let bundle = meta.bundle_path.clone();
+        let nothing = SnapshotError::NotInBundle { path: path.to_string(), bundle };
         let command = context.settings.command(&format!("ls {}", meta.id));
-        return Err(Failure::new(nexo_memory_snapshot::error::ErrorKind::UnknownSnapshot, message)
-            .try_this(command));
+        return Err(Failure::from_error(nothing.kind(), &nothing).try_this(command));
     }
     if context.out.is_json() {
         context.out.json(&json!({ "snapshot": meta, "artifacts": found }));

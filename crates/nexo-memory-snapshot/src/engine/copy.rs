@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
-use snapshot_core::{Control, Sha256Digest, Step};
+use snapshot_core::{BundlePath, Control, Sha256Digest, Step};
 use snapshot_fs::FsError;
 
 use crate::error::SnapshotError;
@@ -24,6 +24,20 @@ pub(super) struct Watch<'a> {
 pub(super) enum CopyError {
     Read(io::Error),
     Other(SnapshotError),
+}
+
+impl CopyError {
+    /// The error of copying an artifact out of a bundle.
+    pub(super) fn of_artifact(self, artifact: &BundlePath, bundle: &Path) -> SnapshotError {
+        match self {
+            Self::Read(source) => SnapshotError::Artifact {
+                artifact: artifact.to_string(),
+                bundle: bundle.to_owned(),
+                source,
+            },
+            Self::Other(e) => e,
+        }
+    }
 }
 
 /// Hands everything that `reader` has to `sink`; returns how many bytes.

@@ -14,7 +14,7 @@ use snapshot_core::{Artifact, ArtifactKind, BundlePath, Control, Manifest, Snaps
 use snapshot_fs::{Dir, DurableFile, FsError, Meta};
 
 use super::Engine;
-use super::copy::{CopyError, Watch, copy};
+use super::copy::{Watch, copy};
 use crate::error::SnapshotError;
 
 /// Mode of files that have none of their own, and of all while they are written.
@@ -63,7 +63,7 @@ impl Engine {
         for artifact in &wanted {
             ctl.check()?;
             let watch = Watch { step: Step::Stage, total, control: ctl };
-            done.bytes += put(&root, &opened.bundle, artifact, watch)?;
+            done.bytes += put(&root, (&opened.bundle, &meta.bundle_path), artifact, watch)?;
             done.entries += 1;
         }
         // Once nothing more is made in them.
@@ -88,7 +88,7 @@ pub fn below<'m>(manifest: &'m Manifest, path: Option<&BundlePath>) -> Vec<&'m A
 /// Writes one entry; returns its bytes.
 fn put(
     root: &Dir,
-    bundle: &Bundle,
+    bundle: (&Bundle, &Path),
     artifact: &Artifact,
     watch: Watch<'_>,
 ) -> Result<u64, SnapshotError> {
@@ -126,7 +126,7 @@ fn put(
 
 fn fill(
     file: &mut DurableFile,
-    bundle: &Bundle,
+    (bundle, bundle_path): (&Bundle, &Path),
     artifact: &Artifact,
     watch: Watch<'_>,
 ) -> Result<u64, SnapshotError> {
@@ -134,14 +134,7 @@ fn fill(
     let copied = copy(&mut bundle.read(&artifact.path)?, watch, |bytes| {
         Ok(file.write_all(bytes).map_err(FsError::io("write", &out))?)
     });
-    let bytes = copied.map_err(|e| match e {
-        CopyError::Read(source) => SnapshotError::Artifact {
-            artifact: artifact.path.to_string(),
-            bundle: out.clone(),
-            source,
-        },
-        CopyError::Other(e) => e,
-    })?;
+    let bytes = copied.map_err(|e| e.of_artifact(&artifact.path, bundle_path))?;
     let mode = Some(artifact.mode.unwrap_or(FILE_MODE) & PLAIN_BITS);
     file.set_meta(Meta { owner: None, mode, mtime_ns: artifact.mtime_ns })?;
     Ok(bytes)

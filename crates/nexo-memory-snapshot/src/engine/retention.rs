@@ -9,7 +9,9 @@ use snapshot_core::{
     AgentId, Control, CreatedBy, PortError, RetentionTickReport, SnapshotId, SnapshotMeta,
     SnapshotRef, Step, Tenant,
 };
-use snapshot_retention::{Candidate, Health, Keeper, RetentionConfig, RetentionWorker, Survey};
+use snapshot_retention::{
+    CHECK_COUNTS_MS, Candidate, Health, Keeper, RetentionConfig, RetentionWorker, Survey,
+};
 use snapshot_vault::{AgentVault, Check, Note, Notes};
 use tracing::field::Empty;
 use tracing::info_span;
@@ -22,8 +24,6 @@ use crate::metrics::Operation;
 
 /// How long a run waits for one agent; one that is busy has its turn with the next run.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long a check of a bundle counts, in milliseconds: 7 days. Publishing is one.
-const CHECK_COUNTS_MS: i64 = 7 * 86_400_000;
 
 /// How old a check is when [`Engine::due`] asks for the next one, in milliseconds: 6 days, so that a
 /// daily round is never late for the 7 that one counts.

@@ -8,7 +8,7 @@ use tracing::field::Empty;
 use tracing::info_span;
 
 use super::Engine;
-use super::copy::{CopyError, Watch, copy};
+use super::copy::{Watch, copy};
 use crate::error::SnapshotError;
 use crate::metrics::Operation;
 
@@ -59,14 +59,7 @@ impl Engine {
             out.write_all(bytes)
                 .map_err(|source| SnapshotError::Output { what: path.to_string(), source })
         });
-        copied.map_err(|e| match e {
-            CopyError::Read(source) => SnapshotError::Artifact {
-                artifact: path.to_string(),
-                bundle: meta.bundle_path.clone(),
-                source,
-            },
-            CopyError::Other(e) => e,
-        })
+        copied.map_err(|e| e.of_artifact(path, &meta.bundle_path))
     }
 }
 
