@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use snapshot_core::{AgentId, Control, SnapshotId, SnapshotMeta, SnapshotRef, Tenant};
-use snapshot_vault::AgentLock;
+use snapshot_vault::{AgentLock, VaultError};
 
 use super::{Engine, LOCK_TIMEOUT};
 use crate::error::SnapshotError;
@@ -74,6 +74,10 @@ impl Engine {
         let why = why.or(needed.then(|| "an interrupted restore needs it".to_owned()));
         if let Some(why) = why {
             return Err(SnapshotError::Kept { id, why });
+        }
+        // One that another process deleted was told of: no second event is to be prepared.
+        if let Err(unknown @ VaultError::UnknownSnapshot { .. }) = agent.meta(id) {
+            return Err(unknown.into());
         }
         let announced = self.announce_deleted(lock, id);
         lock.delete(id, until, ctl)?;

@@ -230,6 +230,26 @@ fn a_death_at_any_change_of_a_restore_tells_it_once_if_it_was_done() {
     }
 }
 
+/// Would catch: a deletion told twice where two runs planned it, and only one did it.
+#[test]
+fn a_deletion_that_another_did_is_not_told_again() {
+    let home = Home::new();
+    (0..3).for_each(|_| _ = home.take());
+    let broker = Arc::new(Broker::default());
+    let engine = delivering(&home, DurableFs::default(), &broker);
+    let policies = |_: &Tenant, _: &_| Policy { keep_count: Some(1), ..Policy::default() };
+    let config = RetentionConfig { policies: Arc::new(policies), ..RetentionConfig::default() };
+    let (worker, control) = (engine.retention_worker(config), Control::default());
+    let plan = worker.plan(&Tenant::default(), &ana(), &control).unwrap();
+    let execute = || worker.execute(&Tenant::default(), &ana(), &plan, &mut 0, &control);
+    execute().unwrap();
+    execute().unwrap_err();
+    engine.snapshot(&request(), &control).unwrap();
+    flush(&engine);
+    let deleted = |event: &&LifecycleEvent| matches!(event, LifecycleEvent::Deleted { .. });
+    assert_eq!(broker.events().iter().filter(deleted).count(), 2);
+}
+
 /// Would catch: events lost or out of order where the broker was down the whole time.
 #[test]
 fn what_a_broker_missed_arrives_in_order_once_it_is_back() {
