@@ -322,7 +322,8 @@ fn snapshot_diff() -> SnapshotDiff {
         },
         sqlite_summary,
         state_summary: StateSummary { extract_cursor_changed: true, last_dream_run_changed: false },
-        stores: BTreeMap::from([(long_term, counts)]),
+        stores: BTreeMap::from([(long_term.clone(), counts)]),
+        tables: BTreeMap::from([(long_term, BTreeMap::from([("facts".to_owned(), counts)]))]),
         memory_files: RowCounts { added: 1, changed: 1, removed: 0 },
         notes: vec!["vector: a virtual table could not be read".to_owned()],
     }

@@ -75,9 +75,9 @@ pub(crate) struct Global {
     /// The memdir of the one agent named, without any configuration
     #[arg(long, global = true, value_name = "DIR", help_heading = PLACES)]
     pub(crate) memdir: Option<PathBuf>,
-    /// A database of the one agent named; may be repeated
+    /// A database of the one agent named; may be repeated. A NAME alone is for diff: only this store
     #[arg(long, global = true, value_name = "NAME=FILE", help_heading = PLACES)]
-    pub(crate) store: Vec<NamedStore>,
+    pub(crate) store: Vec<StoreArg>,
     /// Runtime state, `<DIR>/<agent>/{extract_cursor,dream_run}.json`
     #[arg(long, global = true, value_name = "DIR", help_heading = PLACES)]
     pub(crate) state_json_root: Option<PathBuf>,
@@ -114,6 +114,33 @@ pub(crate) enum Color {
 pub(crate) struct NamedStore {
     pub(crate) name: StoreName,
     pub(crate) file: PathBuf,
+}
+
+/// `--store`: where a store lies, or the one that a diff is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum StoreArg {
+    /// `NAME=FILE`.
+    Lies(NamedStore),
+    /// `NAME`.
+    Only(StoreName),
+}
+
+impl Global {
+    /// The stores whose files are named.
+    pub(crate) fn stores(&self) -> impl Iterator<Item = &NamedStore> {
+        self.store.iter().filter_map(|store| match store {
+            StoreArg::Lies(named) => Some(named),
+            StoreArg::Only(_) => None,
+        })
+    }
+
+    /// The stores that are named without a file.
+    pub(crate) fn only_stores(&self) -> impl Iterator<Item = &StoreName> {
+        self.store.iter().filter_map(|store| match store {
+            StoreArg::Lies(_) => None,
+            StoreArg::Only(name) => Some(name),
+        })
+    }
 }
 
 /// What to do.
@@ -193,13 +220,16 @@ Examples:
   nexo-memory verify latest --agent ana
   nexo-memory verify --all --json")]
     Verify(VerifyArgs),
-    /// Count what changed between two snapshots, or a snapshot and the live memory
+    /// Show what was learned, changed and forgotten between two snapshots, or since one
     #[command(help_template = VERB, before_help = "\
-Rows by store, commits, memory files and runtime state. `live` is a valid side.")]
+A summary first, then the rows, files, commits and places of the runtime state. `live` is a valid \
+side. With --json all of them, whatever --limit says.")]
     #[command(after_help = "\
 Examples:
   nexo-memory diff latest~1 latest --agent ana
-  nexo-memory diff @before-dream live --agent ana")]
+  nexo-memory diff @before-dream live --agent ana --stat
+  nexo-memory diff 3f9c live --store long_term --table memories --limit 0
+  nexo-memory diff latest live --agent ana --json | jq '.changes[] | select(.what == \"row\")'")]
     Diff(DiffArgs),
     /// Delete one snapshot, or all of an agent
     #[command(help_template = VERB, before_help = "\
@@ -593,6 +623,15 @@ pub(crate) struct DiffArgs {
     /// The agent, where the snapshots' names do not tell it
     #[arg(long)]
     pub(crate) agent: Option<AgentId>,
+    /// Counts only
+    #[arg(long)]
+    pub(crate) stat: bool,
+    /// Only tables of this name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) table: Option<String>,
+    /// Rows shown of each table, and as many files, commits and places; 0 for all
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(crate) limit: usize,
 }
 
 #[derive(Debug, Args)]
@@ -716,16 +755,19 @@ impl Named {
     }
 }
 
-impl FromStr for NamedStore {
+impl FromStr for StoreArg {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (name, file) = text.split_once('=').ok_or("expected NAME=FILE")?;
-        if file.is_empty() {
+        let (name, file) = text.split_once('=').map_or((text, None), |(n, f)| (n, Some(f)));
+        if file.is_some_and(str::is_empty) {
             return Err("expected NAME=FILE".to_owned());
         }
         let name = name.parse::<StoreName>().map_err(|e| e.to_string())?;
-        Ok(Self { name, file: PathBuf::from(file) })
+        Ok(match file {
+            Some(file) => Self::Lies(NamedStore { name, file: PathBuf::from(file) }),
+            None => Self::Only(name),
+        })
     }
 }
 
@@ -783,10 +825,12 @@ mod tests {
 
     #[test]
     fn stores_and_sides_are_parsed_types() {
-        let store = "long_term=/a=b".parse::<NamedStore>().unwrap();
-        assert_eq!(store.file, PathBuf::from("/a=b"));
-        for bad in ["long_term", "long_term=", "../x=/y", "=/y"] {
-            assert!(bad.parse::<NamedStore>().is_err(), "{bad}");
+        let name = StoreName::from_static("long_term");
+        let lies = StoreArg::Lies(NamedStore { name: name.clone(), file: PathBuf::from("/a=b") });
+        assert_eq!("long_term=/a=b".parse(), Ok(lies));
+        assert_eq!("long_term".parse(), Ok(StoreArg::Only(name)));
+        for bad in ["long_term=", "../x=/y", "=/y", "../x", ""] {
+            assert!(bad.parse::<StoreArg>().is_err(), "{bad}");
         }
         assert_eq!(diff_side("live"), Ok(DiffSide::Live));
         assert!(diff_side("lively").unwrap_err().contains("or live"));

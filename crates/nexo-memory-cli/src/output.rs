@@ -19,6 +19,8 @@ const RED: &str = "\x1b[1;31m";
 #[cfg(feature = "demo")]
 const CYAN: &str = "\x1b[36m";
 const YELLOW: &str = "\x1b[1;33m";
+const GREEN: &str = "\x1b[32m";
+const OLD: &str = "\x1b[31m";
 const PLAIN: &str = "\x1b[0m";
 
 /// How a line of the demo looks.
@@ -40,6 +42,8 @@ pub(crate) struct Output {
     stdout: AutoStream<io::Stdout>,
     stderr: AutoStream<io::Stderr>,
     failed: Option<io::Error>,
+    /// Whether the document's list is open: its items are being written.
+    listing: bool,
 }
 
 /// See [`Output::bytes`]. Beneath the colour filter, which would take escapes out of a file's bytes.
@@ -61,6 +65,7 @@ impl Output {
             stdout: AutoStream::new(io::stdout(), choice),
             stderr: AutoStream::new(io::stderr(), choice),
             failed: None,
+            listing: false,
         }
     }
 
@@ -69,11 +74,40 @@ impl Output {
         self.json
     }
 
-    /// The document, with `--json`.
+    /// The document, with `--json`; of one that was begun with a list, what is left of it.
     pub(crate) fn json(&mut self, document: &impl Serialize) {
+        let end_of_list = std::mem::take(&mut self.listing).then_some("\n  ],");
+        self.json_after(end_of_list, document);
+    }
+
+    /// What is left of a document whose first field is the list `name`, empty where no item came.
+    pub(crate) fn json_after_list(&mut self, name: &str, document: &impl Serialize) {
+        if self.listing {
+            return self.json(document);
+        }
+        self.json_after(Some(&format!("{{\n  \"{name}\": [],")), document);
+    }
+
+    /// An item of that list, written as it comes.
+    pub(crate) fn json_item(&mut self, name: &str, item: &impl Serialize) {
+        let start = match std::mem::replace(&mut self.listing, true) {
+            true => ",".to_owned(),
+            false => format!("{{\n  \"{name}\": ["),
+        };
+        match serde_json::to_string(item) {
+            Ok(text) => self.write_out(&format!("{start}\n    {}", escape_json(&text))),
+            Err(e) => self.keep(io::Error::other(e)),
+        }
+    }
+
+    fn json_after(&mut self, begun: Option<&str>, document: &impl Serialize) {
         match serde_json::to_string_pretty(document) {
-            // serde_json escapes C0 only.
-            Ok(text) => self.write_out(&format!("{}\n", escape_json(&text))),
+            Ok(text) => {
+                // serde_json escapes C0 only.
+                let text = escape_json(&text);
+                let rest = begun.and_then(|_| text.strip_prefix('{')).unwrap_or(&text);
+                self.write_out(&format!("{}{rest}\n", begun.unwrap_or_default()));
+            }
             Err(e) => self.keep(io::Error::other(e)),
         }
     }
@@ -88,7 +122,6 @@ impl Output {
     }
 
     /// Whether nobody reads the result any more.
-    #[cfg(feature = "nats")]
     pub(crate) const fn is_lost(&self) -> bool {
         self.failed.is_some()
     }
@@ -107,6 +140,18 @@ impl Output {
             Style::Command => BOLD,
             Style::Aside => CYAN,
             Style::Plain => return self.line(text),
+        };
+        if !self.json {
+            self.write_out(&format!("{start}{}{PLAIN}\n", escape(text)));
+        }
+    }
+
+    /// A line of the result about what is there now, what was, or (another sign) neither.
+    pub(crate) fn change(&mut self, sign: char, text: &str) {
+        let start = match sign {
+            '+' => GREEN,
+            '-' => OLD,
+            _ => return self.line(text),
         };
         if !self.json {
             self.write_out(&format!("{start}{}{PLAIN}\n", escape(text)));

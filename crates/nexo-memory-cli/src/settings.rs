@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use nexo_memory_snapshot::config::{
     ConfiguredLayouts, DEFAULT_MAX_GIT_OBJECT_BYTES, MemorySnapshotConfig,
 };
-use nexo_memory_snapshot::id::{AgentId, Tenant};
+use nexo_memory_snapshot::id::{AgentId, StoreName, Tenant};
 use nexo_memory_snapshot::layout::{MemoryLayout, StateLayout};
 use nexo_memory_snapshot::ports::PathResolver;
 
@@ -106,8 +106,22 @@ impl Settings {
 
     /// Whether flags say where one agent's memory lies.
     pub(crate) fn points_at_one_agent(&self) -> bool {
-        let Global { memdir, store, state_json_root, .. } = &self.global;
-        memdir.is_some() || !store.is_empty() || state_json_root.is_some()
+        let Global { memdir, state_json_root, .. } = &self.global;
+        memdir.is_some() || state_json_root.is_some() || self.global.stores().next().is_some()
+    }
+
+    /// The one store that a diff is about; no other verb takes a store without its file.
+    pub(crate) fn only_store(&self, is_diff: bool) -> Result<Option<&StoreName>, Failure> {
+        let mut only = self.global.only_stores();
+        match (only.next(), only.next()) {
+            (Some(name), _) if !is_diff => {
+                Err(Failure::usage(format!("--store {name} names no file"))
+                    .try_this(format!("--store {name}=FILE; a name alone is for diff")))
+            }
+            (Some(_), Some(_)) => Err(Failure::usage("a diff is of one store or of all")
+                .try_this("--store NAME once, or not at all")),
+            (only, _) => Ok(only),
+        }
     }
 
     /// The one agent of the configuration, where there is just one.
@@ -152,7 +166,7 @@ impl Settings {
                 flag(name, &absolute(path));
             }
         }
-        for store in &self.global.store {
+        for store in self.global.stores() {
             flag("--store", &format!("{}={}", store.name, absolute(&store.file)));
         }
         command
@@ -165,8 +179,8 @@ impl Settings {
         agent: &AgentId,
         base: Option<MemoryLayout>,
     ) -> Result<MemoryLayout, Failure> {
-        let Global { memdir, store, state_json_root, .. } = &self.global;
-        let mut layout = if memdir.is_some() || !store.is_empty() {
+        let Global { memdir, state_json_root, .. } = &self.global;
+        let mut layout = if memdir.is_some() || self.global.stores().next().is_some() {
             MemoryLayout::default()
         } else {
             base.unwrap_or_default()
@@ -174,7 +188,7 @@ impl Settings {
         if let Some(memdir) = memdir {
             layout.memdir = Some(typed(memdir)?);
         }
-        for named in store {
+        for named in self.global.stores() {
             if layout.stores.insert(named.name.clone(), typed(&named.file)?).is_some() {
                 let twice = format!("--store names {} twice, or a store as its own", named.name);
                 return Err(Failure::usage(twice).try_this("give each store a name of its own"));

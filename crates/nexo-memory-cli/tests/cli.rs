@@ -463,6 +463,102 @@ fn a_daily_round_reads_what_nobody_has_read_for_long() {
     assert_eq!(home.run(&["verify", "--due", "--agent", "ana"]).code, 0);
 }
 
+/// A database, as `sql` makes it of what is there.
+fn database(path: &Path, sql: &str) {
+    rusqlite::Connection::open(path).unwrap().execute_batch(sql).unwrap();
+}
+
+/// Would catch: a summary that comes after what it sums up, a change that is counted and not shown, a
+/// limit that hides how much it hides, JSON that a reader cannot parse or that has less than all.
+#[test]
+fn a_diff_tells_first_how_much_and_then_what() {
+    let home = Home::new();
+    let vector = |x: f32| -> String {
+        (0..8u8)
+            .flat_map(|n| (f32::from(n) * x + 1.0).to_le_bytes())
+            .map(|b| format!("{b:02x}"))
+            .collect()
+    };
+    home.write("mem/MEMORY.md", "# Ana\n\nlikes coffee\nlives in Rome\n");
+    home.write("mem/old name.md", "the same\n");
+    home.write("mem/gone.bin", "\0\0");
+    home.write("state/ana/extract_cursor.json", r#"{"offset":212,"turns":[1,2]}"#);
+    let facts = home.path("facts.db");
+    database(
+        &facts,
+        &format!(
+            "CREATE TABLE facts (id TEXT PRIMARY KEY, content TEXT, embedding BLOB, weight REAL);
+             CREATE TABLE log (line TEXT);
+             INSERT INTO facts VALUES ('a', 'the user lives in Rome with a cat and a very old dog', x'{}', 1),
+                ('b', 'likes coffee', NULL, 0.5), ('c', 'to be forgotten', NULL, 2);
+             INSERT INTO log VALUES ('one'), ('one'), ('two')",
+            vector(1.0)
+        ),
+    );
+    let layout = [
+        "--agent",
+        "ana",
+        "--memdir",
+        "mem",
+        "--store",
+        "long_term=facts.db",
+        "--state-json-root",
+        "state",
+    ];
+    let run = |args: &[&str]| home.run(&[args, &layout].concat());
+    assert_eq!(run(&["snapshot", "--label", "before"]).code, 0);
+
+    home.write("mem/MEMORY.md", "# Ana\n\nlikes tea\nlives in Rome\n");
+    fs::rename(home.path("mem/old name.md"), home.path("mem/new name.md")).unwrap();
+    fs::remove_file(home.path("mem/gone.bin")).unwrap();
+    home.write("state/ana/extract_cursor.json", r#"{"offset":424,"turns":[1],"by":"dream"}"#);
+    database(
+        &facts,
+        &format!(
+            "UPDATE facts SET content = 'the user lives in Oslo with a cat and a very old dog', embedding = x'{}' WHERE id = 'a';
+             UPDATE facts SET weight = 0.75, content = NULL WHERE id = 'b';
+             DELETE FROM facts WHERE id = 'c';
+             INSERT INTO facts VALUES ('d', 'escape \u{1b}[31m', zeroblob(3), 9);
+             INSERT INTO log VALUES ('one'), ('three'), ('four')",
+            vector(-1.0)
+        ),
+    );
+    let told = run(&["diff", "@before", "live", "--limit", "4"]);
+    assert_eq!((told.code, told.err.as_str()), (0, ""));
+    insta::assert_snapshot!("diff", told.out);
+    let few =
+        run(&["diff", "@before", "live", "--limit", "1", "--store", "long_term", "--table", "log"]);
+    insta::assert_snapshot!("diff-one-table", few.out);
+    let stat = run(&["diff", "@before", "live", "--stat"]);
+    assert_eq!(told.out.split_once("\n\n").unwrap().0, stat.out.trim_end());
+
+    let (whole, code) =
+        home.json(&[&["diff", "@before", "live", "--limit", "1"], layout.as_slice()].concat());
+    assert_eq!(code, 0);
+    let what =
+        |what| whole["changes"].as_array().unwrap().iter().filter(move |c| c["what"] == what);
+    assert_eq!((what("row").count(), what("file").count(), what("state").count()), (7, 3, 3));
+    insta::assert_json_snapshot!("diff-json", whole, { ".a" => "[id]" });
+    let (stat, _) =
+        home.json(&[&["diff", "@before", "live", "--stat"], layout.as_slice()].concat());
+    assert_eq!((stat.get("changes"), &stat["stores"]), (None, &whole["stores"]));
+    let (same, _) = home.json(&[&["diff", "@before", "@before"], layout.as_slice()].concat());
+    assert_eq!(same["changes"], json!([]));
+
+    for (args, code) in [
+        (&["diff", "@before", "live", "--store", "vector"][..], 6),
+        (&["diff", "@before", "live", "--store", "a", "--store", "b"], 2),
+        (&["snapshot", "--store", "long_term"], 2),
+    ] {
+        let refused = home.json(&[args, &layout].concat());
+        assert_eq!(
+            (refused.1, refused.0["error"].is_object()),
+            (code, true),
+            "{args:?}: {refused:?}"
+        );
+    }
+}
+
 #[test]
 fn a_snapshot_is_listed_shown_verified_exported_and_kept() {
     let home = Home::new();
@@ -729,7 +825,8 @@ fn the_demo_tells_what_happened() {
     assert_eq!(recalled.len(), 3, "{shown}");
     assert!(recalled[0].contains("wire all invoices to account 99-0000"), "{shown}");
     assert!(recalled[1..].iter().all(|said| said.starts_with("(nothing)\n")), "{shown}");
-    assert_eq!(shown.matches("99-0000").count(), 1, "{shown}");
+    // Once as what the agent recalls, once as the row that the diff tells of.
+    assert_eq!(shown.matches("99-0000").count(), 2, "{shown}");
 
     let killed = outcome("nexo-memory demo --kill-in-restore");
     assert!(killed[0].contains("(killed)"), "{shown}");

@@ -73,8 +73,8 @@ pub mod meta {
 /// What is asked for.
 pub mod request {
     pub use snapshot_core::{
-        DiffRequest, DiffSide, ExportRequest, RestoreRequest, RestoreTarget, SnapshotRef,
-        SnapshotRequest,
+        DiffRequest, DiffScope, DiffSide, ExportRequest, RestoreRequest, RestoreTarget,
+        SnapshotRef, SnapshotRequest,
     };
 }
 
@@ -86,8 +86,10 @@ pub mod layout {
 /// What operations report.
 pub mod report {
     pub use snapshot_core::{
-        Damage, GitSummary, Inside, RestoreReport, RetentionTickReport, RowCounts, SnapshotDiff,
-        SqliteSummary, StateSummary, VerifyReport,
+        Cell, CellDifference, Change, CommitDifference, Damage, Difference, FileDifference,
+        FileSide, GitFileDifference, GitSummary, Hunk, Inside, RestoreReport, RetentionTickReport,
+        RowCounts, RowDifference, SnapshotDiff, SqliteSummary, StateDifference, StateSummary,
+        VerifyReport,
     };
 }
 

@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
-use snapshot_core::{Artifact, BundlePath, Manifest, Sha256Digest, root_digest};
+use snapshot_core::{
+    Artifact, ArtifactSource, BundlePath, Manifest, PortError, Sha256Digest, root_digest,
+};
 
 use crate::error::BundleError;
 use crate::format::{SEEK_FOOTER_BYTES, TAR_BLOCK, TAR_END_BYTES};
@@ -158,6 +160,19 @@ impl Bundle {
             frames_read: 0,
             failed: false,
         })
+    }
+}
+
+impl ArtifactSource for Bundle {
+    fn manifest(&self) -> &Manifest {
+        self.manifest()
+    }
+
+    fn open(&self, path: &BundlePath) -> Result<Box<dyn Read + '_>, PortError> {
+        match self.read(path) {
+            Ok(reader) => Ok(Box::new(reader)),
+            Err(e) => Err(e.reading()),
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use snapshot_core::{
     ArtifactSource, BundlePath, Control, Damage, ErrorKind, Inside, Manifest, PortError,
-    Sha256Digest, Sidecar, Step, VerifyReport, path_in_bundle,
+    Sha256Digest, Sidecar, Step, VerifiedSource, VerifyReport, path_in_bundle,
 };
 
 use crate::error::BundleError;
@@ -137,12 +137,11 @@ impl ArtifactSource for VerifiedBundle {
     }
 
     fn open(&self, path: &BundlePath) -> Result<Box<dyn Read + '_>, PortError> {
-        match self.0.read(path) {
-            Ok(reader) => Ok(Box::new(reader)),
-            Err(e) => Err(e.reading()),
-        }
+        ArtifactSource::open(&self.0, path)
     }
 }
+
+impl VerifiedSource for VerifiedBundle {}
 
 /// What is wrong, up to a limit.
 #[derive(Default)]

@@ -14,6 +14,8 @@
 //! ```
 
 mod control;
+mod diff;
+mod difference;
 mod digest;
 mod error;
 mod id;
@@ -27,6 +29,11 @@ mod report;
 mod request;
 
 pub use control::{Control, Interrupted, Progress, Step};
+pub use diff::{GitSummary, RowCounts, SnapshotDiff, SqliteSummary, StateSummary};
+pub use difference::{
+    Cell, CellDifference, Change, CommitDifference, Difference, FileDifference, FileSide,
+    GitFileDifference, Hunk, RowDifference, StateDifference,
+};
 pub use digest::{Sha256Digest, root_digest};
 pub use error::{ErrorKind, ParseError, error_chain};
 pub use id::{AgentId, CLASSIC_STORES, CreatedBy, GitOid, SnapshotId, StoreName, Tenant};
@@ -41,13 +48,10 @@ pub use path::{BundlePath, MAX_PATH_BYTES};
 pub use plan::{Bytes, FilePlan, GitPlan, RestorePlan, SpaceNeed, StoreAction, StorePlan};
 pub use ports::{
     ArtifactSink, ArtifactSource, Clock, FileSpec, IdSource, PathResolver, PortError, Quiesce,
-    RandomIds, StateKind, StateProvider, SystemClock,
+    RandomIds, StateKind, StateProvider, SystemClock, VerifiedSource,
 };
-pub use report::{
-    Damage, GitSummary, Inside, RestoreReport, RetentionTickReport, RowCounts, SnapshotDiff,
-    SqliteSummary, StateSummary, VerifyReport,
-};
+pub use report::{Damage, Inside, RestoreReport, RetentionTickReport, VerifyReport};
 pub use request::{
-    DiffRequest, DiffSide, ExportRequest, RestoreRequest, RestoreTarget, SnapshotRef,
+    DiffRequest, DiffScope, DiffSide, ExportRequest, RestoreRequest, RestoreTarget, SnapshotRef,
     SnapshotRequest,
 };

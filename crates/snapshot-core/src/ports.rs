@@ -54,7 +54,7 @@ pub trait ArtifactSink {
     fn put_entry(&mut self, artifact: &Artifact) -> Result<(), PortError>;
 }
 
-/// Where restored memory comes from: a verified bundle, read by several threads at once.
+/// Where memory is read from: a bundle, read by several threads at once.
 pub trait ArtifactSource: Sync {
     /// What it holds.
     fn manifest(&self) -> &Manifest;
@@ -66,6 +66,9 @@ pub trait ArtifactSource: Sync {
     /// If there is no such artifact or the bundle cannot be read.
     fn open(&self, path: &BundlePath) -> Result<Box<dyn Read + '_>, PortError>;
 }
+
+/// A source all of whose content was read and found whole: what a restore takes.
+pub trait VerifiedSource: ArtifactSource {}
 
 /// A piece of runtime state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

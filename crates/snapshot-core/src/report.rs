@@ -1,12 +1,12 @@
 //! What operations report; JSON names are fixed by `docs/wire.md`.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::diff::RowCounts;
 use crate::error::ErrorKind;
-use crate::id::{AgentId, GitOid, SnapshotId, StoreName, Tenant};
+use crate::id::{AgentId, GitOid, SnapshotId, Tenant};
 use crate::meta::SchemaVersions;
 
 /// What a restore did, or would do.
@@ -109,85 +109,6 @@ pub struct Damage {
     pub why: String,
 }
 
-/// What changed between two snapshots, or one and the live memory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SnapshotDiff {
-    /// The older side; the nil id for the live memory.
-    pub a: SnapshotId,
-    /// The newer side; the nil id for the live memory.
-    pub b: SnapshotId,
-    /// Whether a side is the live memory.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub live: bool,
-    /// Git, counted.
-    pub git_summary: GitSummary,
-    /// The classic stores, counted; an updated row counts once added and once removed.
-    pub sqlite_summary: SqliteSummary,
-    /// Runtime state.
-    pub state_summary: StateSummary,
-    /// Every store's rows.
-    #[serde(default)]
-    pub stores: BTreeMap<StoreName, RowCounts>,
-    /// Memory files.
-    #[serde(default)]
-    pub memory_files: RowCounts,
-    /// What could not be compared, and why.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub notes: Vec<String>,
-}
-
-/// Git, counted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GitSummary {
-    /// Commits on one side and not on the other.
-    pub commits_between: u64,
-    /// Files changed between the two HEADs.
-    pub files_changed: u64,
-    /// Lines added.
-    pub insertions: u64,
-    /// Lines removed.
-    pub deletions: u64,
-}
-
-/// The classic stores, counted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SqliteSummary {
-    /// Rows added to `long_term`.
-    pub long_term_rows_added: u64,
-    /// Rows removed from `long_term`.
-    pub long_term_rows_removed: u64,
-    /// Rows added to `vector`.
-    pub vector_rows_added: u64,
-    /// Rows removed from `vector`.
-    pub vector_rows_removed: u64,
-    /// Rows added to `concepts`.
-    pub concepts_rows_added: u64,
-    /// Rows removed from `concepts`.
-    pub concepts_rows_removed: u64,
-    /// Rows added to `compactions`.
-    pub compactions_added: u64,
-}
-
-/// Runtime state, compared.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StateSummary {
-    /// Whether the extractor's cursor differs.
-    pub extract_cursor_changed: bool,
-    /// Whether the last dream run differs.
-    pub last_dream_run_changed: bool,
-}
-
-/// Rows, files or other things, counted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RowCounts {
-    /// Only on the newer side.
-    pub added: u64,
-    /// On both, differing.
-    pub changed: u64,
-    /// Only on the older side.
-    pub removed: u64,
-}
-
 impl RetentionTickReport {
     /// Most lines of [`RetentionTickReport::failures`]: an event carries the report.
     pub const MAX_FAILURES: usize = 100;
@@ -222,30 +143,6 @@ impl VerifyReport {
             // A digest of the file that is not the summary's is damage: here there was no summary.
             Inside::Good if sound && self.per_artifact_ok => Some(ErrorKind::NotChecked),
             _ => Some(ErrorKind::Integrity),
-        }
-    }
-}
-
-impl RowCounts {
-    /// Whether nothing changed.
-    #[must_use]
-    pub const fn is_zero(&self) -> bool {
-        self.added == 0 && self.changed == 0 && self.removed == 0
-    }
-}
-
-impl SqliteSummary {
-    /// Takes over the counts of a classic store; other names are ignored.
-    pub fn record(&mut self, store: &StoreName, counts: RowCounts) {
-        let (added, removed) = (counts.added + counts.changed, counts.removed + counts.changed);
-        match store.as_str() {
-            "long_term" => {
-                (self.long_term_rows_added, self.long_term_rows_removed) = (added, removed)
-            }
-            "vector" => (self.vector_rows_added, self.vector_rows_removed) = (added, removed),
-            "concepts" => (self.concepts_rows_added, self.concepts_rows_removed) = (added, removed),
-            "compactions" => self.compactions_added = added,
-            _ => {}
         }
     }
 }

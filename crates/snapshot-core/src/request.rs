@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::error::{ParseError, excerpt};
-use crate::id::{AgentId, CreatedBy, SnapshotId, Tenant};
+use crate::id::{AgentId, CreatedBy, SnapshotId, StoreName, Tenant};
 
 /// How long an operation waits for locks and busy databases, where nothing else is said.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -78,6 +78,15 @@ pub enum DiffSide {
     Snapshot(SnapshotRef),
     /// The live memory, captured for the purpose.
     Live,
+}
+
+/// What of a diff is wanted; everything by default.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DiffScope {
+    /// Only this store, and neither files nor git nor state.
+    pub store: Option<StoreName>,
+    /// Only tables of this name, and neither files nor git nor state.
+    pub table: Option<String>,
 }
 
 /// Asks for a copy of a bundle outside the vault.

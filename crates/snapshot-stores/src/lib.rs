@@ -51,7 +51,7 @@ mod sqlite;
 mod state;
 
 pub use cut::{CaptureOptions, cut};
-pub use diff::diff;
+pub use diff::{DiffOptions, diff};
 pub use error::StoresError;
 pub use pinned::{Captured, Pinned};
 pub use restore::{

@@ -9,7 +9,7 @@ use std::path::Path;
 use snapshot_core::{
     Artifact, ArtifactSink, ArtifactSource, BUNDLE_FORMAT, BundlePath, CreatedBy, ErrorKind,
     FileSpec, MANIFEST_VERSION, Manifest, ManifestCapture, PortError, SchemaVersions, Sha256Digest,
-    Tenant,
+    Tenant, VerifiedSource,
 };
 
 use crate::error::KitError;
@@ -112,6 +112,8 @@ impl ArtifactSource for MemoryBundle {
         }
     }
 }
+
+impl VerifiedSource for MemoryBundle {}
 
 #[cfg(test)]
 mod tests {

@@ -102,7 +102,8 @@ impl Stage<'_> {
         self.recall()?;
         writers.wait_for_steps(STEPS).map_err(kit)?;
         self.tell("What changed since?");
-        self.shell("nexo-memory diff @before live --agent ana")?;
+        self.shell("nexo-memory diff @before live --agent ana --stat")?;
+        self.shell("nexo-memory diff @before live --agent ana --store long_term --table memories")?;
         self.tell("Put it back. The writers stay connected:");
         self.shell("nexo-memory restore @before --agent ana --yes")?;
         let steps = writers.steps();

@@ -1,15 +1,22 @@
-//! `diff`: what was learned, changed, forgotten, counted.
+//! `diff`: what was learned, changed, forgotten: a summary, then the things themselves.
 
-use nexo_memory_snapshot::error::SnapshotError;
+mod shown;
+mod words;
+
+use nexo_memory_snapshot::error::ErrorKind;
 use nexo_memory_snapshot::id::AgentId;
-use nexo_memory_snapshot::report::{RowCounts, SnapshotDiff};
-use nexo_memory_snapshot::request::{DiffRequest, DiffSide, SnapshotRef};
+use nexo_memory_snapshot::report::{Difference, RowCounts, SnapshotDiff};
+use nexo_memory_snapshot::request::{DiffRequest, DiffScope, DiffSide, SnapshotRef};
 
 use super::shorten;
 use crate::args::DiffArgs;
 use crate::context::Context;
 use crate::exit::{Ended, Failure};
 use crate::human;
+use shown::Shown;
+
+/// The list of differences in the JSON document.
+const CHANGES: &str = "changes";
 
 pub(super) fn run(context: &mut Context, args: &DiffArgs) -> Ended {
     let agent = whose(context, args)?;
@@ -20,15 +27,42 @@ pub(super) fn run(context: &mut Context, args: &DiffArgs) -> Ended {
         a: args.a.clone(),
         b: args.b.clone(),
     };
-    let diff: Result<SnapshotDiff, SnapshotError> = engine.diff(&request, &context.control);
+    let store = context.settings.only_store(true)?.cloned();
+    let scope = DiffScope { store, table: args.table.clone() };
+    let mut shown = Shown::new(args.limit);
+    let (out, control) = (&mut context.out, &context.control);
+    let mut tell = |difference: Difference| {
+        if out.is_json() {
+            out.json_item(CHANGES, &difference);
+        } else {
+            shown.add(difference);
+        }
+        if out.is_lost() {
+            control.cancel();
+        }
+    };
+    let tell: Option<&mut dyn FnMut(Difference)> = if args.stat { None } else { Some(&mut tell) };
+    let diff = engine.diff_with(&request, &scope, tell, control);
     context.still();
-    let diff = diff.map_err(|e| context.explain(e, Some(&agent)))?;
+    let diff = match diff {
+        // Whoever reads us had enough (`| head`).
+        Err(e) if e.kind() == ErrorKind::Interrupted && context.out.is_lost() => return Ok(None),
+        diff => diff.map_err(|e| context.explain(e, Some(&agent)))?,
+    };
     if context.out.is_json() {
-        context.out.json(&diff);
+        match args.stat {
+            true => context.out.json(&diff),
+            false => context.out.json_after_list(CHANGES, &diff),
+        }
         return Ok(None);
     }
-    for line in lines(&agent, args, &diff) {
+    let whole = scope == DiffScope::default();
+    for line in summary(&agent, args, &diff, whole) {
         context.out.line(&line);
+    }
+    shown.print(&mut context.out);
+    for note in shorten(diff.notes.iter().map(|note| format!("note: {note}")).collect()) {
+        context.out.line(&note);
     }
     Ok(None)
 }
@@ -50,10 +84,23 @@ fn whose(context: &Context, args: &DiffArgs) -> Result<AgentId, Failure> {
     Ok(context.resolve(&engine, None, &named)?.0.agent_id)
 }
 
-fn lines(agent: &AgentId, args: &DiffArgs, diff: &SnapshotDiff) -> Vec<String> {
-    let mut lines = vec![format!("{agent}: {} -> {}", side(&args.a), side(&args.b))];
+/// What changed, in numbers; of a diff in parts only the stores.
+fn summary(agent: &AgentId, args: &DiffArgs, diff: &SnapshotDiff, whole: bool) -> Vec<String> {
+    let mut rows = RowCounts::default();
+    diff.stores.values().for_each(|store| rows += *store);
+    let RowCounts { added, changed, removed } = rows;
+    let mut lines = vec![
+        format!("{agent}: {} -> {}", side(&args.a), side(&args.b)),
+        match rows.is_zero() {
+            true => "no row was learned, changed or forgotten".to_owned(),
+            false => format!("learned {added}, changed {changed}, forgot {removed} rows"),
+        },
+    ];
     for (store, rows) in &diff.stores {
         lines.push(format!("  {store}  {} rows", counts(*rows)));
+    }
+    if !whole {
+        return lines;
     }
     lines.push(format!("  memory files  {}", counts(diff.memory_files)));
     let git = &diff.git_summary;
@@ -70,7 +117,6 @@ fn lines(agent: &AgentId, args: &DiffArgs, diff: &SnapshotDiff) -> Vec<String> {
         changed(diff.state_summary.extract_cursor_changed),
         changed(diff.state_summary.last_dream_run_changed)
     ));
-    lines.extend(shorten(diff.notes.iter().map(|note| format!("  note: {note}")).collect()));
     lines
 }
 

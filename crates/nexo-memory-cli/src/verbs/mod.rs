@@ -45,6 +45,7 @@ pub(crate) fn run(context: &mut Context, verb: Verb) -> Ended {
             | Verb::Import(_)
             | Verb::Doctor(_)
     );
+    context.settings.only_store(matches!(verb, Verb::Diff(_)))?;
     if changes {
         context.deliver();
     }

@@ -1,11 +1,11 @@
 //! What changed: two snapshots, or one and the live memory.
 
-use snapshot_bundle::{Bundle, BundleWriter, VerifiedBundle, WriteOptions};
+use snapshot_bundle::{Bundle, BundleWriter, WriteOptions};
 use snapshot_core::{
-    Control, CreatedBy, DiffRequest, DiffSide, RestoreRequest, SnapshotDiff, SnapshotId,
-    SnapshotRef,
+    Control, CreatedBy, DiffRequest, DiffScope, DiffSide, Difference, RestoreRequest, SnapshotDiff,
+    SnapshotId, SnapshotRef,
 };
-use snapshot_stores::cut;
+use snapshot_stores::{DiffOptions, cut};
 use snapshot_vault::AgentLock;
 
 use super::seal::{About, manifest};
@@ -19,29 +19,41 @@ impl Engine {
     /// Counts what changed from `a` to `b`.
     ///
     /// # Errors
-    /// If a side cannot be found, verified or captured.
+    /// If a side cannot be found, read or captured.
     pub fn diff(&self, req: &DiffRequest, ctl: &Control) -> Result<SnapshotDiff, SnapshotError> {
+        self.diff_with(req, &DiffScope::default(), None, ctl)
+    }
+
+    /// The same of what `scope` says; `tell` hears each difference as it is found. Every byte that is
+    /// compared has the manifest's digest; what both sides have alike is not read.
+    ///
+    /// # Errors
+    /// As [`Engine::diff`]; what was told before is true of what was read.
+    pub fn diff_with(
+        &self,
+        req: &DiffRequest,
+        scope: &DiffScope,
+        tell: Option<&mut dyn FnMut(Difference)>,
+        ctl: &Control,
+    ) -> Result<SnapshotDiff, SnapshotError> {
         let agent = self.parts.vault.agent(&req.tenant, &req.agent_id);
         let lock = agent.lock(ctl.wait_until(LOCK_TIMEOUT), ctl)?;
         let scratch = lock.staging()?;
         let side = |side: &DiffSide| match side {
-            DiffSide::Snapshot(r) => self.verified(req, r, ctl),
-            DiffSide::Live => self.live_bundle(&lock, req, ctl),
+            DiffSide::Snapshot(r) => {
+                let meta = self.resolve(&req.tenant, Some(&req.agent_id), r)?;
+                self.open(&meta, ctl)
+            }
+            DiffSide::Live => Ok(self.live_bundle(&lock, req, ctl)?.into()),
         };
         let (a, b) = (side(&req.a)?, side(&req.b)?);
-        let max = self.parts.max_git_object_bytes;
-        Ok(snapshot_stores::diff(&a, &b, scratch.dir(), max, ctl)?)
-    }
-
-    fn verified(
-        &self,
-        req: &DiffRequest,
-        r: &SnapshotRef,
-        ctl: &Control,
-    ) -> Result<VerifiedBundle, SnapshotError> {
-        let meta = self.resolve(&req.tenant, Some(&req.agent_id), r)?;
-        let opened = self.open(&meta, ctl)?;
-        Ok(opened.bundle.into_verified(opened.sidecar.as_ref(), self.parts.threads, ctl)?)
+        let options = DiffOptions {
+            scope,
+            scratch: scratch.dir(),
+            max_git_object_bytes: self.parts.max_git_object_bytes,
+            control: ctl,
+        };
+        Ok(snapshot_stores::diff(&a.bundle, &b.bundle, &options, tell)?)
     }
 
     /// The live memory as a bundle that is never published; its open file outlives its name.
@@ -50,7 +62,7 @@ impl Engine {
         lock: &AgentLock,
         req: &DiffRequest,
         ctl: &Control,
-    ) -> Result<VerifiedBundle, SnapshotError> {
+    ) -> Result<Bundle, SnapshotError> {
         let layout = self.layout(&req.tenant, &req.agent_id)?;
         let staging = lock.staging()?;
         let as_restore =
@@ -64,10 +76,6 @@ impl Engine {
         let (manifest, _) = manifest(lock, &about, SnapshotId::nil(), created_at_ms, captured);
         let written = writer.finish(&manifest)?.out;
         let path = written.path().to_owned();
-        Ok(Bundle::open(written.into_reader()?, &path)?.into_verified(
-            None,
-            self.parts.threads,
-            ctl,
-        )?)
+        Ok(Bundle::open(written.into_reader()?, &path)?)
     }
 }

@@ -28,6 +28,13 @@ pub(super) struct Located {
     reading: Option<FileLock>,
 }
 
+/// One that lies in no vault.
+impl From<Bundle> for Opened {
+    fn from(bundle: Bundle) -> Self {
+        Self { bundle, sidecar: None, _reading: None }
+    }
+}
+
 impl Engine {
     /// Opens the bundle of `meta`, which must be the one that it speaks of.
     pub(super) fn open(&self, meta: &SnapshotMeta, ctl: &Control) -> Result<Opened, SnapshotError> {
@@ -41,6 +48,12 @@ impl Engine {
             let why = format!("it holds {found}, not {expected}");
             let id = Some(meta.id);
             return Err(SnapshotError::Unusable { path: located.path, id, why });
+        }
+        // Through its manifest the digest covers every byte that will be read.
+        let recorded = located.sidecar.as_ref().and_then(|sidecar| sidecar.root_digest);
+        if recorded.is_some_and(|recorded| recorded != bundle.root_digest()) {
+            let why = "it is another bundle than its summary says".to_owned();
+            return Err(SnapshotError::Unusable { path: located.path, id: Some(meta.id), why });
         }
         Ok(Opened { bundle, sidecar: located.sidecar, _reading: located.reading })
     }

@@ -1,85 +1,220 @@
-//! What changed between two snapshots, counted. Artifacts with equal digests are not read.
+//! What changed between two snapshots: counted, and told one by one to whoever listens.
+//!
+//! Invariant: artifacts with equal digests are not read, and memory stays flat: what is told is not kept,
+//! and stores are compared as files in a scratch folder.
 
+mod cells;
+mod files;
 mod history;
+mod pair;
+mod report;
 mod rows;
+mod state;
+mod tables;
+mod vectors;
 
 use std::collections::BTreeMap;
-use std::io;
-use std::path::PathBuf;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::thread;
 
 use snapshot_core::{
-    Artifact, ArtifactSource, BundlePath, Control, RowCounts, SnapshotDiff, SnapshotId,
-    SqliteSummary, StateKind, StateSummary, StoreName,
+    Artifact, ArtifactSource, Control, DiffScope, Difference, RowCounts, SnapshotDiff, SnapshotId,
+    SqliteSummary, StateSummary, StoreName,
 };
 use snapshot_fs::Dir;
 
 use crate::error::StoresError;
-use crate::restore::stage_git;
+use crate::restore::{StageProgress, stage_git};
+use report::{Sink, StoreReport};
 
-/// Counts what `b` has that `a` has not, and the other way round. `scratch` is a private folder for
-/// what must be unpacked; the caller removes it.
+/// Bytes copied at a time.
+const BUFFER: usize = 256 << 10;
+/// The file to work with.
+const WORK: &str = "rows";
+
+/// How a comparison runs.
+#[derive(Clone, Copy)]
+pub struct DiffOptions<'a> {
+    /// What is wanted.
+    pub scope: &'a DiffScope,
+    /// A private folder for what must be unpacked; the caller removes it.
+    pub scratch: &'a Dir,
+    /// Largest git object that is taken, in bytes.
+    pub max_git_object_bytes: u64,
+    /// Cancellation and progress.
+    pub control: &'a Control,
+}
+
+/// Compares the older side `a` with the newer `b`; `tell`, where there is one, hears each difference as
+/// it is found: rows, files, commits, state.
 ///
 /// # Errors
-/// If a side cannot be read or unpacked.
+/// If a side cannot be read or unpacked, and [`StoresError::Refused`] for a store that neither has.
 pub fn diff(
     a: &dyn ArtifactSource,
     b: &dyn ArtifactSource,
-    scratch: &Dir,
-    max_git_object_bytes: u64,
-    control: &Control,
+    options: &DiffOptions<'_>,
+    mut tell: Option<&mut dyn FnMut(Difference)>,
 ) -> Result<SnapshotDiff, StoresError> {
+    let ids = (a.manifest().snapshot_id, b.manifest().snapshot_id);
     let mut diff = SnapshotDiff {
-        a: a.manifest().snapshot_id,
-        b: b.manifest().snapshot_id,
-        live: [a, b].iter().any(|side| side.manifest().snapshot_id == SnapshotId::nil()),
+        a: ids.0,
+        b: ids.1,
+        live: ids.0 == SnapshotId::nil() || ids.1 == SnapshotId::nil(),
         git_summary: snapshot_core::GitSummary::default(),
         sqlite_summary: SqliteSummary::default(),
-        state_summary: state(a, b)?,
+        state_summary: StateSummary::default(),
         stores: BTreeMap::new(),
-        memory_files: memory_files(a, b),
+        tables: BTreeMap::new(),
+        memory_files: RowCounts::default(),
         notes: Vec::new(),
     };
-    for store in stores(a, b) {
-        control.check().map_err(StoresError::stopped("comparing the stores"))?;
-        let counts = compare_store(&store, a, b, scratch, &mut diff.notes)?;
-        diff.sqlite_summary.record(&store, counts);
-        diff.stores.insert(store, counts);
+    compare_stores(a, b, options, &mut tell, &mut diff)?;
+    if *options.scope == DiffScope::default() {
+        diff.memory_files = files::compare(a, b, &mut tell, options.control)?;
+        compare_history(a, b, options, &mut tell, &mut diff)?;
+        diff.state_summary = state::compare(a, b, &mut tell)?;
     }
-    compare_history(a, b, scratch, max_git_object_bytes, control, &mut diff)?;
     Ok(diff)
 }
 
-fn compare_store(
-    store: &StoreName,
+fn compare_stores(
     a: &dyn ArtifactSource,
     b: &dyn ArtifactSource,
-    scratch: &Dir,
-    notes: &mut Vec<String>,
-) -> Result<RowCounts, StoresError> {
-    let path = store.bundle_path();
-    let digest = |side: &dyn ArtifactSource| side.manifest().artifact(&path).map(|x| x.sha256);
-    if digest(a) == digest(b) {
-        return Ok(RowCounts::default());
+    options: &DiffOptions<'_>,
+    sink: &mut Sink<'_>,
+    diff: &mut SnapshotDiff,
+) -> Result<(), StoresError> {
+    let stores = stores(a, b, options.scope)?;
+    let differ = |(_, old, new): &&Store<'_>| old.map(|x| x.sha256) != new.map(|x| x.sha256);
+    let bytes = |artifact: Option<&Artifact>| artifact.map_or(0, |artifact| artifact.size_bytes);
+    let total = stores.iter().filter(differ).map(|(_, old, new)| bytes(*old) + bytes(*new)).sum();
+    let progress = StageProgress::new(total, options.control);
+    for store in &stores {
+        let (name, old, new) = store;
+        let mut counts = RowCounts::default();
+        if differ(&store) {
+            let unpacked = Unpacked::of((a, *old), (b, *new), options.scratch, &progress)?;
+            let mut report = StoreReport { store: name, sink, notes: &mut diff.notes };
+            let tables = unpacked.compare(options, &mut report)?;
+            tables.values().for_each(|table| counts += *table);
+            if !tables.is_empty() {
+                diff.tables.insert(name.clone(), tables);
+            }
+        }
+        diff.sqlite_summary.record(name, counts);
+        diff.stores.insert(name.clone(), counts);
     }
-    let old = unpack(a, &path, scratch)?;
-    let new = unpack(b, &path, scratch)?;
-    let counts = rows::compare(old.as_deref(), new.as_deref(), |note| {
-        notes.push(format!("store {store}: {note}"))
-    });
-    for file in [old, new].into_iter().flatten() {
-        if let Some(name) = file.file_name() {
-            scratch.unlink(name)?;
+    Ok(())
+}
+
+/// A store, and what each side has of it.
+type Store<'m> = (StoreName, Option<&'m Artifact>, Option<&'m Artifact>);
+
+/// Every store that either side has and that is wanted.
+fn stores<'m>(
+    a: &'m dyn ArtifactSource,
+    b: &'m dyn ArtifactSource,
+    scope: &DiffScope,
+) -> Result<Vec<Store<'m>>, StoresError> {
+    let of = |side: &'m dyn ArtifactSource| -> BTreeMap<StoreName, &'m Artifact> {
+        side.manifest().stores().map(|(info, artifact)| (info.store.clone(), artifact)).collect()
+    };
+    let (old, new) = (of(a), of(b));
+    let mut names: Vec<StoreName> = old.keys().chain(new.keys()).cloned().collect();
+    names.sort();
+    names.dedup();
+    if let Some(wanted) = &scope.store {
+        names.retain(|name| name == wanted);
+        if names.is_empty() {
+            let why = "neither side has this store";
+            return Err(StoresError::refused(Path::new(wanted.as_str()), why));
         }
     }
-    counts
+    let store = |name: StoreName| {
+        let (old, new) = (old.get(&name).copied(), new.get(&name).copied());
+        (name, old, new)
+    };
+    Ok(names.into_iter().map(store).collect())
+}
+
+/// Both sides of a store as files of the scratch folder, gone when it is dropped.
+struct Unpacked<'a> {
+    scratch: &'a Dir,
+    old: Option<PathBuf>,
+    new: Option<PathBuf>,
+}
+
+impl<'a> Unpacked<'a> {
+    /// Unpacks both at once: each is one thread's decompressing and hashing.
+    fn of(
+        (a, old): (&dyn ArtifactSource, Option<&Artifact>),
+        (b, new): (&dyn ArtifactSource, Option<&Artifact>),
+        scratch: &'a Dir,
+        progress: &StageProgress<'_>,
+    ) -> Result<Self, StoresError> {
+        let unpack = |side, artifact: Option<&Artifact>| {
+            artifact.map(|artifact| unpack(side, artifact, scratch, progress)).transpose()
+        };
+        let (old, new) = thread::scope(|scope| {
+            let other = scope.spawn(|| unpack(b, new));
+            let old = unpack(a, old);
+            let new = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            (old, new)
+        });
+        Ok(Self { scratch, old: old?, new: new? })
+    }
+
+    fn compare(
+        &self,
+        options: &DiffOptions<'_>,
+        report: &mut StoreReport<'_, '_>,
+    ) -> Result<BTreeMap<String, RowCounts>, StoresError> {
+        let work = self.scratch.path().join(WORK);
+        let sides = (self.old.as_deref(), self.new.as_deref());
+        let only = options.scope.table.as_deref();
+        rows::compare(sides, &work, only, report, options.control)
+    }
+}
+
+impl Drop for Unpacked<'_> {
+    fn drop(&mut self) {
+        let names =
+            [&self.old, &self.new].into_iter().flatten().filter_map(|file| file.file_name());
+        for name in names.chain([WORK.as_ref()]) {
+            // The folder goes with the operation; this only gives the space back sooner.
+            let _ = self.scratch.unlink(name);
+        }
+    }
+}
+
+fn unpack(
+    side: &dyn ArtifactSource,
+    artifact: &Artifact,
+    scratch: &Dir,
+    progress: &StageProgress<'_>,
+) -> Result<PathBuf, StoresError> {
+    let (_, mut file) = scratch.create_temp(0o600)?;
+    let mut reader = side.open(&artifact.path)?;
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        progress.check()?;
+        let n =
+            reader.read(&mut buffer).map_err(StoresError::io("unpack", artifact.path.as_path()))?;
+        if n == 0 {
+            return Ok(file.path().to_owned());
+        }
+        file.write_all(&buffer[..n]).map_err(StoresError::io("write", file.path()))?;
+        progress.advance(n as u64);
+    }
 }
 
 fn compare_history(
     a: &dyn ArtifactSource,
     b: &dyn ArtifactSource,
-    scratch: &Dir,
-    max_git_object_bytes: u64,
-    control: &Control,
+    options: &DiffOptions<'_>,
+    sink: &mut Sink<'_>,
     diff: &mut SnapshotDiff,
 ) -> Result<(), StoresError> {
     let (Some(old), Some(new)) = (&a.manifest().git, &b.manifest().git) else {
@@ -91,74 +226,13 @@ fn compare_history(
     if old.head_oid == new.head_oid {
         return Ok(());
     }
-    let old_dir =
-        stage_git(a, old, &scratch.ensure_sub("a", 0o700)?, max_git_object_bytes, control)?;
-    let new_dir =
-        stage_git(b, new, &scratch.ensure_sub("b", 0o700)?, max_git_object_bytes, control)?;
-    let (summary, note) = history::compare((old_dir.path(), old), (new_dir.path(), new))?;
+    let stage = |side, info, name: &str| {
+        let dir = options.scratch.ensure_sub(name, 0o700)?;
+        stage_git(side, info, &dir, options.max_git_object_bytes, options.control)
+    };
+    let (old_dir, new_dir) = (stage(a, old, "a")?, stage(b, new, "b")?);
+    let (summary, note) = history::compare((old_dir.path(), old), (new_dir.path(), new), sink)?;
     diff.git_summary = summary;
     diff.notes.extend(note);
     Ok(())
-}
-
-/// Every store that either side has.
-fn stores(a: &dyn ArtifactSource, b: &dyn ArtifactSource) -> Vec<StoreName> {
-    let mut names: Vec<StoreName> = [a, b]
-        .iter()
-        .flat_map(|side| side.manifest().stores().map(|(info, _)| info.store.clone()))
-        .collect();
-    names.sort();
-    names.dedup();
-    names
-}
-
-/// The store at `path` as a file in `scratch`; none where this side lacks it.
-fn unpack(
-    side: &dyn ArtifactSource,
-    path: &BundlePath,
-    scratch: &Dir,
-) -> Result<Option<PathBuf>, StoresError> {
-    if side.manifest().artifact(path).is_none() {
-        return Ok(None);
-    }
-    let (_, mut file) = scratch.create_temp(0o600)?;
-    io::copy(&mut side.open(path)?, &mut file)
-        .map_err(StoresError::io("unpack", path.as_path()))?;
-    Ok(Some(file.path().to_owned()))
-}
-
-fn state(a: &dyn ArtifactSource, b: &dyn ArtifactSource) -> Result<StateSummary, StoresError> {
-    let changed = |kind: StateKind| -> Result<bool, StoresError> {
-        let path = BundlePath::parse(kind.bundle_path())?;
-        let digest = |side: &dyn ArtifactSource| side.manifest().artifact(&path).map(|x| x.sha256);
-        Ok(digest(a) != digest(b))
-    };
-    Ok(StateSummary {
-        extract_cursor_changed: changed(StateKind::ExtractCursor)?,
-        last_dream_run_changed: changed(StateKind::DreamRun)?,
-    })
-}
-
-/// Files and links by path; folders and times alone are no change of memory.
-fn memory_files(a: &dyn ArtifactSource, b: &dyn ArtifactSource) -> RowCounts {
-    let files = |side: &dyn ArtifactSource| -> BTreeMap<BundlePath, Artifact> {
-        let entries = side.manifest().memory_entries();
-        entries
-            .filter(|(_, x)| x.kind != snapshot_core::ArtifactKind::MemoryDir)
-            .map(|(path, x)| (path, x.clone()))
-            .collect()
-    };
-    let (old, new) = (files(a), files(b));
-    let mut counts = RowCounts::default();
-    for (path, x) in &new {
-        match old.get(path) {
-            None => counts.added += 1,
-            Some(before) if (before.kind, before.sha256) != (x.kind, x.sha256) => {
-                counts.changed += 1
-            }
-            Some(_) => {}
-        }
-    }
-    counts.removed = old.keys().filter(|path| !new.contains_key(path)).count() as u64;
-    counts
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use snapshot_core::{
-    ArtifactSource, Control, GitOid, Manifest, MemoryLayout, RowCounts, SnapshotId, StateKind, Step,
+    ArtifactSource, Control, GitOid, Manifest, MemoryLayout, RowCounts, SnapshotId, StateKind,
+    Step, VerifiedSource,
 };
 use snapshot_fs::{Dir, DurableFs, Meta};
 use tracing::info_span;
@@ -70,7 +71,7 @@ struct Staged {
 /// # Errors
 /// Where it is not [`StoresError::Unfinished`], nothing live has changed.
 pub fn restore(
-    source: &dyn ArtifactSource,
+    source: &dyn VerifiedSource,
     layout: &MemoryLayout,
     opts: &RestoreOptions<'_>,
     keep: Keep<'_>,
@@ -105,7 +106,8 @@ fn stage(
     let live = discover(layout, opts)?;
     let (choices, notes) = choose_stores(manifest, layout, live.as_ref(), opts)?;
     let staging = work.fresh_staging()?;
-    let progress = StageProgress::new(manifest, control);
+    let total = manifest.stores().map(|(_, artifact)| artifact.size_bytes).sum();
+    let progress = StageProgress::new(total, control);
     let mut stores = parallel::each(choices.len(), |number| {
         stage_store(number, &choices[number], source, &staging, &progress)
     })?;

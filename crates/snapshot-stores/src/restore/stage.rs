@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use snapshot_core::{
-    ArtifactSource, BundlePath, Control, GitInfo, Manifest, Sha256Digest, StateKind, StateLayout,
-    Step, path_in_bundle,
+    ArtifactSource, BundlePath, Control, GitInfo, Sha256Digest, StateKind, StateLayout, Step,
+    path_in_bundle,
 };
 use snapshot_fs::{Dir, DurableFile};
 
@@ -24,7 +24,7 @@ const BUFFER: usize = 256 << 10;
 /// The staged repository's folder.
 const GIT: &str = "git";
 
-/// How far the staging of all stores is.
+/// How far the unpacking of all stores is.
 pub(crate) struct StageProgress<'a> {
     control: &'a Control,
     done: AtomicU64,
@@ -32,16 +32,16 @@ pub(crate) struct StageProgress<'a> {
 }
 
 impl<'a> StageProgress<'a> {
-    pub(crate) fn new(manifest: &Manifest, control: &'a Control) -> Self {
-        let total = manifest.stores().map(|(_, artifact)| artifact.size_bytes).sum();
+    /// `total` is in bytes.
+    pub(crate) fn new(total: u64, control: &'a Control) -> Self {
         Self { control, done: AtomicU64::new(0), total }
     }
 
-    fn check(&self) -> Result<(), StoresError> {
-        self.control.check().map_err(StoresError::stopped("staging the stores"))
+    pub(crate) fn check(&self) -> Result<(), StoresError> {
+        self.control.check().map_err(StoresError::stopped("unpacking the stores"))
     }
 
-    fn advance(&self, bytes: u64) {
+    pub(crate) fn advance(&self, bytes: u64) {
         let done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.control.advance(Step::Stage, done, self.total);
     }

@@ -1,5 +1,6 @@
 //! Connections: to live databases, which we disturb as little as we can, and to private copies.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -115,6 +116,35 @@ pub(crate) fn open_private(path: &Path) -> Result<Connection, StoresError> {
 /// Opens a staged copy, which must be there: an empty one would empty what it is written over.
 pub(crate) fn open_staged(path: &Path) -> Result<Connection, StoresError> {
     open(path, OpenFlags::SQLITE_OPEN_READ_WRITE, PATIENT)
+}
+
+/// Opens a file to work with, that goes with its connection: nothing of it is ever made durable, and
+/// databases can be attached to it by URI.
+pub(crate) fn open_scratch(path: &Path) -> Result<Connection, StoresError> {
+    let mode = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_URI;
+    let conn = open(path, mode, PATIENT)?;
+    let fail = || StoresError::sqlite("configure the connection to", path);
+    conn.pragma_update(None, "journal_mode", "OFF").map_err(fail())?;
+    conn.pragma_update(None, "synchronous", "OFF").map_err(fail())?;
+    // Such an index would lie in memory, or in a temporary file outside of the vault.
+    conn.pragma_update(None, "automatic_index", false).map_err(fail())?;
+    Ok(conn)
+}
+
+/// A file that nobody changes, as an URI (<https://www.sqlite.org/uri.html>): read without locks, and
+/// without a journal beside it.
+pub(crate) fn immutable_uri(path: &Path) -> String {
+    let mut uri = "file:".to_owned();
+    for &byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'/' | b'-' | b'_' | b'.' => uri.push(char::from(byte)),
+            byte if byte.is_ascii_alphanumeric() => uri.push(char::from(byte)),
+            byte => uri.extend(["%", &hex::encode_upper([byte])]),
+        }
+    }
+    uri + "?mode=ro&immutable=1"
 }
 
 /// Refuses a library with the WAL-reset bug, which can lose an agent's acknowledged writes.

@@ -10,7 +10,9 @@ mod pages;
 mod shared;
 
 pub(crate) use check::integrity;
-pub(crate) use connect::{Live, MAGIC, Shape, open_private, open_staged};
+pub(crate) use connect::{
+    Live, MAGIC, Shape, immutable_uri, open_private, open_scratch, open_staged,
+};
 pub(crate) use gate::{Backoff, Gates};
 pub(crate) use pages::{PageDigest, PageReader, page_digest, spool_pages};
 pub(crate) use shared::other_agents;
