@@ -7,11 +7,14 @@
 use std::io;
 use std::path::PathBuf;
 
+#[cfg(feature = "local")]
 use snapshot_bundle::BundleError;
 use snapshot_core::{AgentId, Interrupted, ParseError, PortError, SnapshotId, Tenant};
 use snapshot_events::OutboxError;
 use snapshot_fs::FsError;
+#[cfg(feature = "local")]
 use snapshot_stores::StoresError;
+#[cfg(feature = "local")]
 use snapshot_vault::VaultError;
 
 pub use snapshot_core::{ErrorKind, error_chain};
@@ -24,12 +27,15 @@ const SHOWN: usize = 8;
 #[non_exhaustive]
 pub enum SnapshotError {
     /// The vault.
+    #[cfg(feature = "local")]
     #[error(transparent)]
     Vault(#[from] VaultError),
     /// The agent's memory.
+    #[cfg(feature = "local")]
     #[error(transparent)]
     Stores(#[from] StoresError),
     /// The bundle.
+    #[cfg(feature = "local")]
     #[error(transparent)]
     Bundle(#[from] BundleError),
     /// The file-system layer.
@@ -194,6 +200,7 @@ pub enum SnapshotError {
         why: &'static str,
     },
     /// An artifact could not be read to its end.
+    #[cfg(feature = "local")]
     #[error("cannot read {artifact} in {}", bundle.display())]
     Artifact {
         /// The artifact.
@@ -220,8 +227,11 @@ impl SnapshotError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
+            #[cfg(feature = "local")]
             Self::Vault(e) => e.kind(),
+            #[cfg(feature = "local")]
             Self::Stores(e) => e.kind(),
+            #[cfg(feature = "local")]
             Self::Bundle(e) => e.kind(),
             Self::Fs(e) => e.kind(),
             Self::Outbox(e) => e.kind(),
@@ -246,6 +256,7 @@ impl SnapshotError {
             | Self::Held { .. }
             | Self::NotInVault { .. }
             | Self::Exists { .. } => ErrorKind::Refused,
+            #[cfg(feature = "local")]
             Self::Artifact { source, .. } => artifact_kind(source),
             Self::Output { .. } | Self::Render { .. } => ErrorKind::Io,
         }
@@ -285,6 +296,7 @@ impl SnapshotError {
 }
 
 /// The kind of an error that a bundle's reader had to hand on as an I/O error.
+#[cfg(feature = "local")]
 fn artifact_kind(error: &io::Error) -> ErrorKind {
     let inner = error.get_ref();
     if let Some(e) = inner.and_then(|e| e.downcast_ref::<BundleError>()) {
