@@ -17,6 +17,8 @@ use snapshot_stores::StoresError;
 #[cfg(feature = "local")]
 use snapshot_vault::VaultError;
 
+use crate::process::ProcessError;
+
 pub use snapshot_core::{ErrorKind, error_chain};
 
 /// Most candidates named for an ambiguous prefix.
@@ -211,6 +213,27 @@ pub enum SnapshotError {
         #[source]
         source: io::Error,
     },
+    /// The program that was run for it, [`crate::process::ProcessSnapshotter`]'s, says so.
+    #[error("{message}")]
+    Told {
+        /// The kind that it told.
+        kind: ErrorKind,
+        /// What it told.
+        message: String,
+        /// What to try, where it told that.
+        hint: Option<String>,
+    },
+    /// The program that was run for it gave no answer.
+    #[error("`{} {verb}` gave no answer", program.display())]
+    Process {
+        /// The program.
+        program: PathBuf,
+        /// What it was to do.
+        verb: &'static str,
+        /// Why there is none.
+        #[source]
+        source: ProcessError,
+    },
     /// The caller's writer failed.
     #[error("cannot write {what}")]
     Output {
@@ -258,6 +281,8 @@ impl SnapshotError {
             | Self::Exists { .. } => ErrorKind::Refused,
             #[cfg(feature = "local")]
             Self::Artifact { source, .. } => artifact_kind(source),
+            Self::Told { kind, .. } => *kind,
+            Self::Process { source, .. } => source.kind(),
             Self::Output { .. } | Self::Render { .. } => ErrorKind::Io,
         }
     }
@@ -266,6 +291,7 @@ impl SnapshotError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
+            Self::Told { hint, .. } => return hint.clone(),
             Self::Ambiguous { .. } => "give more of the id",
             Self::WhichAgent { .. } => "name one",
             Self::LastGood { .. } => "take a new snapshot first",

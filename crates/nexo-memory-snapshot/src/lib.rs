@@ -54,6 +54,7 @@ pub mod error;
 mod hooks;
 #[cfg(feature = "local")]
 pub mod metrics;
+pub mod process;
 pub mod snapshotter;
 
 #[cfg(feature = "local")]
