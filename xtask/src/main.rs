@@ -7,6 +7,7 @@ mod bench;
 mod ci;
 mod demo;
 mod edges;
+mod embeds;
 mod fixtures;
 mod measure;
 mod nats;
