@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::tools::{self, Outcome, cargo, has_cargo, output, prerequisites};
-use crate::{edges, embeds, fixtures, nats, systemd, tidy};
+use crate::{api, edges, embeds, fixtures, nats, systemd, tidy};
 
 /// The most crates that the default command line may need, itself included.
 const MAX_CLI_CRATES: usize = 300;
@@ -11,7 +11,7 @@ const MAX_CLI_CRATES: usize = 300;
 /// A step's name, and what it does.
 type Step = (&'static str, fn() -> Outcome);
 
-const STEPS: [Step; 15] = [
+const STEPS: [Step; 16] = [
     ("prerequisites", prerequisites),
     ("nats-server", nats::ensure),
     ("tidy", tidy::check),
@@ -25,6 +25,7 @@ const STEPS: [Step; 15] = [
     ("embeds", embeds::check),
     ("doctest", doctest),
     ("doc", doc),
+    ("api", api::check),
     ("fixtures", fixtures::check),
     ("deny", deny),
 ];
