@@ -151,12 +151,12 @@ fn listing<I: Copy + Eq + Hash>(items: &[(I, Option<I>, String)]) -> String {
     let implements = |text: &str| text.starts_with("impl") && text.contains(" for ");
     let of_traits: HashSet<I> =
         items.iter().filter(|(.., text)| implements(text)).map(|(id, ..)| *id).collect();
-    let told = |(_, parent, text): &&(I, Option<I>, String)| {
+    let implied = |(_, parent, text): &&(I, Option<I>, String)| {
         let of_trait = parent.is_some_and(|parent| of_traits.contains(&parent));
-        let derived = text.starts_with("impl core::marker::StructuralPartialEq for ");
-        !derived && !(of_trait && text.starts_with("pub fn"))
+        of_trait && text.starts_with("pub fn")
+            || text.starts_with("impl core::marker::StructuralPartialEq for ")
     };
-    items.iter().filter(told).map(|(.., text)| format!("{text}\n")).collect()
+    items.iter().filter(|item| !implied(item)).map(|(.., text)| format!("{text}\n")).collect()
 }
 
 #[cfg(test)]
