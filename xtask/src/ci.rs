@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::tools::{self, Outcome, cargo, has_cargo, output, prerequisites};
-use crate::{edges, fixtures, nats, systemd, tidy};
+use crate::{api, edges, embeds, fixtures, nats, systemd, tidy};
 
 /// The most crates that the default command line may need, itself included.
 const MAX_CLI_CRATES: usize = 300;
@@ -11,7 +11,7 @@ const MAX_CLI_CRATES: usize = 300;
 /// A step's name, and what it does.
 type Step = (&'static str, fn() -> Outcome);
 
-const STEPS: [Step; 14] = [
+const STEPS: [Step; 16] = [
     ("prerequisites", prerequisites),
     ("nats-server", nats::ensure),
     ("tidy", tidy::check),
@@ -22,8 +22,10 @@ const STEPS: [Step; 14] = [
     ("clippy", clippy),
     ("test", test),
     ("features", features),
+    ("embeds", embeds::check),
     ("doctest", doctest),
     ("doc", doc),
+    ("api", api::check),
     ("fixtures", fixtures::check),
     ("deny", deny),
 ];
@@ -76,9 +78,16 @@ fn test() -> Outcome {
 /// What is built without the optional parts: a warning there is one too, and the smallest command
 /// line passes its tests.
 fn features() -> Outcome {
-    for package in ["snapshot-events", "nexo-memory-snapshot", "nexo-memory-cli"] {
-        let small = ["clippy", "--package", package, "--no-default-features", "--locked"];
-        cargo_run(&[small.as_slice(), &["--", "-D", "warnings"]].concat())?;
+    embeds::check_types_only()?;
+    for (package, features) in [
+        ("snapshot-events", ""),
+        ("nexo-memory-snapshot", ""),
+        ("nexo-memory-snapshot", "local"),
+        ("nexo-memory-cli", ""),
+    ] {
+        let small =
+            ["clippy", "--package", package, "--no-default-features", "--features", features];
+        cargo_run(&[small.as_slice(), &["--locked", "--", "-D", "warnings"]].concat())?;
     }
     tests(&["--package", "nexo-memory-cli", "--no-default-features"])
 }

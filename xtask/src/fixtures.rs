@@ -138,7 +138,7 @@ pub(crate) fn put(path: &Path, content: &[u8]) -> Outcome {
 }
 
 #[expect(clippy::disallowed_methods, reason = "checked-in files, not an agent's memory")]
-fn remove(path: &Path) -> Outcome {
+pub(crate) fn remove(path: &Path) -> Outcome {
     fs::remove_file(path).map_err(|e| format!("cannot remove {}: {e}", path.display()))
 }
 

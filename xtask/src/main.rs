@@ -3,10 +3,12 @@
 //! Invariant: every failure says what was being done and what to do about it, and exits non-zero.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this program speaks to people")]
 
+mod api;
 mod bench;
 mod ci;
 mod demo;
 mod edges;
+mod embeds;
 mod fixtures;
 mod measure;
 mod nats;
@@ -23,6 +25,7 @@ const USAGE: &str = "usage: cargo xtask <task>
 
   ci [STEP]...          the one gate: every step, or the named ones
   fixtures [--check]    regenerate fixtures/ and README's transcript (or say what would change)
+  api [--check]         write the listings of the public API, docs/api (or show what would change)
   bench [--scale S] [--runs N] [--cuts N] [--dir D] [--docs]
                         the standard agent, ours beside every peer that is installed; --docs puts
                         the table into docs/performance.md
@@ -34,12 +37,21 @@ const USAGE: &str = "usage: cargo xtask <task>
                         is killed, restarted and made half-open";
 
 fn main() -> ExitCode {
+    match std::env::var_os(api::AS_RUSTDOC) {
+        Some(real) => end(api::rustdoc(&real, &std::env::args_os().skip(1).collect::<Vec<_>>())),
+        None => task(),
+    }
+}
+
+fn task() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match args.as_slice() {
         ["ci", steps @ ..] => ci::run(steps),
         ["fixtures"] => fixtures::write(),
         ["fixtures", "--check"] => fixtures::check(),
+        ["api"] => api::write(),
+        ["api", "--check"] => api::check(),
         ["bench", "retention"] => retention::bench(false),
         ["bench", "retention", "--docs"] => retention::bench(true),
         ["bench", flags @ ..] => bench::run_flags(flags),
@@ -58,6 +70,10 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    end(done)
+}
+
+fn end(done: tools::Outcome) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {

@@ -7,11 +7,11 @@ use serde_json::ser::to_vec_pretty;
 use snapshot_core::{
     AgentId, Artifact, ArtifactKind, BUNDLE_FORMAT, BundlePath, CaptureInfo, CreatedBy, Damage,
     FilePlan, FileSpec, GitInfo, GitOid, GitPlan, GitRef, GitStash, GitSummary, Inside,
-    MANIFEST_VERSION, Manifest, ManifestCapture, NotCarried, ParseError, RestorePlan,
-    RestoreReport, RetentionTickReport, RowCounts, SchemaVersions, Sha256Digest, Sidecar,
-    SnapshotDiff, SnapshotId, SnapshotMeta, SpaceNeed, SqliteInfo, SqliteSummary, StateSummary,
-    StoreAction, StoreCapture, StoreName, StorePlan, Tenant, UnstableFile, VerifyReport,
-    root_digest,
+    ListProblem, Listing, MANIFEST_VERSION, Manifest, ManifestCapture, NotCarried, ParseError,
+    ProblemKind, RestorePlan, RestoreReport, RetentionTickReport, RowCounts, SchemaVersions,
+    Sha256Digest, Sidecar, SnapshotDiff, SnapshotId, SnapshotMeta, SpaceNeed, SqliteInfo,
+    SqliteSummary, StateSummary, StoreAction, StoreCapture, StoreName, StorePlan, Tenant,
+    UnstableFile, VerifyReport, root_digest,
 };
 use snapshot_events::{
     Envelope, EventId, LifecycleEvent, MutationEvent, MutationOp, MutationScope,
@@ -38,6 +38,7 @@ pub(crate) fn documents() -> Result<Vec<(&'static str, Vec<u8>)>, Failure> {
         ("manifest.json", manifest_bytes),
         ("sidecar.json", sidecar.to_bytes()?),
         ("snapshot_meta.json", json(&meta)?),
+        ("listing.json", json(&listing(meta.clone()))?),
         ("restore_plan.json", json(&restore_plan()?)?),
         ("restore_report.json", json(&restore_report())?),
         ("verify_report.json", json(&verify_report())?),
@@ -266,6 +267,22 @@ fn restore_report() -> RestoreReport {
         memory_files: Some(RowCounts { added: 1, changed: 2, removed: 3 }),
         notes: Vec::new(),
     }
+}
+
+fn listing(meta: SnapshotMeta) -> Listing {
+    let problem = ListProblem {
+        path: bundle_path(),
+        id: Some(id(2)),
+        kind: ProblemKind::HalfDeleted,
+        why: "a delete died half-way; the snapshot is gone".to_owned(),
+    };
+    let unknown = ListProblem {
+        path: "/vault/tenants/default/snapshots/ana/notes.txt".into(),
+        id: None,
+        kind: ProblemKind::Unknown,
+        why: "not part of any snapshot".to_owned(),
+    };
+    Listing { snapshots: vec![meta], problems: vec![problem, unknown] }
 }
 
 fn verify_report() -> VerifyReport {

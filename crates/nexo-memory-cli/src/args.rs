@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use nexo_memory_snapshot::id::{AgentId, StoreName, Tenant};
+use nexo_memory_snapshot::id::{AgentId, CreatedBy, StoreName, Tenant};
 use nexo_memory_snapshot::manifest::BundlePath;
 use nexo_memory_snapshot::request::{DiffSide, SnapshotRef};
 
@@ -374,6 +374,12 @@ pub(crate) struct SnapshotArgs {
     /// Take it whole, whatever the configuration's redact_secrets_default says
     #[arg(long, conflicts_with = "redact_secrets")]
     pub(crate) no_redact: bool,
+    /// What asks for it: retention counts origins apart
+    #[arg(long, value_name = "ORIGIN", default_value = "cli")]
+    pub(crate) created_by: CreatedBy,
+    /// How long to wait for locks, whatever the configuration says
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) lock_timeout: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
@@ -526,6 +532,12 @@ pub(crate) struct RestoreArgs {
     /// Do not keep the present state as a snapshot first
     #[arg(long)]
     pub(crate) no_auto_pre_snapshot: bool,
+    /// Keep it, whatever the configuration's auto_pre_restore says
+    #[arg(long, conflicts_with = "no_auto_pre_snapshot")]
+    pub(crate) auto_pre_snapshot: bool,
+    /// How long to wait for locks, whatever the configuration says
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) lock_timeout: Option<Duration>,
     /// Restore a database whole although other agents use it too
     #[arg(long)]
     pub(crate) whole_store: bool,
@@ -783,6 +795,12 @@ fn age(text: &str) -> Result<Duration, String> {
     };
     let number: u32 = number.parse().map_err(|_| bad())?;
     Ok(Duration::from_secs(u64::from(number) * seconds))
+}
+
+/// A number of seconds, fractions too.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| format!("{text:?} is no number of seconds"))?;
+    Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string())
 }
 
 fn bundle_path(text: &str) -> Result<BundlePath, String> {

@@ -4,10 +4,9 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use snapshot_core::{
-    AgentId, Control, DiffRequest, ExportRequest, Interrupted, RestoreReport, RestoreRequest,
-    SnapshotDiff, SnapshotMeta, SnapshotRef, SnapshotRequest, Tenant, VerifyReport,
+    AgentId, Control, DiffRequest, ExportRequest, Interrupted, Listing, RestoreReport,
+    RestoreRequest, SnapshotDiff, SnapshotMeta, SnapshotRef, SnapshotRequest, Tenant, VerifyReport,
 };
-use snapshot_vault::Listing;
 
 use crate::builder::EngineBuilder;
 use crate::engine::Engine;

@@ -7,12 +7,17 @@
 use std::io;
 use std::path::PathBuf;
 
+#[cfg(feature = "local")]
 use snapshot_bundle::BundleError;
 use snapshot_core::{AgentId, Interrupted, ParseError, PortError, SnapshotId, Tenant};
 use snapshot_events::OutboxError;
 use snapshot_fs::FsError;
+#[cfg(feature = "local")]
 use snapshot_stores::StoresError;
+#[cfg(feature = "local")]
 use snapshot_vault::VaultError;
+
+use crate::process::ProcessError;
 
 pub use snapshot_core::{ErrorKind, error_chain};
 
@@ -24,12 +29,15 @@ const SHOWN: usize = 8;
 #[non_exhaustive]
 pub enum SnapshotError {
     /// The vault.
+    #[cfg(feature = "local")]
     #[error(transparent)]
     Vault(#[from] VaultError),
     /// The agent's memory.
+    #[cfg(feature = "local")]
     #[error(transparent)]
     Stores(#[from] StoresError),
     /// The bundle.
+    #[cfg(feature = "local")]
     #[error(transparent)]
     Bundle(#[from] BundleError),
     /// The file-system layer.
@@ -194,6 +202,7 @@ pub enum SnapshotError {
         why: &'static str,
     },
     /// An artifact could not be read to its end.
+    #[cfg(feature = "local")]
     #[error("cannot read {artifact} in {}", bundle.display())]
     Artifact {
         /// The artifact.
@@ -203,6 +212,27 @@ pub enum SnapshotError {
         /// Why not.
         #[source]
         source: io::Error,
+    },
+    /// The program that was run for it, [`crate::process::ProcessSnapshotter`]'s, says so.
+    #[error("{message}")]
+    Told {
+        /// The kind that it told.
+        kind: ErrorKind,
+        /// What it told.
+        message: String,
+        /// What to try, where it told that.
+        hint: Option<String>,
+    },
+    /// The program that was run for it gave no answer.
+    #[error("`{} {verb}` gave no answer", program.display())]
+    Process {
+        /// The program.
+        program: PathBuf,
+        /// What it was to do.
+        verb: &'static str,
+        /// Why there is none.
+        #[source]
+        source: ProcessError,
     },
     /// The caller's writer failed.
     #[error("cannot write {what}")]
@@ -220,8 +250,11 @@ impl SnapshotError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
+            #[cfg(feature = "local")]
             Self::Vault(e) => e.kind(),
+            #[cfg(feature = "local")]
             Self::Stores(e) => e.kind(),
+            #[cfg(feature = "local")]
             Self::Bundle(e) => e.kind(),
             Self::Fs(e) => e.kind(),
             Self::Outbox(e) => e.kind(),
@@ -246,7 +279,10 @@ impl SnapshotError {
             | Self::Held { .. }
             | Self::NotInVault { .. }
             | Self::Exists { .. } => ErrorKind::Refused,
+            #[cfg(feature = "local")]
             Self::Artifact { source, .. } => artifact_kind(source),
+            Self::Told { kind, .. } => *kind,
+            Self::Process { source, .. } => source.kind(),
             Self::Output { .. } | Self::Render { .. } => ErrorKind::Io,
         }
     }
@@ -255,6 +291,7 @@ impl SnapshotError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
+            Self::Told { hint, .. } => return hint.clone(),
             Self::Ambiguous { .. } => "give more of the id",
             Self::WhichAgent { .. } => "name one",
             Self::LastGood { .. } => "take a new snapshot first",
@@ -285,6 +322,7 @@ impl SnapshotError {
 }
 
 /// The kind of an error that a bundle's reader had to hand on as an I/O error.
+#[cfg(feature = "local")]
 fn artifact_kind(error: &io::Error) -> ErrorKind {
     let inner = error.get_ref();
     if let Some(e) = inner.and_then(|e| e.downcast_ref::<BundleError>()) {

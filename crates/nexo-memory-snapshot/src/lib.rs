@@ -4,6 +4,10 @@
 //! which `LocalFsSnapshotter` (feature `tokio`, on by default) runs on tokio's blocking threads. The
 //! other modules re-export the layers: what is asked, reported and plugged in.
 //!
+//! Without the feature `local` (on by default) there are the types, the traits and the events, and
+//! neither SQLite nor git is linked: [`process::ProcessSnapshotter`] then speaks the same trait over the
+//! program `nexo-memory`.
+//!
 //! Invariants: the terminal and the environment are not known here; every error has a stable
 //! [`error::ErrorKind`]; a snapshot is in the vault whole or not at all.
 //!
@@ -35,18 +39,27 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(feature = "local")]
 mod adapters;
 #[cfg(feature = "tokio")]
 mod blocking;
+#[cfg(feature = "local")]
 mod builder;
+#[cfg(feature = "local")]
 pub mod config;
+#[cfg(feature = "local")]
 mod engine;
 pub mod error;
+#[cfg(feature = "local")]
 mod hooks;
+#[cfg(feature = "local")]
 pub mod metrics;
+pub mod process;
 pub mod snapshotter;
 
+#[cfg(feature = "local")]
 pub use adapters::{AutoSnapshots, PreDreamSnapshotAdapter};
+#[cfg(feature = "local")]
 pub use hooks::{ShellHooks, ShellQuiesce};
 
 /// Names of agents, tenants, snapshots and stores.
@@ -87,9 +100,9 @@ pub mod layout {
 pub mod report {
     pub use snapshot_core::{
         Cell, CellDifference, Change, CommitDifference, Damage, Difference, FileDifference,
-        FileSide, GitFileDifference, GitSummary, Hunk, Inside, RestoreReport, RetentionTickReport,
-        RowCounts, RowDifference, SnapshotDiff, SqliteSummary, StateDifference, StateSummary,
-        VerifyReport,
+        FileSide, GitFileDifference, GitSummary, Hunk, Inside, ListProblem, Listing, ProblemKind,
+        RestoreReport, RetentionTickReport, RowCounts, RowDifference, SnapshotDiff, SqliteSummary,
+        StateDifference, StateSummary, VerifyReport,
     };
 }
 
@@ -106,6 +119,7 @@ pub mod retention {
         Budget, Calendar, Candidate, Entry, Health, Keeper, Plan, Policy, Reason, RetentionConfig,
         RetentionWorker, plan,
     };
+    #[cfg(feature = "local")]
     pub use snapshot_vault::Note;
 }
 
@@ -129,15 +143,18 @@ pub mod events {
 
 /// What a host plugs in, and the handle that steers an operation.
 pub mod ports {
+    #[cfg(feature = "local")]
     pub use crate::builder::{ClosureResolver, DefaultPathResolver};
     pub use snapshot_core::{
         Clock, Control, IdSource, Interrupted, PathResolver, PortError, Progress, Quiesce,
         RandomIds, StateKind, StateProvider, Step, SystemClock,
     };
+    #[cfg(feature = "local")]
     pub use snapshot_fs::DurableFs;
 }
 
 /// The engine over a vault on the local file system.
+#[cfg(feature = "local")]
 pub mod local_fs {
     #[cfg(feature = "tokio")]
     pub use crate::blocking::LocalFsSnapshotter;
@@ -146,6 +163,6 @@ pub mod local_fs {
         AgentStatus, DoctorReport, Engine, Extracted, Finding, ImportRequest, PlannedRestore,
         Recovery, RecoveryOutcome, StatusFinding, below,
     };
+    pub use snapshot_core::{ListProblem, Listing, ProblemKind};
     pub use snapshot_stores::Decision;
-    pub use snapshot_vault::{ListProblem, Listing, ProblemKind};
 }

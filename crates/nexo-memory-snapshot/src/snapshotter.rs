@@ -2,10 +2,9 @@
 
 use async_trait::async_trait;
 use snapshot_core::{
-    AgentId, DiffRequest, ExportRequest, RestoreReport, RestoreRequest, SnapshotDiff, SnapshotMeta,
-    SnapshotRef, SnapshotRequest, Tenant, VerifyReport,
+    AgentId, DiffRequest, ExportRequest, Listing, RestoreReport, RestoreRequest, SnapshotDiff,
+    SnapshotMeta, SnapshotRef, SnapshotRequest, Tenant, VerifyReport,
 };
-use snapshot_vault::Listing;
 use std::path::PathBuf;
 
 use crate::error::SnapshotError;

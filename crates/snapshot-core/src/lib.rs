@@ -20,6 +20,7 @@ mod digest;
 mod error;
 mod id;
 mod layout;
+mod listing;
 mod manifest;
 mod meta;
 mod path;
@@ -38,6 +39,7 @@ pub use digest::{Sha256Digest, root_digest};
 pub use error::{ErrorKind, ParseError, error_chain};
 pub use id::{AgentId, CLASSIC_STORES, CreatedBy, GitOid, SnapshotId, StoreName, Tenant};
 pub use layout::{MemoryLayout, StateLayout, StateSource};
+pub use listing::{ListProblem, Listing, ProblemKind};
 pub use manifest::{
     Artifact, ArtifactKind, BUNDLE_FORMAT, BUNDLE_FORMAT_V1, EncryptionInfo, GitInfo, GitRef,
     GitStash, MANIFEST_VERSION, MAX_ARTIFACTS, MAX_MANIFEST_BYTES, Manifest, ManifestCapture,

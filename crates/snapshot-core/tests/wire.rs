@@ -9,8 +9,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use snapshot_core::{
-    ErrorKind, Manifest, RestoreReport, RetentionTickReport, Sidecar, SnapshotDiff, SnapshotMeta,
-    VerifyReport,
+    ErrorKind, Listing, Manifest, RestoreReport, RetentionTickReport, Sidecar, SnapshotDiff,
+    SnapshotMeta, VerifyReport,
 };
 
 fn golden(name: &str) -> Vec<u8> {
@@ -31,6 +31,7 @@ fn survives<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str) {
 #[test]
 fn reports_and_metas_survive_reading_and_writing() {
     survives::<SnapshotMeta>("snapshot_meta.json");
+    survives::<Listing>("listing.json");
     survives::<RestoreReport>("restore_report.json");
     survives::<VerifyReport>("verify_report.json");
     survives::<VerifyReport>("verify_report_not_checked.json");

@@ -7,9 +7,8 @@
 //! only, where `MutationSource` makes mutation events of what a connection writes.
 //!
 //! ```
-//! use snapshot_core::{AgentId, Tenant};
-//! use snapshot_events::{Envelope, EventPublisher, MutationEvent, MutationOp, MutationScope};
-//! use snapshot_events::RecordingPublisher;
+//! use snapshot_events::{AgentId, Envelope, EventPublisher, MutationEvent, MutationOp};
+//! use snapshot_events::{MutationScope, RecordingPublisher, Tenant};
 //!
 //! let event = MutationEvent {
 //!     agent_id: AgentId::from_static("ana"),
@@ -59,3 +58,8 @@ pub use publisher::{EventPublisher, FanOut, NoopPublisher, RecordingPublisher, T
 pub use queue::{Overflow, QueueOptions, QueueStats, QueuedPublisher};
 pub use transcript::JsonlTranscript;
 pub use transport::{Fault, Transport, TransportError};
+
+// What events are made of, for programs that depend on this crate alone.
+pub use snapshot_core::{
+    AgentId, RestoreReport, RetentionTickReport, Sha256Digest, SnapshotId, SnapshotMeta, Tenant,
+};

@@ -101,7 +101,11 @@ pub(crate) fn read_row(
     }
     let sql = format!("SELECT * FROM {} ORDER BY {} DESC LIMIT 1", quote(table), quote(order_by));
     let mut statement = conn.prepare(&sql).map_err(fail())?;
-    let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
+    let mut columns = Vec::with_capacity(statement.column_count());
+    // A vector in rusqlite 0.39, an iterator in 0.41: a loop takes both.
+    for name in statement.column_names() {
+        columns.push(name.to_owned());
+    }
     let mut rows = statement.query([]).map_err(fail())?;
     let Some(row) = rows.next().map_err(fail())? else { return Ok(None) };
     let mut object = Map::new();

@@ -4,13 +4,13 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use snapshot_core::{AgentId, Control, Sidecar, SnapshotId, SnapshotMeta, Tenant};
+use snapshot_core::{AgentId, Control, Listing, Sidecar, SnapshotId, SnapshotMeta, Tenant};
 use snapshot_fs::{Dir, FileLock, LockMode};
 
 use crate::error::VaultError;
 use crate::guard::AgentLock;
 use crate::layout;
-use crate::listing::Listing;
+use crate::listing::{self, forget_leftovers, has_leftovers};
 use crate::vault::Vault;
 
 /// One agent's part of the vault. Cheap to clone.
@@ -93,15 +93,15 @@ impl AgentVault {
     /// If the folder cannot be read.
     pub fn list(&self) -> Result<Listing, VaultError> {
         let Some(dir) = self.existing_snapshots_dir()? else { return Ok(Listing::default()) };
-        let mut listing = Listing::read(self, &dir)?;
-        if !listing.has_leftovers() {
+        let mut listing = listing::read(self, &dir)?;
+        if !has_leftovers(&listing) {
             return Ok(listing);
         }
         // A leftover is one only while nobody is at work; the lock tells, so look again under it.
         match self.lock_if_free() {
-            Some(_held) => Listing::read(self, &dir),
+            Some(_held) => listing::read(self, &dir),
             None => {
-                listing.forget_leftovers();
+                forget_leftovers(&mut listing);
                 Ok(listing)
             }
         }

@@ -5,13 +5,13 @@ use std::ffi::OsString;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use snapshot_core::Control;
+use snapshot_core::{Control, Listing};
 use snapshot_fs::{Dir, FileLock, LockMode};
 
 use crate::agent::AgentVault;
 use crate::error::VaultError;
 use crate::layout;
-use crate::listing::Listing;
+use crate::listing;
 use crate::staging::Staging;
 
 /// The exclusive lock on an agent. It is held until this and every [`Staging`] made from it are
@@ -56,7 +56,7 @@ impl AgentLock {
     /// # Errors
     /// If the folder cannot be read.
     pub fn list(&self) -> Result<Listing, VaultError> {
-        Listing::read(&self.agent, &self.snapshots)
+        listing::read(&self.agent, &self.snapshots)
     }
 
     /// A new private folder on the vault's file system, removed with all it holds when dropped.

@@ -53,12 +53,13 @@ mod vault;
 pub use agent::{AgentVault, OpenBundle};
 pub use error::VaultError;
 pub use guard::AgentLock;
-pub use listing::{ListProblem, Listing, ProblemKind};
 pub use notes::{Check, Note, Notes};
 pub use remove::Swept;
 pub use staging::Staging;
 pub use targets::TargetLocks;
 pub use vault::Vault;
+
+pub use snapshot_core::{ListProblem, Listing, ProblemKind};
 
 /// What a vault makes below its root; nothing of an agent may lie in or around these.
 pub const FOLDERS: [&str; 3] = [layout::TENANTS, layout::LOCKS, layout::OUTBOX];

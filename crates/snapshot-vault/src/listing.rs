@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use serde::Serialize;
-use snapshot_core::{ErrorKind, SnapshotId, SnapshotMeta, error_chain};
+use snapshot_core::{
+    ErrorKind, ListProblem, Listing, ProblemKind, SnapshotId, SnapshotMeta, error_chain,
+};
 use snapshot_fs::{Dir, FileType};
 
 use crate::agent::AgentVault;
@@ -13,56 +14,6 @@ use crate::layout::{self, Name};
 
 /// Length of the checksum file of a 0.1.x bundle: bare hexadecimal digits, perhaps a newline.
 const V1_SUM_BYTES: u64 = 65;
-
-/// The snapshots of an agent and what is wrong beside them.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct Listing {
-    /// The snapshots, newest first (by time, then by id).
-    pub snapshots: Vec<SnapshotMeta>,
-    /// What is wrong; a file named here is in no snapshot of the list, except where only its
-    /// checksum file is missing.
-    pub problems: Vec<ListProblem>,
-}
-
-/// Something wrong in a snapshots folder.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ListProblem {
-    /// Where.
-    pub path: PathBuf,
-    /// The snapshot it belongs to, where its name says so.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub id: Option<SnapshotId>,
-    /// What sort of problem.
-    pub kind: ProblemKind,
-    /// What is wrong, for people. It may quote what lies on disk: escape it for a terminal.
-    pub why: String,
-}
-
-/// Sorts of problems.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ProblemKind {
-    /// A sidecar that cannot be read, or is of another snapshot, agent or tenant.
-    Sidecar,
-    /// A sidecar that a newer program wrote.
-    TooNew,
-    /// A sidecar whose bundle is missing, no file, or of another size.
-    Bundle,
-    /// A snapshot whose checksum file is missing.
-    Sum,
-    /// A bundle without a sidecar.
-    Orphan,
-    /// A bundle of 0.1.x: it never had a sidecar.
-    V1,
-    /// A delete that died half-way.
-    HalfDeleted,
-    /// A temporary file, or a checksum file without a bundle.
-    Leftover,
-    /// Nothing of ours.
-    Unknown,
-    /// A folder that cannot be read.
-    Unreadable,
-}
 
 /// The names in a snapshots folder, by what they are.
 #[derive(Default)]
@@ -74,40 +25,49 @@ struct Scan {
     other: Vec<(std::ffi::OsString, ProblemKind)>,
 }
 
-impl Listing {
-    /// Reads a folder. Sidecars decide; what they name is looked at afterwards, so that a publish
-    /// or delete under way is seen as done or as not begun.
-    pub(crate) fn read(agent: &AgentVault, dir: &Dir) -> Result<Self, VaultError> {
-        let scan = Scan::of(dir)?;
-        let mut listing = Self::default();
-        for &id in &scan.sidecars {
-            listing.add(agent, dir, id)?;
-        }
-        listing.add_leftovers(dir, &scan)?;
-        listing.snapshots.sort_by_key(|m| std::cmp::Reverse((m.created_at_ms, m.id)));
-        listing.problems.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(listing)
-    }
+/// A listing being made.
+struct Reading<'a> {
+    agent: &'a AgentVault,
+    dir: &'a Dir,
+    listing: Listing,
+}
 
-    /// Whether there are problems that another process's work in progress would explain.
-    pub(crate) fn has_leftovers(&self) -> bool {
-        self.problems.iter().any(|p| p.kind.may_be_work_in_progress())
+/// Reads a folder. Sidecars decide; what they name is looked at afterwards, so that a publish or
+/// delete under way is seen as done or as not begun.
+pub(crate) fn read(agent: &AgentVault, dir: &Dir) -> Result<Listing, VaultError> {
+    let scan = Scan::of(dir)?;
+    let mut reading = Reading { agent, dir, listing: Listing::default() };
+    for &id in &scan.sidecars {
+        reading.add(id)?;
     }
+    reading.add_leftovers(&scan)?;
+    let mut listing = reading.listing;
+    listing.snapshots.sort_by_key(|m| std::cmp::Reverse((m.created_at_ms, m.id)));
+    listing.problems.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(listing)
+}
 
-    pub(crate) fn forget_leftovers(&mut self) {
-        self.problems.retain(|p| !p.kind.may_be_work_in_progress());
-    }
+/// Whether there are problems that another process's work in progress would explain.
+pub(crate) fn has_leftovers(listing: &Listing) -> bool {
+    listing.problems.iter().any(|p| may_be_work_in_progress(p.kind))
+}
 
+pub(crate) fn forget_leftovers(listing: &mut Listing) {
+    listing.problems.retain(|p| !may_be_work_in_progress(p.kind));
+}
+
+impl Reading<'_> {
     /// Adds the snapshot of a sidecar, or the reason why it is none.
-    fn add(&mut self, agent: &AgentVault, dir: &Dir, id: SnapshotId) -> Result<(), VaultError> {
-        match checked_meta(agent, dir, id) {
+    fn add(&mut self, id: SnapshotId) -> Result<(), VaultError> {
+        let dir = self.dir;
+        match checked_meta(self.agent, dir, id) {
             Ok(meta) => {
                 let sum = layout::sum_name(&layout::bundle_name(id, meta.encrypted));
                 if dir.stat(&sum)?.is_none() {
                     let why = "the checksum file is missing".to_owned();
                     self.problem(dir.path().join(sum), Some(id), ProblemKind::Sum, why);
                 }
-                self.snapshots.push(meta);
+                self.listing.snapshots.push(meta);
             }
             // Deleted since its name was read.
             Err(_) if dir.stat(layout::sidecar_name(id))?.is_none() => {}
@@ -129,7 +89,8 @@ impl Listing {
     }
 
     /// Adds what no sidecar speaks for.
-    fn add_leftovers(&mut self, dir: &Dir, scan: &Scan) -> Result<(), VaultError> {
+    fn add_leftovers(&mut self, scan: &Scan) -> Result<(), VaultError> {
+        let dir = self.dir;
         let at = |name: String| dir.path().join(name);
         for &id in &scan.deleting {
             let why = "a delete died half-way; the snapshot is gone".to_owned();
@@ -164,14 +125,7 @@ impl Listing {
     }
 
     fn problem(&mut self, path: PathBuf, id: Option<SnapshotId>, kind: ProblemKind, why: String) {
-        self.problems.push(ListProblem { path, id, kind, why });
-    }
-}
-
-impl ProblemKind {
-    /// Whether a publish or a delete that is still running looks like this.
-    const fn may_be_work_in_progress(self) -> bool {
-        matches!(self, Self::Orphan | Self::HalfDeleted | Self::Leftover)
+        self.listing.problems.push(ListProblem { path, id, kind, why });
     }
 }
 
@@ -190,6 +144,11 @@ impl Scan {
         }
         Ok(scan)
     }
+}
+
+/// Whether a publish or a delete that is still running looks like this.
+const fn may_be_work_in_progress(kind: ProblemKind) -> bool {
+    matches!(kind, ProblemKind::Orphan | ProblemKind::HalfDeleted | ProblemKind::Leftover)
 }
 
 /// The meta of a snapshot whose sidecar is its own and whose bundle has the right size.

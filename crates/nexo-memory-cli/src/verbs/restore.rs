@@ -57,9 +57,10 @@ fn request(
     let mut request = RestoreRequest::new(agent.clone(), context.tenant().clone(), from);
     request.target = args.to.clone().map_or(RestoreTarget::Live, RestoreTarget::Dir);
     let settings = context.settings.config.settings_of(agent);
-    request.auto_pre_snapshot = settings.auto_pre_restore && !args.no_auto_pre_snapshot;
+    request.auto_pre_snapshot =
+        args.auto_pre_snapshot || settings.auto_pre_restore && !args.no_auto_pre_snapshot;
     request.whole_store = args.whole_store;
-    request.timeout = settings.lock_timeout;
+    request.timeout = args.lock_timeout.unwrap_or(settings.lock_timeout);
     request
 }
 

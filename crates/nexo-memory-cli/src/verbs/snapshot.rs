@@ -74,8 +74,9 @@ fn capture(
     let engine = context.engine(Some(agent))?;
     let mut request = SnapshotRequest::cli(agent.clone(), context.tenant().clone());
     request.label.clone_from(&args.label);
+    request.created_by.clone_from(&args.created_by);
     let settings = context.settings.config.settings_of(agent);
-    request.timeout = settings.lock_timeout;
+    request.timeout = args.lock_timeout.unwrap_or(settings.lock_timeout);
     request.redact_secrets =
         args.redact_secrets || settings.redact_secrets_default && !args.no_redact;
     let meta = engine.snapshot(&request, &context.control);
