@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use snapshot_core::{ErrorKind, SnapshotId, SnapshotMeta, error_chain};
 use snapshot_fs::{Dir, FileType};
 
@@ -39,8 +39,7 @@ pub struct ListProblem {
 }
 
 /// Sorts of problems.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProblemKind {
     /// A sidecar that cannot be read, or is of another snapshot, agent or tenant.
     Sidecar,
@@ -169,9 +168,32 @@ impl Listing {
 }
 
 impl ProblemKind {
+    /// Its word; stable.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sidecar => "sidecar",
+            Self::TooNew => "too_new",
+            Self::Bundle => "bundle",
+            Self::Sum => "sum",
+            Self::Orphan => "orphan",
+            Self::V1 => "v1",
+            Self::HalfDeleted => "half_deleted",
+            Self::Leftover => "leftover",
+            Self::Unknown => "unknown",
+            Self::Unreadable => "unreadable",
+        }
+    }
+
     /// Whether a publish or a delete that is still running looks like this.
     const fn may_be_work_in_progress(self) -> bool {
         matches!(self, Self::Orphan | Self::HalfDeleted | Self::Leftover)
+    }
+}
+
+impl Serialize for ProblemKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 
@@ -184,6 +206,8 @@ impl Scan {
                 Name::Deleting { id } => _ = scan.deleting.insert(id),
                 Name::Bundle { id, encrypted } => _ = scan.bundles.insert(id, encrypted),
                 Name::Sum { id, encrypted } => _ = scan.sums.insert(id, encrypted),
+                // What was set aside is no snapshot and no problem.
+                Name::Quarantine => {}
                 Name::Temp => scan.other.push((entry.name, ProblemKind::Leftover)),
                 Name::Unknown => scan.other.push((entry.name, ProblemKind::Unknown)),
             }
