@@ -6,11 +6,14 @@
 mod check;
 mod connect;
 mod gate;
+mod holders;
 mod pages;
 mod shared;
 
 pub(crate) use check::integrity;
 pub(crate) use connect::{Live, MAGIC, Shape, open_private, open_staged};
 pub(crate) use gate::{Backoff, Gates};
+pub(crate) use holders::holders;
+pub use holders::{Holder, Holders, Library};
 pub(crate) use pages::{PageDigest, PageReader, page_digest, spool_pages};
 pub(crate) use shared::other_agents;
