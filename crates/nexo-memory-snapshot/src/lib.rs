@@ -141,8 +141,8 @@ pub mod local_fs {
     pub use crate::blocking::LocalFsSnapshotter;
     pub use crate::builder::EngineBuilder;
     pub use crate::engine::{
-        AgentStatus, DoctorReport, Engine, Extracted, Finding, ImportRequest, PlannedRestore,
-        Recovery, RecoveryOutcome, StatusFinding, below,
+        AgentStatus, DoctorReport, Engine, Extracted, Finding, FindingKind, ImportRequest,
+        PlannedRestore, Recovery, RecoveryOutcome, StatusFinding, below,
     };
     pub use snapshot_stores::Decision;
     pub use snapshot_vault::{ListProblem, Listing, ProblemKind};
