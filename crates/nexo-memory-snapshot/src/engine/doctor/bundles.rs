@@ -9,11 +9,11 @@ use std::io::Seek;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use snapshot_bundle::{Bundle, verify_file};
+use snapshot_bundle::{Bundle, DIGEST_EXTENSION, verify_file};
 use snapshot_core::{
     Control, ErrorKind, Inside, Manifest, Sha256Digest, Sidecar, SnapshotId, Step, error_chain,
 };
-use snapshot_fs::{Dir, FsError, LockMode};
+use snapshot_fs::{Dir, FsError};
 use snapshot_vault::{AgentLock, AgentVault, Check, Notes, ProblemKind, VaultError};
 
 use super::super::copy::{Watch, copy_file};
@@ -66,14 +66,15 @@ impl Round<'_> {
         for &id in &ids {
             self.ctl.check()?;
             sealed += u64::from(vault.has_encrypted_bundle(id)?);
-            if let Some(fault) = self.engine.look(vault, id, &notes, self.ctl)? {
+            if let Some(fault) = self.engine.look(vault, id, &notes)? {
                 self.settle(vault, id, fault)?;
             }
         }
-        for orphan in listing.problems.into_iter().filter(|p| p.kind == ProblemKind::Orphan) {
-            let Some(id) = orphan.id else { continue };
-            let why = format!("{}; `doctor --fix` takes it in, if it is whole", orphan.why);
-            self.settle(vault, id, Fault::of(orphan.kind, &orphan.path, why, true))?;
+        // Bundles without a summary, and checksum files without a bundle.
+        let lone = |kind| matches!(kind, ProblemKind::Orphan | ProblemKind::Leftover);
+        for problem in listing.problems.into_iter().filter(|p| lone(p.kind)) {
+            let Some(id) = problem.id else { continue };
+            self.settle(vault, id, Fault::of(problem.kind, &problem.path, problem.why, true))?;
         }
         self.tell_bundles(vault, ids.len(), sealed)
     }
@@ -124,6 +125,8 @@ impl Round<'_> {
                 }
                 Judged::Left(how) => why = format!("{why}; left as it is: {how}"),
             }
+        } else {
+            why = format!("{why}; {}", advice(kind, decidable));
         }
         let kind = kind.into();
         self.report.findings.push(Finding { kind, path, why, fixed, moved_to });
@@ -132,26 +135,24 @@ impl Round<'_> {
 }
 
 impl Engine {
-    /// A look at one snapshot that reads what is small: summary, checksum file, index and manifest.
+    /// A look at one snapshot that reads what is small: summary, checksum file, index and manifest. It
+    /// takes no lock, which would make a file; what was deleted meanwhile is nothing wrong.
     fn look(
         &self,
         vault: &AgentVault,
         id: SnapshotId,
         notes: &Notes,
-        ctl: &Control,
     ) -> Result<Option<Fault>, SnapshotError> {
-        let _reading = match vault.vault_lock(LockMode::Shared, ctl.wait_until(LOCK_TIMEOUT), ctl) {
-            Ok(lock) => Some(lock),
-            // A vault that we may only read.
-            Err(e) if e.kind() == ErrorKind::Io => None,
-            Err(e) => return Err(e.into()),
-        };
         let path = vault.snapshots_path().join(id.to_string());
         let open = match vault.open_bundle(id) {
             Ok(open) => open,
             // Deleted since it was listed.
             Err(VaultError::UnknownSnapshot { .. }) => return Ok(None),
             Err(VaultError::BundleMissing { path }) => {
+                // A delete takes the summary first.
+                if let Err(VaultError::UnknownSnapshot { .. }) = vault.meta(id) {
+                    return Ok(None);
+                }
                 let why = "the bundle is missing".to_owned();
                 return Ok(Some(Fault::of(ProblemKind::Bundle, &path, why, true)));
             }
@@ -177,8 +178,8 @@ impl Engine {
     }
 
     /// Whether the checksum file says what the sidecar says.
-    fn look_beside(&self, sidecar: &Sidecar, path: &Path) -> Option<Fault> {
-        let (why, decidable) = match self.sum_beside(path) {
+    fn look_beside(&self, sidecar: &Sidecar, bundle: &Path) -> Option<Fault> {
+        let (why, decidable) = match self.sum_beside(bundle) {
             Ok(Some(sum)) if sum == sidecar.bundle_sha256 => return None,
             Ok(Some(sum)) => {
                 (format!("it says {sum}, the summary {}", sidecar.bundle_sha256), true)
@@ -187,7 +188,9 @@ impl Engine {
             Err(e) => (error_chain(&e), is_damage(&e)),
         };
         let decidable = decidable && sidecar.encryption.is_none();
-        Some(Fault::of(ProblemKind::Sum, path, why, decidable))
+        let mut path = bundle.as_os_str().to_owned();
+        path.push(DIGEST_EXTENSION);
+        Some(Fault::of(ProblemKind::Sum, Path::new(&path), why, decidable))
     }
 
     /// Reads the bundle whole and does what follows. Whoever is at work on the agent is waited for.
@@ -394,6 +397,20 @@ fn look_inside(file: File, path: &Path, said: &Sidecar) -> Option<Fault> {
         false => "the bundle is not what its summary says".to_owned(),
     };
     fault(ProblemKind::Sidecar, why, true)
+}
+
+/// What to do about a fault that was only looked at.
+const fn advice(kind: ProblemKind, decidable: bool) -> &'static str {
+    match (decidable, kind) {
+        (true, _) => {
+            "`doctor --fix` reads the bundle whole, and mends this or sets aside what is no snapshot"
+        }
+        (false, ProblemKind::TooNew) => "left as it is: use the program that wrote it",
+        (false, ProblemKind::Unreadable | ProblemKind::Sum) => {
+            "left as it is: see to its rights and its disk, and look again"
+        }
+        (false, _) => "left as it is: this version cannot read what is encrypted",
+    }
 }
 
 /// None where the file that was read is damaged or of another place; an error where it cannot be read,

@@ -8,7 +8,7 @@ use snapshot_stores::health::{
     ailing_rights, database_holders, remove_strays, snapshot_space, strays,
 };
 use snapshot_stores::{Holder, Holders};
-use snapshot_vault::{AgentVault, ProblemKind};
+use snapshot_vault::AgentVault;
 
 use super::super::{Engine, LOCK_TIMEOUT};
 use super::{FindingKind, Round};
@@ -77,13 +77,7 @@ impl Round<'_> {
             left = look()?;
         }
         for path in found {
-            let fixed = !left.contains(&path);
-            self.find(
-                ProblemKind::Leftover,
-                &path,
-                "left by a restore that died".to_owned(),
-                fixed,
-            );
+            self.leftover(&path, !left.contains(&path));
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use serde::{Serialize, Serializer};
 use snapshot_core::{AgentId, Control, ErrorKind, Tenant, error_chain};
 use snapshot_stores::health::shell_quoted;
-use snapshot_vault::{AgentVault, Exposed, ProblemKind};
+use snapshot_vault::{AgentVault, Exposed, ListProblem, ProblemKind};
 
 use super::recover::RecoveryOutcome;
 use super::{Engine, LOCK_TIMEOUT};
@@ -197,9 +197,13 @@ impl Round<'_> {
     fn vault_files(&mut self, vault: &AgentVault, pending: bool) -> Result<(), SnapshotError> {
         let problems = vault.list()?.problems;
         let strays = if pending { Vec::new() } else { vault.strays()? };
-        let mendable =
-            |kind: ProblemKind| matches!(kind, ProblemKind::HalfDeleted | ProblemKind::Leftover);
-        if self.fix && (!strays.is_empty() || problems.iter().any(|p| mendable(p.kind))) {
+        // What has a snapshot's name may be of use: it is judged with the bundles.
+        let mendable = |p: &ListProblem| match p.kind {
+            ProblemKind::HalfDeleted => true,
+            ProblemKind::Leftover => p.id.is_none(),
+            _ => false,
+        };
+        if self.fix && (!strays.is_empty() || problems.iter().any(mendable)) {
             let until = self.ctl.wait_until(LOCK_TIMEOUT);
             let lock = vault.lock(until, self.ctl)?;
             lock.sweep()?;
@@ -207,15 +211,18 @@ impl Round<'_> {
         }
         let left = if self.fix { vault.list()?.problems } else { problems.clone() };
         // Of bundles and what lies beside them more is known once they are looked into.
-        for problem in problems.into_iter().filter(|p| mendable(p.kind) || is_foreign(p.kind)) {
+        for problem in problems.into_iter().filter(|p| mendable(p) || is_foreign(p.kind)) {
             let fixed = !left.contains(&problem);
-            self.find(problem.kind, &problem.path, problem.why, fixed);
+            let advice = match problem.kind {
+                ProblemKind::HalfDeleted | ProblemKind::Leftover => mending(fixed),
+                ProblemKind::Unknown => ": move it away, if it is nobody's",
+                _ => "",
+            };
+            self.find(problem.kind, &problem.path, problem.why + advice, fixed);
         }
         let left = if self.fix && !pending { vault.strays()? } else { strays.clone() };
         for stray in strays {
-            let why = "left by a process that died".to_owned();
-            let fixed = !left.contains(&stray);
-            self.find(ProblemKind::Leftover, &stray, why, fixed);
+            self.leftover(&stray, !left.contains(&stray));
         }
         Ok(())
     }
@@ -235,8 +242,7 @@ impl Round<'_> {
         match vault.strays(tenant, self.fix) {
             Ok(strays) => {
                 for (path, gone) in strays {
-                    let why = "left by a process that died".to_owned();
-                    self.find(ProblemKind::Leftover, &path, why, gone);
+                    self.leftover(&path, gone);
                 }
             }
             Err(e) => self.unreadable(&root, &e),
@@ -288,6 +294,11 @@ impl Round<'_> {
         self.report.findings.push(Finding { kind, path, why, fixed, moved_to: None });
     }
 
+    fn leftover(&mut self, path: &Path, gone: bool) {
+        let why = format!("left by a process that died{}", mending(gone));
+        self.find(ProblemKind::Leftover, path, why, gone);
+    }
+
     fn unreadable(&mut self, path: &Path, error: &(dyn std::error::Error + 'static)) {
         self.find(ProblemKind::Unreadable, path, error_chain(error), false);
     }
@@ -312,6 +323,11 @@ impl Round<'_> {
 /// Problems of a listing that only a person can do something about.
 const fn is_foreign(kind: ProblemKind) -> bool {
     matches!(kind, ProblemKind::V1 | ProblemKind::Unknown | ProblemKind::Unreadable)
+}
+
+/// What is said of a leftover besides what it is.
+const fn mending(fixed: bool) -> &'static str {
+    if fixed { ": cleared away" } else { ": `doctor --fix` clears it away" }
 }
 
 /// The first few, and how many more.
