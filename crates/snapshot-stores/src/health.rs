@@ -188,14 +188,17 @@ fn tree_bytes(dir: &Dir) -> Result<u64, StoresError> {
     Ok(bytes)
 }
 
-/// The processes that have one of the databases of the layout open, and the SQLite in them.
+/// The processes that have a database of one of the layouts open, and the SQLite in them.
 #[must_use]
-pub fn database_holders(layout: &MemoryLayout) -> Holders {
-    let state = [&layout.state.extract_cursor, &layout.state.dream_run].into_iter().flatten();
-    let state = state.filter_map(|source| match source {
-        StateSource::Sqlite { sqlite, .. } => Some(sqlite.as_path()),
-        StateSource::Json { .. } => None,
-    });
-    let databases: Vec<&Path> = layout.stores.values().map(PathBuf::as_path).chain(state).collect();
+pub fn database_holders(layouts: &[MemoryLayout]) -> Holders {
+    let mut databases: Vec<&Path> = Vec::new();
+    for layout in layouts {
+        databases.extend(layout.stores.values().map(PathBuf::as_path));
+        let state = [&layout.state.extract_cursor, &layout.state.dream_run];
+        databases.extend(state.into_iter().flatten().filter_map(|source| match source {
+            StateSource::Sqlite { sqlite, .. } => Some(sqlite.as_path()),
+            StateSource::Json { .. } => None,
+        }));
+    }
     holders(&databases)
 }

@@ -9,6 +9,9 @@ use crate::error::VaultError;
 use crate::layout;
 use crate::vault::Vault;
 
+/// In a folder with this bit only its owner removes a file.
+const STICKY: u32 = 0o1000;
+
 /// Something of the vault that others may reach, or that is another user's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exposed {
@@ -32,6 +35,17 @@ struct Walk {
 }
 
 impl Vault {
+    /// Whether users other than its owner can rename and remove what lies in the root, the vault's folders
+    /// among it. The root may hold other things too, so nothing else is said of it, and its mode is left.
+    ///
+    /// # Errors
+    /// If it cannot be looked at.
+    pub fn is_open_for_exchange(&self) -> Result<bool, VaultError> {
+        let Some(root) = self.existing_root()? else { return Ok(false) };
+        let mode = root.stat_self()?.mode;
+        Ok(mode & 0o022 != 0 && mode & STICKY == 0)
+    }
+
     /// What of the vault, in the part of `tenant`, is open to its group or to all, or has another owner
     /// than the user who runs this (for root: than the vault's folder of tenants). With `close`, the
     /// modes of what is ours are set. Follows no link, and looks only at what a vault makes. Work in

@@ -493,6 +493,13 @@ fn what_others_can_reach_is_closed() {
     assert_eq!(mode(&ward.vault()), 0o755, "others may have something there");
     assert_eq!(ward.look(), (vec![], 0));
 
+    // Who may rename what is in the root needs no rights below it.
+    chmod(&ward.vault(), 0o777);
+    assert!(why(&ward.leaves("rights")).contains("chmod go-w"));
+    chmod(&ward.vault(), 0o1777);
+    assert_eq!(ward.look(), (vec![], 0));
+    chmod(&ward.vault(), 0o755);
+
     // Under a second name it may be somebody's outside.
     fs::hard_link(ward.bundle(), ward.home.path("theirs")).unwrap();
     chmod(&ward.bundle(), 0o644);
@@ -622,5 +629,5 @@ fn an_old_sqlite_is_seen_in_the_process_that_has_it() {
     assert_eq!((&report["findings"], code), (&json!([]), 0), "{report}");
     assert!(report["not_checked"].to_string().contains("the SQLite of no-sqlite"), "{report}");
     let said = ward.home.run(&["doctor"]);
-    assert!(said.err.contains("not looked at: agent ana: the SQLite of no-sqlite"), "{said:?}");
+    assert!(said.err.contains("not looked at: the SQLite of no-sqlite"), "{said:?}");
 }

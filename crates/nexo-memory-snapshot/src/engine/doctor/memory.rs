@@ -40,7 +40,7 @@ impl Round<'_> {
             self.strays(vault, &layout)?;
         }
         self.space(agent.as_str(), &layout)?;
-        self.holders(agent.as_str(), &database_holders(&layout));
+        self.layouts.push(layout);
         Ok(())
     }
 
@@ -98,32 +98,30 @@ impl Round<'_> {
         Ok(())
     }
 
-    fn holders(&mut self, agent: &str, holders: &Holders) {
-        let Holders { processes, closed_to_us, can_tell } = holders;
+    /// Who has a database of the agents open, seen in one walk through all processes.
+    pub(super) fn holders(&mut self) {
+        let Holders { processes, closed_to_us, can_tell } = database_holders(&self.layouts);
         if !can_tell {
-            self.not_checked(format!(
-                "agent {agent}: which SQLite uses its databases, this system does not tell"
-            ));
-            return;
+            let line = "which SQLite uses the agents' databases: this system does not tell";
+            return self.not_checked(line.to_owned());
         }
-        let line = format!(
-            "agent {agent}: the SQLite of the processes that use its databases, {} seen",
-            processes.len()
-        );
-        self.check(line);
-        if *closed_to_us > 0 {
+        let seen = processes.len();
+        self.check(format!(
+            "the SQLite of the processes that use the agents' databases, {seen} seen"
+        ));
+        if closed_to_us > 0 {
             self.not_checked(format!(
-                "agent {agent}: which SQLite the processes of other users have, {closed_to_us} are closed to us"
+                "which databases and which SQLite the processes of other users have: {closed_to_us} are closed to us"
             ));
         }
         for holder in processes {
             if holder.libraries.is_empty() {
-                let Holder { pid, program, .. } = holder;
+                let Holder { pid, program, .. } = &holder;
                 self.not_checked(format!(
-                    "agent {agent}: the SQLite of {program} (process {pid}), none was found in it"
+                    "the SQLite of {program} (process {pid}): none was found in it"
                 ));
             }
-            self.old_sqlite(holder);
+            self.old_sqlite(&holder);
         }
     }
 

@@ -11,7 +11,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::{Serialize, Serializer};
-use snapshot_core::{AgentId, Control, ErrorKind, Tenant, error_chain};
+use snapshot_core::{AgentId, Control, ErrorKind, MemoryLayout, Tenant, error_chain};
 use snapshot_stores::health::shell_quoted;
 use snapshot_vault::{AgentVault, Exposed, ListProblem, ProblemKind};
 
@@ -72,6 +72,8 @@ struct Round<'a> {
     engine: &'a Engine,
     fix: bool,
     ctl: &'a Control,
+    /// The memories that were looked at.
+    layouts: Vec<MemoryLayout>,
     report: &'a mut DoctorReport,
 }
 
@@ -101,11 +103,12 @@ impl Engine {
             }
         };
         let mut report = DoctorReport::default();
-        let mut round = Round { engine: self, fix, ctl, report: &mut report };
+        let mut round = Round { engine: self, fix, ctl, layouts: Vec::new(), report: &mut report };
         for agent in agents {
             ctl.check()?;
             round.agent(&self.parts.vault.agent(tenant, &agent))?;
         }
+        round.holders();
         round.vault(tenant);
         Ok(report)
     }
@@ -237,6 +240,17 @@ impl Round<'_> {
         ));
         match vault.exposed(tenant, self.fix) {
             Ok(exposed) => self.rights(&exposed),
+            Err(e) => self.unreadable(&root, &e),
+        }
+        match vault.is_open_for_exchange() {
+            Ok(false) => {}
+            Ok(true) => {
+                let why = format!(
+                    "other users can exchange what lies in it: chmod go-w {}",
+                    shell_quoted(&root)
+                );
+                self.find(FindingKind::Rights, &root, why, false);
+            }
             Err(e) => self.unreadable(&root, &e),
         }
         match vault.strays(tenant, self.fix) {
