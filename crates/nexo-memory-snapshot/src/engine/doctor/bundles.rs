@@ -65,16 +65,23 @@ impl Round<'_> {
         let mut sealed = 0;
         for &id in &ids {
             self.ctl.check()?;
-            sealed += u64::from(vault.has_encrypted_bundle(id)?);
-            if let Some(fault) = self.engine.look(vault, id, &notes)? {
-                self.settle(vault, id, fault)?;
+            let is_sealed = vault.has_encrypted_bundle(id)?;
+            sealed += u64::from(is_sealed);
+            let Some(fault) = self.engine.look(vault, id, &notes)? else { continue };
+            // A delete takes the summary first: what was deleted meanwhile is nothing wrong.
+            if let Err(VaultError::UnknownSnapshot { .. }) = vault.meta(id) {
+                continue;
             }
+            let decidable = fault.decidable && !is_sealed;
+            self.settle(vault, id, Fault { decidable, ..fault })?;
         }
         // Bundles without a summary, and checksum files without a bundle.
         let lone = |kind| matches!(kind, ProblemKind::Orphan | ProblemKind::Leftover);
         for problem in listing.problems.into_iter().filter(|p| lone(p.kind)) {
             let Some(id) = problem.id else { continue };
-            self.settle(vault, id, Fault::of(problem.kind, &problem.path, problem.why, true))?;
+            let decidable = !vault.has_encrypted_bundle(id)?;
+            let fault = Fault::of(problem.kind, &problem.path, problem.why, decidable);
+            self.settle(vault, id, fault)?;
         }
         self.tell_bundles(vault, ids.len(), sealed)
     }
@@ -136,7 +143,7 @@ impl Round<'_> {
 
 impl Engine {
     /// A look at one snapshot that reads what is small: summary, checksum file, index and manifest. It
-    /// takes no lock, which would make a file; what was deleted meanwhile is nothing wrong.
+    /// takes no lock, which would make a file.
     fn look(
         &self,
         vault: &AgentVault,
@@ -149,10 +156,6 @@ impl Engine {
             // Deleted since it was listed.
             Err(VaultError::UnknownSnapshot { .. }) => return Ok(None),
             Err(VaultError::BundleMissing { path }) => {
-                // A delete takes the summary first.
-                if let Err(VaultError::UnknownSnapshot { .. }) = vault.meta(id) {
-                    return Ok(None);
-                }
                 let why = "the bundle is missing".to_owned();
                 return Ok(Some(Fault::of(ProblemKind::Bundle, &path, why, true)));
             }
@@ -187,7 +190,6 @@ impl Engine {
             Ok(None) => ("it is missing".to_owned(), true),
             Err(e) => (error_chain(&e), is_damage(&e)),
         };
-        let decidable = decidable && sidecar.encryption.is_none();
         let mut path = bundle.as_os_str().to_owned();
         path.push(DIGEST_EXTENSION);
         Some(Fault::of(ProblemKind::Sum, Path::new(&path), why, decidable))
