@@ -309,7 +309,9 @@ Examples:
     Events(EventsArgs),
     /// Check the vault and the agents for what needs a decision or a repair
     #[command(help_template = VERB, before_help = "\
-Changes nothing unless told. A restore that was interrupted while someone worked on waits \
+Changes nothing unless told. With --fix it reads what is suspect whole, makes summaries anew, \
+clears away what the dead left, closes what others can read, and moves what is no snapshot to a \
+quarantine, from which `import` takes it back. A restore that was interrupted while someone worked on waits \
 here: `forward` finishes it, `abandon` keeps what is there now; either way the present state \
 was kept as a snapshot. Exits with 11 where something is left to do.")]
     #[command(after_help = "\
@@ -686,7 +688,7 @@ pub(crate) struct DoctorArgs {
     /// Only this agent
     #[arg(long)]
     pub(crate) agent: Option<AgentId>,
-    /// Repair what can be repaired without a decision
+    /// Mend what can be mended without a decision and without losing anything
     #[arg(long)]
     pub(crate) fix: bool,
     /// Decide an interrupted restore

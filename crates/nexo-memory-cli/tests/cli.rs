@@ -7,6 +7,9 @@
     reason = "a test makes its agent's memory plainly, and ends where that fails"
 )]
 
+#[path = "cli/doctor.rs"]
+mod doctor;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::id::SnapshotId;
 use crate::meta::SnapshotMeta;
@@ -32,7 +32,7 @@ pub struct ListProblem {
 }
 
 /// Sorts of problems.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProblemKind {
     /// A sidecar that cannot be read, or is of another snapshot, agent or tenant.
@@ -55,4 +55,54 @@ pub enum ProblemKind {
     Unknown,
     /// A folder that cannot be read.
     Unreadable,
+}
+impl ProblemKind {
+    /// Its word; stable, and the same as in JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sidecar => "sidecar",
+            Self::TooNew => "too_new",
+            Self::Bundle => "bundle",
+            Self::Sum => "sum",
+            Self::Orphan => "orphan",
+            Self::V1 => "v1",
+            Self::HalfDeleted => "half_deleted",
+            Self::Leftover => "leftover",
+            Self::Unknown => "unknown",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
+impl Serialize for ProblemKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Would catch: a word that is written and not understood when it is read.
+    #[test]
+    fn every_problem_is_read_as_it_was_written() {
+        let kinds = [
+            ProblemKind::Sidecar,
+            ProblemKind::TooNew,
+            ProblemKind::Bundle,
+            ProblemKind::Sum,
+            ProblemKind::Orphan,
+            ProblemKind::V1,
+            ProblemKind::HalfDeleted,
+            ProblemKind::Leftover,
+            ProblemKind::Unknown,
+            ProblemKind::Unreadable,
+        ];
+        for kind in kinds {
+            let written = serde_json::to_string(&kind).unwrap();
+            assert_eq!(serde_json::from_str::<ProblemKind>(&written).unwrap(), kind);
+        }
+    }
 }

@@ -19,9 +19,11 @@ mod error;
 mod file;
 mod hook;
 mod lock;
+mod process;
 
 pub use dir::{Dir, Entry, FileType, Stat, TEMP_PREFIX};
 pub use error::FsError;
 pub use file::{DurableFile, Meta};
 pub use hook::{DurableFs, Hook, Op, OpKind};
 pub use lock::{FileLock, LockMode};
+pub use process::{is_dead_temp, may_write, user};

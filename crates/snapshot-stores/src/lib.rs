@@ -44,6 +44,7 @@ mod error;
 pub mod files;
 mod folders;
 pub mod git;
+pub mod health;
 mod pinned;
 mod restore;
 mod sources;
@@ -58,6 +59,7 @@ pub use restore::{
     Applied, BeforeCommit, Decision, Done, Keep, OtherAgent, Recovered, RestoreOptions, needed,
     pending, plan, recover, restore, sweep,
 };
+pub use sqlite::{Holder, Holders, Library};
 
 /// Versions of the libraries that read and write an agent's memory, for the manifest.
 pub fn tool_versions() -> [(&'static str, String); 2] {

@@ -32,6 +32,10 @@ pub struct OpenBundle {
     pub sidecar: Sidecar,
 }
 
+/// That nobody works on an agent.
+#[derive(Debug)]
+pub struct Idle(#[expect(dead_code, reason = "what it holds, it holds off")] Option<FileLock>);
+
 impl AgentVault {
     pub(crate) fn new(vault: Vault, tenant: Tenant, agent: AgentId) -> Self {
         Self { vault, tenant, agent }
@@ -98,7 +102,7 @@ impl AgentVault {
             return Ok(listing);
         }
         // A leftover is one only while nobody is at work; the lock tells, so look again under it.
-        match self.lock_if_free() {
+        match self.idle() {
             Some(_held) => listing::read(self, &dir),
             None => {
                 forget_leftovers(&mut listing);
@@ -122,6 +126,29 @@ impl AgentVault {
             Err(e) if e.is_not_found() => Err(VaultError::BundleMissing { path }),
             Err(e) => Err(e.into()),
         }
+    }
+
+    /// Opens the plain bundle of this id, whatever lies beside it; none where there is no file.
+    ///
+    /// # Errors
+    /// If it is no file or cannot be opened.
+    pub fn open_lone_bundle(&self, id: SnapshotId) -> Result<Option<(File, PathBuf)>, VaultError> {
+        let Some(dir) = self.existing_snapshots_dir()? else { return Ok(None) };
+        let name = layout::bundle_name(id, false);
+        match dir.open_file(&name) {
+            Ok(file) => Ok(Some((file, dir.path().join(name)))),
+            Err(e) if e.is_not_found() => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Whether an encrypted bundle of this id lies here.
+    ///
+    /// # Errors
+    /// If the folder cannot be looked at.
+    pub fn has_encrypted_bundle(&self, id: SnapshotId) -> Result<bool, VaultError> {
+        let Some(dir) = self.existing_snapshots_dir()? else { return Ok(false) };
+        Ok(dir.stat(layout::bundle_name(id, true))?.is_some())
     }
 
     /// The folder of this agent's restore journal, where there is one.
@@ -210,16 +237,17 @@ impl AgentVault {
         Ok(layout::existing_sub(&root, &path)?)
     }
 
-    /// The agent's lock if nobody holds it. Makes no folder: a vault that is only read, perhaps
-    /// from a read-only disk, has no work in progress.
-    fn lock_if_free(&self) -> Option<Option<FileLock>> {
-        let Ok(Some(dir)) = self.existing_dir(&[layout::LOCKS]) else { return Some(None) };
+    /// Nobody is at work on the agent while this lives; none where somebody is. Makes no folder: a vault
+    /// that is only read, perhaps from a read-only disk, has no work in progress.
+    #[must_use]
+    pub fn idle(&self) -> Option<Idle> {
+        let Ok(Some(dir)) = self.existing_dir(&[layout::LOCKS]) else { return Some(Idle(None)) };
         let name = layout::agent_lock_name(&self.agent);
         let now = Instant::now();
         match FileLock::acquire(&dir, name, LockMode::Shared, now, &Control::default()) {
-            Ok(lock) => Some(Some(lock)),
+            Ok(lock) => Some(Idle(Some(lock))),
             Err(snapshot_fs::FsError::Locked { .. }) => None,
-            Err(_) => Some(None),
+            Err(_) => Some(Idle(None)),
         }
     }
 }

@@ -25,6 +25,8 @@ pub(crate) const STAGING: &str = "staging";
 pub(crate) const NOTES: &str = "notes";
 /// The hold on everything, below the root.
 pub(crate) const HOLD: &str = "hold.json";
+/// Folder in an agent's snapshots folder of what is no snapshot any more.
+pub(crate) const QUARANTINE: &str = ".quarantine";
 /// Folder of the agents' restore journals, below a tenant.
 pub(crate) const RESTORE: &str = "restore";
 
@@ -47,6 +49,8 @@ pub(crate) enum Name {
     Deleting { id: SnapshotId },
     /// A temporary file of an atomic write.
     Temp,
+    /// The folder of what was set aside.
+    Quarantine,
     /// Not ours.
     Unknown,
 }
@@ -56,6 +60,9 @@ impl Name {
         let Some(text) = name.to_str() else { return Self::Unknown };
         if text.starts_with(TEMP_PREFIX) {
             return Self::Temp;
+        }
+        if text == QUARANTINE {
+            return Self::Quarantine;
         }
         // An id is 36 ASCII characters; a shorter or split name is not ours.
         let (Some(id), Some(rest)) = (text.get(..36), text.get(36..)) else {
@@ -95,6 +102,14 @@ pub(crate) fn deleting_name(id: SnapshotId) -> String {
 /// Content of the checksum file, as `sha256sum -c` reads it.
 pub(crate) fn sum_line(sha256: &Sha256Digest, bundle: &str) -> String {
     format!("{sha256}  {bundle}\n")
+}
+
+/// Name in the quarantine of what was set aside of a snapshot for the `n`th time, from 0.
+pub(crate) fn aside_name(id: SnapshotId, n: u32) -> String {
+    match n {
+        0 => id.to_string(),
+        n => format!("{id}.{n}"),
+    }
 }
 
 pub(crate) fn notes_name(agent: &AgentId) -> String {
@@ -150,6 +165,7 @@ mod tests {
         assert_eq!(parse(&sidecar_name(id)), Name::Sidecar { id });
         assert_eq!(parse(&deleting_name(id)), Name::Deleting { id });
         assert_eq!(parse(".nexo-tmp-1-2-3"), Name::Temp);
+        assert_eq!(parse(QUARANTINE), Name::Quarantine);
         for other in [
             sidecar_name(id).to_uppercase(),
             format!("{id}.sha256"),

@@ -5,6 +5,7 @@
 //! <root>/outbox/                                            events that wait for their delivery
 //! <root>/tenants/<tenant>/locks/<agent>.{agent,vault}.lock
 //! <root>/tenants/<tenant>/snapshots/<agent>/<id>.tar.zst, .tar.zst.sha256, .manifest.json
+//! <root>/tenants/<tenant>/snapshots/<agent>/.quarantine/<id>/   what was set aside: no snapshot any more
 //! <root>/tenants/<tenant>/staging/<agent>/<unique>/         work in progress
 //! <root>/hold.json                                          why nothing of the vault may go
 //! <root>/tenants/<tenant>/notes/<agent>.json                pins, hold, checks
@@ -44,16 +45,20 @@ mod guard;
 mod layout;
 mod listing;
 mod notes;
+mod privacy;
 mod publish;
+mod quarantine;
 mod remove;
 mod staging;
+mod strays;
 mod targets;
 mod vault;
 
-pub use agent::{AgentVault, OpenBundle};
+pub use agent::{AgentVault, Idle, OpenBundle};
 pub use error::VaultError;
 pub use guard::AgentLock;
 pub use notes::{Check, Note, Notes};
+pub use privacy::Exposed;
 pub use remove::Swept;
 pub use staging::Staging;
 pub use targets::TargetLocks;

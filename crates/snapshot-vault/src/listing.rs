@@ -138,6 +138,8 @@ impl Scan {
                 Name::Deleting { id } => _ = scan.deleting.insert(id),
                 Name::Bundle { id, encrypted } => _ = scan.bundles.insert(id, encrypted),
                 Name::Sum { id, encrypted } => _ = scan.sums.insert(id, encrypted),
+                // What was set aside is no snapshot and no problem.
+                Name::Quarantine => {}
                 Name::Temp => scan.other.push((entry.name, ProblemKind::Leftover)),
                 Name::Unknown => scan.other.push((entry.name, ProblemKind::Unknown)),
             }

@@ -66,6 +66,21 @@ impl AgentLock {
         Ok(sidecar.to_meta(path))
     }
 
+    /// Writes the checksum file of a snapshot anew, from the sidecar that it has.
+    ///
+    /// # Errors
+    /// [`VaultError::UnknownSnapshot`], a sidecar that is not usable, or an I/O error.
+    pub fn rewrite_sum(&self, id: SnapshotId) -> Result<(), VaultError> {
+        let meta = self.agent.meta(id)?;
+        let name = layout::bundle_name(id, meta.encrypted);
+        let line = layout::sum_line(&meta.bundle_sha256, &name);
+        Ok(self.snapshots.write_atomic(
+            layout::sum_name(&name),
+            line.as_bytes(),
+            layout::FILE_MODE,
+        )?)
+    }
+
     /// The two files beside a bundle that is durable already.
     fn commit(&self, sidecar: &Sidecar, bundle: &str, bytes: &[u8]) -> Result<(), VaultError> {
         let line = layout::sum_line(&sidecar.bundle_sha256, bundle);

@@ -9,6 +9,7 @@ use snapshot_fs::{FsError, LockMode};
 use crate::error::VaultError;
 use crate::guard::AgentLock;
 use crate::layout::{self, Name};
+use crate::strays;
 
 /// What a sweep removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -75,6 +76,12 @@ impl AgentLock {
         for entry in self.snapshots.entries()? {
             if Name::parse(&entry.name) == Name::Temp {
                 self.snapshots.remove_tree(&entry.name)?;
+                swept.temp_files += 1;
+            }
+        }
+        if let Some(restore) = self.agent.existing_restore_dir()? {
+            for name in strays::dead_temps(&restore)? {
+                restore.remove_tree(&name)?;
                 swept.temp_files += 1;
             }
         }

@@ -69,13 +69,17 @@ fn check(context: &mut Context, args: &DoctorArgs) -> Ended {
 }
 
 fn tell(context: &mut Context, report: &DoctorReport) {
+    for line in &report.not_checked {
+        context.out.note(&format!("  note: not looked at: {line}"));
+    }
     for finding in &report.findings {
         let word = if finding.fixed { "fixed" } else { "FOUND" };
         let path = finding.path.display();
-        context.out.line(&format!("{word}  {}: {path}: {}", finding.what, finding.why));
+        context.out.line(&format!("{word}  {}: {path}: {}", finding.kind, finding.why));
     }
     let checked = human::count(report.checked.len() as u64, "check");
     let found = human::count(report.findings.len() as u64, "finding");
-    let line = format!("{checked}, {found} in {}", context.root_and_origin());
+    let fixed = report.findings.iter().filter(|finding| finding.fixed).count();
+    let line = format!("{checked}, {found} ({fixed} fixed) in {}", context.root_and_origin());
     context.out.line(&line);
 }

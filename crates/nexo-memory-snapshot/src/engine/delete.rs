@@ -63,18 +63,10 @@ impl Engine {
         until: Instant,
         ctl: &Control,
     ) -> Result<(), SnapshotError> {
-        let agent = lock.agent();
-        let mut notes = agent.notes()?;
-        let held = self.parts.vault.hold()?.or(notes.hold);
-        let why = held.map(|note| format!("it is on hold: {}", note.why));
-        let why = why.or(notes.pins.remove(&id).map(|note| format!("it is pinned: {}", note.why)));
-        let needed = agent.existing_restore_dir()?;
-        let needed = needed.as_ref().map(snapshot_stores::needed).transpose()?;
-        let needed = needed.is_some_and(|needed| needed.contains(&id));
-        let why = why.or(needed.then(|| "an interrupted restore needs it".to_owned()));
-        if let Some(why) = why {
+        if let Some(why) = self.kept_by(lock, id)? {
             return Err(SnapshotError::Kept { id, why });
         }
+        let agent = lock.agent();
         // One that another process deleted was told of: no second event is to be prepared.
         if let Err(unknown @ VaultError::UnknownSnapshot { .. }) = agent.meta(id) {
             return Err(unknown.into());
@@ -83,6 +75,23 @@ impl Engine {
         lock.delete(id, until, ctl)?;
         announced.happened();
         Ok(())
+    }
+
+    /// Who or what holds on to a snapshot.
+    pub(super) fn kept_by(
+        &self,
+        lock: &AgentLock,
+        id: SnapshotId,
+    ) -> Result<Option<String>, SnapshotError> {
+        let agent = lock.agent();
+        let mut notes = agent.notes()?;
+        let held = self.parts.vault.hold()?.or(notes.hold);
+        let why = held.map(|note| format!("it is on hold: {}", note.why));
+        let why = why.or(notes.pins.remove(&id).map(|note| format!("it is pinned: {}", note.why)));
+        let needed = agent.existing_restore_dir()?;
+        let needed = needed.as_ref().map(snapshot_stores::needed).transpose()?;
+        let needed = needed.is_some_and(|needed| needed.contains(&id));
+        Ok(why.or(needed.then(|| "an interrupted restore needs it".to_owned())))
     }
 
     /// As [`Engine::resolve`], and also a snapshot whose bundle is damaged or missing but whose

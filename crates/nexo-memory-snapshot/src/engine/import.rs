@@ -142,7 +142,7 @@ impl Engine {
         Ok(sidecar)
     }
 
-    fn publish_imported(
+    pub(super) fn publish_imported(
         &self,
         lock: &AgentLock,
         sidecar: &Sidecar,
@@ -155,7 +155,7 @@ impl Engine {
     }
 
     /// The digest in the checksum file beside a bundle, where there is one.
-    fn sum_beside(&self, path: &Path) -> Result<Option<Sha256Digest>, SnapshotError> {
+    pub(super) fn sum_beside(&self, path: &Path) -> Result<Option<Sha256Digest>, SnapshotError> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(None) };
         let mut sum = name.to_owned();
         sum.push(DIGEST_EXTENSION);

@@ -24,7 +24,7 @@ mod snapshot;
 mod status;
 mod verify;
 
-pub use doctor::{DoctorReport, Finding};
+pub use doctor::{DoctorReport, Finding, FindingKind};
 pub(crate) use events::{EventParts, Events};
 pub use extract::{Extracted, below};
 pub use import::ImportRequest;

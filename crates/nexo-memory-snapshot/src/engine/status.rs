@@ -134,7 +134,7 @@ impl Engine {
 
     /// Those of the vault, and those of whom the host has a layout: one that was never taken a
     /// snapshot of is what an operator must hear of first.
-    fn known_agents(&self) -> Result<BTreeSet<(Tenant, AgentId)>, SnapshotError> {
+    pub(super) fn known_agents(&self) -> Result<BTreeSet<(Tenant, AgentId)>, SnapshotError> {
         let in_vault = self.parts.vault.agents()?.into_iter();
         Ok(in_vault.chain(self.parts.layouts.agents()).collect())
     }

@@ -64,7 +64,7 @@ impl Engine {
 }
 
 /// The first thing that is wrong, in one line.
-fn damage(report: &VerifyReport) -> String {
+pub(super) fn damage(report: &VerifyReport) -> String {
     let first = report.damage.first().map(|damage| format!("{}: {}", damage.artifact, damage.why));
     first.unwrap_or_else(|| "it does not verify".to_owned())
 }

@@ -9,6 +9,7 @@
 #[cfg(feature = "tokio")]
 mod adapters;
 mod delete;
+mod doctor;
 mod events;
 mod export;
 mod extract;

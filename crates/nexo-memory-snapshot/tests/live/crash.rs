@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use nexo_memory_snapshot::id::Tenant;
-use nexo_memory_snapshot::local_fs::{Decision, RecoveryOutcome};
+use nexo_memory_snapshot::local_fs::{Decision, FindingKind, RecoveryOutcome};
 use nexo_memory_snapshot::ports::Control;
 use nexo_memory_snapshot::ports::DurableFs;
 use nexo_memory_snapshot::request::SnapshotRequest;
@@ -193,4 +193,36 @@ fn a_store_removed_after_the_crash_can_be_decided() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// Would catch: a doctor that calls what an interrupted restore still needs a leftover, clears it away, or
+/// decides what is a person's to decide.
+#[test]
+fn the_doctor_finishes_a_restore_and_spares_what_it_needs() {
+    let doctor = |story: &Story, fix| {
+        let report =
+            story.world.engine.doctor(&Tenant::default(), Some(&ana()), fix, &Control::default());
+        let findings = report.unwrap().findings.into_iter();
+        findings.map(|finding| (finding.kind, finding.fixed)).collect::<Vec<_>>()
+    };
+    let restore_is = |fixed| [(FindingKind::InterruptedRestore, fixed)];
+    let story = story_that_is_pending();
+    assert_eq!(doctor(&story, false), restore_is(false));
+    // And what the dead restore staged, once nothing needs it.
+    let mended = doctor(&story, true);
+    assert_eq!(mended[..1], restore_is(true));
+    assert!(mended.iter().all(|(_, fixed)| *fixed), "{mended:?}");
+    assert!(story.is(&story.then));
+    assert_eq!(doctor(&story, false), []);
+
+    let story = story_that_is_pending();
+    let vector = story.world.agent.connect("vector").unwrap();
+    vector.execute_batch("CREATE TABLE new_work(x)").unwrap();
+    assert_eq!(doctor(&story, true), restore_is(false));
+    assert_eq!(doctor(&story, true), restore_is(false));
+    let decision = Some(Decision::Forward);
+    story.world.engine.recover(&Tenant::default(), &ana(), decision, &Control::default()).unwrap();
+    assert!(story.is(&story.then));
+    doctor(&story, true);
+    assert_eq!(doctor(&story, false), []);
 }

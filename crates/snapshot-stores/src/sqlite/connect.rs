@@ -12,8 +12,11 @@ use crate::error::StoresError;
 /// The first bytes of every SQLite file (<https://www.sqlite.org/fileformat2.html>, 1.3).
 pub(crate) const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
-/// First release with the WAL-reset fix.
-const FIRST_SOUND_VERSION: i32 = 3_051_003;
+/// First release with the WAL-reset bug, and the first without it again; the fix was carried back to
+/// 3.50.7 and 3.44.6 (<https://www.sqlite.org/wal.html#walresetbug>,
+/// <https://www.sqlite.org/releaselog/3_51_3.html>).
+const WAL_RESET_BUG: std::ops::Range<i32> = 3_007_000..3_051_003;
+const WAL_RESET_FIXED: [std::ops::Range<i32>; 2] = [3_044_006..3_045_000, 3_050_007..3_051_000];
 
 /// How long a statement waits for a lock while we hold others or are about to: longer waits are
 /// ours, with everything released.
@@ -147,9 +150,15 @@ pub(crate) fn immutable_uri(path: &Path) -> String {
     uri + "?mode=ro&immutable=1"
 }
 
+/// Whether the release of this number (3.51.2 is 3051002) can lose what a writer committed while
+/// another connection checkpointed.
+pub(crate) fn has_wal_reset_bug(version: i32) -> bool {
+    WAL_RESET_BUG.contains(&version) && !WAL_RESET_FIXED.iter().any(|r| r.contains(&version))
+}
+
 /// Refuses a library with the WAL-reset bug, which can lose an agent's acknowledged writes.
 fn refuse_old_library() -> Result<(), StoresError> {
-    if rusqlite::version_number() < FIRST_SOUND_VERSION {
+    if has_wal_reset_bug(rusqlite::version_number()) {
         return Err(StoresError::SqliteTooOld { version: rusqlite::version().to_owned() });
     }
     Ok(())

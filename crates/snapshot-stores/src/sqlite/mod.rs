@@ -6,6 +6,7 @@
 mod check;
 mod connect;
 mod gate;
+mod holders;
 mod pages;
 mod shared;
 
@@ -14,5 +15,7 @@ pub(crate) use connect::{
     Live, MAGIC, Shape, immutable_uri, open_private, open_scratch, open_staged,
 };
 pub(crate) use gate::{Backoff, Gates};
+pub(crate) use holders::holders;
+pub use holders::{Holder, Holders, Library};
 pub(crate) use pages::{PageDigest, PageReader, page_digest, spool_pages};
 pub(crate) use shared::other_agents;
