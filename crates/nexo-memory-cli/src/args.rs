@@ -7,8 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use nexo_memory_snapshot::id::{AgentId, CreatedBy, StoreName, Tenant};
-use nexo_memory_snapshot::manifest::BundlePath;
-use nexo_memory_snapshot::request::{DiffSide, SnapshotRef};
+use nexo_memory_snapshot::request::{DiffSide, PathInside, SnapshotRef};
 
 const ABOUT: &str = "\
 Freeze an agent's memory at one instant, seal it into one file that anyone can check, and put it \
@@ -186,30 +185,35 @@ Examples:
     /// Write one file of a snapshot to stdout
     #[command(help_template = VERB, before_help = "\
 Reads only the frames that hold it. The digest is known at the end: what was printed is to be \
-trusted only after exit code 0. `show --json` lists the paths. On a terminal, characters that could \
+trusted only after exit code 0. `ls` lists the paths; git@REVISION:PATH is a file as a commit of the \
+snapshot's git history has it. On a terminal, characters that could \
 steer it are escaped; in a pipe or file, the bytes are as they were.")]
     #[command(after_help = "\
 Examples:
   nexo-memory cat latest memory_files/MEMORY.md --agent ana
+  nexo-memory cat latest git@main~3:MEMORY.md --agent ana
   nexo-memory cat 3f9c21ab sqlite/long_term.sqlite > then.sqlite")]
     Cat(CatArgs),
     /// List what a snapshot holds
     #[command(help_template = VERB, before_help = "\
 Files, folders and links at a path in the bundle and below it; without one, all of them. Reads the \
-manifest only.")]
+manifest only. git@REVISION:PATH is a place in the snapshot's git history, which is read for it.")]
     #[command(after_help = "\
 Examples:
   nexo-memory ls latest --agent ana
-  nexo-memory ls latest memory_files/notes --agent ana")]
+  nexo-memory ls latest memory_files/notes --agent ana
+  nexo-memory ls latest git@main --agent ana")]
     Ls(LsArgs),
     /// Write files of a snapshot into a folder
     #[command(help_template = VERB, before_help = "\
-What lies at a path in the bundle and below it, under the same names; without one, all of it. Replaces \
-nothing, reads only what is needed, and checks it on the way.")]
+What lies at a path in the bundle and below it, under the same names; without one, all of it. With \
+git@REVISION:PATH, that of a commit of its git history. Replaces nothing, reads only what is needed, \
+and checks it on the way.")]
     #[command(after_help = "\
 Examples:
   nexo-memory extract latest --agent ana --to ./look
-  nexo-memory extract latest sqlite/long_term.sqlite --agent ana --to ./look")]
+  nexo-memory extract latest sqlite/long_term.sqlite --agent ana --to ./look
+  nexo-memory extract latest git@v1:notes --agent ana --to ./look")]
     Extract(ExtractArgs),
     /// Read bundles from end to end and check every digest
     #[command(help_template = VERB, before_help = "\
@@ -244,7 +248,8 @@ Examples:
     Delete(DeleteArgs),
     /// Copy a bundle out of the vault, checked on the way
     #[command(help_template = VERB, before_help = "\
-A plain bundle holds the whole memory in the clear, so --whole must say that this is meant.")]
+A plain bundle holds the whole memory in the clear, so --whole must say that this is meant. What \
+leaves the vault is told. Replaces nothing.")]
     #[command(after_help = "\
 Examples:
   nexo-memory export latest --agent ana --to /mnt/backup --whole
@@ -569,9 +574,8 @@ pub(crate) struct CatArgs {
     /// latest, latest~1, @label, an id or its first characters, or a bundle's path
     #[arg(value_name = "SNAPSHOT")]
     pub(crate) snapshot: SnapshotRef,
-    /// The file, as the bundle names it
-    #[arg(value_parser = bundle_path)]
-    pub(crate) path: BundlePath,
+    /// The file, as `ls` names it, or git@REVISION:PATH
+    pub(crate) path: PathInside,
     /// The agent, where the snapshot's name does not tell it
     #[arg(long)]
     pub(crate) agent: Option<AgentId>,
@@ -598,9 +602,8 @@ pub(crate) struct Inside {
     /// latest, latest~1, @label, an id or its first characters, or a bundle's path
     #[arg(value_name = "SNAPSHOT")]
     pub(crate) snapshot: SnapshotRef,
-    /// A path in the bundle
-    #[arg(value_parser = bundle_path)]
-    pub(crate) path: Option<BundlePath>,
+    /// A path in the bundle, or git@REVISION:PATH in its git history
+    pub(crate) path: Option<PathInside>,
     /// The agent, where the snapshot's name does not tell it
     #[arg(long)]
     pub(crate) agent: Option<AgentId>,
@@ -681,6 +684,12 @@ pub(crate) struct ExportArgs {
     /// The whole memory in the clear is meant
     #[arg(long)]
     pub(crate) whole: bool,
+    /// Redact secrets on the way; this version cannot yet, and refuses
+    #[arg(long, conflicts_with = "whole")]
+    pub(crate) redact: bool,
+    /// Encrypt on the way; this version cannot yet, and refuses. May be repeated
+    #[arg(long, value_name = "RECIPIENT", conflicts_with = "whole")]
+    pub(crate) encrypt: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -803,10 +812,6 @@ fn age(text: &str) -> Result<Duration, String> {
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| format!("{text:?} is no number of seconds"))?;
     Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string())
-}
-
-fn bundle_path(text: &str) -> Result<BundlePath, String> {
-    BundlePath::parse(text).map_err(|e| e.to_string())
 }
 
 fn diff_side(text: &str) -> Result<DiffSide, String> {

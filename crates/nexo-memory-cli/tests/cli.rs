@@ -244,11 +244,22 @@ fn what_needs_a_yes_is_refused_where_nobody_can_be_asked() {
     }
 }
 
+/// Would catch: a memory that leaves in the clear without being told to, or after a wish that was not
+/// granted.
 #[test]
 fn a_plain_export_must_be_meant() {
-    let said = Home::new().run(&["export", "3f9c", "--to", "out"]);
+    let home = Home::new();
+    home.with_ana();
+    let export = ["export", "latest", "--to", "out"];
+    let said = home.run(&export);
     assert_eq!(said.code, 2, "{said:?}");
-    assert!(said.err.contains("try: --whole"), "{said:?}");
+    insta::assert_snapshot!("export-no-choice", said.err);
+    for choice in [["--redact"].as_slice(), &["--encrypt", "age1x"], &["--whole", "--redact"]] {
+        let said = home.run(&[&export, choice].concat());
+        assert_eq!(said.code, 2, "{said:?}");
+        assert!(said.err.contains("--redact") || said.err.contains("--whole, where"), "{said:?}");
+    }
+    assert!(!home.path("out").exists());
 }
 
 #[test]

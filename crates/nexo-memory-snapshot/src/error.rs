@@ -187,6 +187,12 @@ pub enum SnapshotError {
         /// The bundle.
         bundle: PathBuf,
     },
+    /// What has no content was to be read.
+    #[error("{path} is no file; ls shows what lies below it")]
+    NotAFile {
+        /// The path in the snapshot.
+        path: String,
+    },
     /// Something lies where a file was to be written.
     #[error("{} exists already", path.display())]
     Exists {
@@ -266,6 +272,7 @@ impl SnapshotError {
             | Self::NotYet { .. }
             | Self::Reason { .. }
             | Self::WhichAgent { .. }
+            | Self::NotAFile { .. }
             | Self::Path { .. } => ErrorKind::Usage,
             Self::UnknownAgent { .. } => ErrorKind::UnknownAgent,
             Self::UnknownSnapshot { .. } | Self::Ambiguous { .. } | Self::NotInBundle { .. } => {

@@ -74,7 +74,7 @@ pub mod manifest {
     pub use snapshot_core::{
         Artifact, ArtifactKind, BUNDLE_FORMAT, BundlePath, EncryptionInfo, GitInfo, GitRef,
         GitStash, MANIFEST_VERSION, Manifest, ManifestCapture, NotCarried, RedactionReport,
-        SqliteInfo, UnstableFile, path_in_bundle,
+        SqliteInfo, TreeEntry, TreeEntryKind, UnstableFile, path_in_bundle,
     };
 }
 
@@ -86,8 +86,8 @@ pub mod meta {
 /// What is asked for.
 pub mod request {
     pub use snapshot_core::{
-        DiffRequest, DiffScope, DiffSide, ExportRequest, RestoreRequest, RestoreTarget,
-        SnapshotRef, SnapshotRequest,
+        DiffRequest, DiffScope, DiffSide, ExportRequest, GitPath, PathInside, RestoreRequest,
+        RestoreTarget, SnapshotRef, SnapshotRequest,
     };
 }
 

@@ -144,7 +144,7 @@ impl Bundle {
             });
         };
         let artifact = &inner.manifest.artifacts[number];
-        if !is_file(artifact) {
+        if !artifact.kind.has_content() {
             return Err(BundleError::Artifact { artifact: path.clone(), why: "it is no file" });
         }
         let start = inner.contents[number];
@@ -338,11 +338,6 @@ impl RawFile<'_> {
 }
 
 /// Whether an artifact has content.
-fn is_file(artifact: &Artifact) -> bool {
-    use snapshot_core::ArtifactKind::{MemoryDir, MemorySymlink};
-    !matches!(artifact.kind, MemoryDir | MemorySymlink)
-}
-
 /// Reads the seek table and the index from the end of the file.
 fn read_tail(raw: RawFile<'_>, len: u64) -> Result<(FrameTable, Index), BundleError> {
     let too_short = || structure(raw.path, "it is shorter than its own seek table says");

@@ -19,6 +19,7 @@ mod difference;
 mod digest;
 mod error;
 mod id;
+mod inside;
 mod layout;
 mod listing;
 mod manifest;
@@ -38,6 +39,7 @@ pub use difference::{
 pub use digest::{Sha256Digest, root_digest};
 pub use error::{ErrorKind, ParseError, error_chain};
 pub use id::{AgentId, CLASSIC_STORES, CreatedBy, GitOid, SnapshotId, StoreName, Tenant};
+pub use inside::{GitPath, PathInside, TreeEntry, TreeEntryKind};
 pub use layout::{MemoryLayout, StateLayout, StateSource};
 pub use listing::{ListProblem, Listing, ProblemKind};
 pub use manifest::{

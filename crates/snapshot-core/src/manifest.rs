@@ -429,6 +429,12 @@ impl ArtifactKind {
         }
     }
 
+    /// Whether there are bytes to read: a folder has none, and a link's target is in the manifest.
+    #[must_use]
+    pub const fn has_content(self) -> bool {
+        !matches!(self, Self::MemoryDir | Self::MemorySymlink)
+    }
+
     fn admits(self, path: &BundlePath, sqlite: Option<&SqliteInfo>) -> bool {
         let at = |text: &str| sqlite.is_none() && path.as_str() == Some(text);
         match self {
@@ -556,7 +562,7 @@ fn not_json(e: serde_json::Error) -> ParseError {
 }
 
 /// Text of raw bytes, and the bytes in base64 where the text does not say them.
-fn to_text(bytes: &[u8]) -> (String, Option<String>) {
+pub(crate) fn to_text(bytes: &[u8]) -> (String, Option<String>) {
     match std::str::from_utf8(bytes) {
         Ok(text) => (text.to_owned(), None),
         Err(_) => (String::from_utf8_lossy(bytes).into_owned(), Some(BASE64.encode(bytes))),

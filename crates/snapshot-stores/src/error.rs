@@ -213,6 +213,12 @@ pub enum StoresError {
         /// What is wrong.
         why: String,
     },
+    /// A commit or a path that the snapshot's history does not have.
+    #[error("{why}")]
+    NotInHistory {
+        /// What was looked for, and what there is.
+        why: String,
+    },
     /// Something that no restore may replace stands where the bundle has something else.
     #[error("{path} is in the way: {why}")]
     InTheWay {
@@ -253,6 +259,7 @@ impl StoresError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::UnknownAgent { .. } => ErrorKind::UnknownAgent,
+            Self::NotInHistory { .. } => ErrorKind::UnknownSnapshot,
             Self::Busy { .. } => ErrorKind::Busy,
             Self::Sqlite { source, .. } => sqlite_kind(source),
             Self::SqliteTooOld { .. } | Self::Refused { .. } | Self::SharedStore { .. } => {

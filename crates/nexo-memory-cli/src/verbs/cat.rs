@@ -3,6 +3,7 @@
 use std::io::{ErrorKind as IoKind, Write};
 
 use nexo_memory_snapshot::error::SnapshotError;
+use nexo_memory_snapshot::request::PathInside;
 
 use crate::args::CatArgs;
 use crate::context::Context;
@@ -16,7 +17,11 @@ pub(super) fn run(context: &mut Context, args: &CatArgs) -> Ended {
     let engine = context.engine(args.agent.as_ref())?;
     let (meta, _) = context.resolve(&engine, args.agent.as_ref(), &args.snapshot)?;
     let mut out = context.out.bytes();
-    let read = engine.read_artifact(&meta, &args.path, &mut out, &context.control);
+    let control = &context.control;
+    let read = match &args.path {
+        PathInside::Bundle(path) => engine.read_artifact(&meta, path, &mut out, control),
+        PathInside::Git(at) => engine.read_git(&meta, at, &mut out, control),
+    };
     let flushed = out.flush();
     context.still();
     let read = read.and_then(|_| {

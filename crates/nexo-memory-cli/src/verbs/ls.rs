@@ -1,8 +1,12 @@
-//! `ls`: what a snapshot holds, by its manifest.
+//! `ls`: what a snapshot holds, by its manifest or by its git history.
 
 use nexo_memory_snapshot::error::SnapshotError;
-use nexo_memory_snapshot::local_fs::below;
-use nexo_memory_snapshot::manifest::{Artifact, ArtifactKind};
+use nexo_memory_snapshot::local_fs::{Engine, below};
+use nexo_memory_snapshot::manifest::{
+    Artifact, ArtifactKind, BundlePath, TreeEntry, TreeEntryKind,
+};
+use nexo_memory_snapshot::meta::SnapshotMeta;
+use nexo_memory_snapshot::request::{GitPath, PathInside};
 use serde_json::json;
 
 use crate::args::LsArgs;
@@ -10,11 +14,27 @@ use crate::context::Context;
 use crate::exit::{Ended, Failure};
 use crate::human;
 
+/// Characters of a git id that are shown, as git has it.
+const SHORT_OID: usize = 7;
+
 pub(super) fn run(context: &mut Context, args: &LsArgs) -> Ended {
-    let (agent, path) = (args.inside.agent.as_ref(), args.inside.path.as_ref());
+    let agent = args.inside.agent.as_ref();
     let engine = context.engine(agent)?;
     let (meta, _) = context.resolve(&engine, agent, &args.inside.snapshot)?;
-    let manifest = engine.manifest(&meta).map_err(|e| context.explain(e, Some(&meta.agent_id)))?;
+    match &args.inside.path {
+        Some(PathInside::Git(at)) => in_history(context, &engine, &meta, at),
+        Some(PathInside::Bundle(path)) => in_bundle(context, &engine, &meta, Some(path)),
+        None => in_bundle(context, &engine, &meta, None),
+    }
+}
+
+fn in_bundle(
+    context: &mut Context,
+    engine: &Engine,
+    meta: &SnapshotMeta,
+    path: Option<&BundlePath>,
+) -> Ended {
+    let manifest = engine.manifest(meta).map_err(|e| context.explain(e, Some(&meta.agent_id)))?;
     let found = below(&manifest, path);
     if let Some(path) = path.filter(|_| found.is_empty()) {
         let bundle = meta.bundle_path.clone();
@@ -26,21 +46,54 @@ pub(super) fn run(context: &mut Context, args: &LsArgs) -> Ended {
         context.out.json(&json!({ "snapshot": meta, "artifacts": found }));
         return Ok(None);
     }
-    let rows: Vec<_> = found.iter().map(|artifact| row(artifact)).collect();
+    let rows: Vec<_> = found.iter().map(|artifact| artifact_row(artifact)).collect();
     context.out.table(&["MODE", "SIZE", "PATH"], &rows);
     Ok(None)
 }
 
-fn row(artifact: &Artifact) -> Vec<String> {
+fn in_history(context: &mut Context, engine: &Engine, meta: &SnapshotMeta, at: &GitPath) -> Ended {
+    let entries = engine.git_entries(meta, at, &context.control);
+    context.still();
+    let entries = entries.map_err(|e| context.explain(e, Some(&meta.agent_id)))?;
+    if context.out.is_json() {
+        context.out.json(&json!({ "snapshot": meta, "entries": entries }));
+        return Ok(None);
+    }
+    let rows: Vec<_> = entries.iter().map(entry_row).collect();
+    context.out.table(&["MODE", "SIZE", "OBJECT", "PATH"], &rows);
+    Ok(None)
+}
+
+fn artifact_row(artifact: &Artifact) -> Vec<String> {
     let kind = match artifact.kind {
         ArtifactKind::MemoryDir => 'd',
         ArtifactKind::MemorySymlink => 'l',
         _ => '-',
     };
     let mode = artifact.mode.map(|mode| format!("{kind}{mode:04o}"));
-    let target =
-        artifact.link.as_ref().map(|link| format!(" -> {}", String::from_utf8_lossy(link)));
     let size = if kind == '-' { human::bytes(artifact.size_bytes) } else { String::new() };
-    let path = format!("{}{}", artifact.path, target.unwrap_or_default());
+    let path = path_and_target(&artifact.path, artifact.link.as_deref());
     vec![mode.unwrap_or_else(|| format!("{kind}    ")), size, path]
+}
+
+/// The mode as git writes it.
+fn entry_row(entry: &TreeEntry) -> Vec<String> {
+    let mode = match entry.kind {
+        TreeEntryKind::File => "100644",
+        TreeEntryKind::Executable => "100755",
+        TreeEntryKind::Dir => "040000",
+        TreeEntryKind::Symlink => "120000",
+        TreeEntryKind::Submodule => "160000",
+    };
+    let is_file = matches!(entry.kind, TreeEntryKind::File | TreeEntryKind::Executable);
+    let size = if is_file { human::bytes(entry.size_bytes) } else { String::new() };
+    let oid = entry.oid.as_str().chars().take(SHORT_OID).collect();
+    vec![mode.to_owned(), size, oid, path_and_target(&entry.path, entry.link.as_deref())]
+}
+
+fn path_and_target(path: &BundlePath, link: Option<&[u8]>) -> String {
+    match link {
+        Some(target) => format!("{path} -> {}", String::from_utf8_lossy(target)),
+        None => path.to_string(),
+    }
 }

@@ -40,7 +40,17 @@ fn lines(context: &Context, meta: &SnapshotMeta, manifest: &Manifest) -> Vec<Str
         ),
     ];
     lines.extend(manifest.label.as_ref().map(|label| format!("label     \"{label}\"")));
-    lines.push(format!("memory    {}", memory(manifest)));
+    lines.extend(contents(manifest));
+    let left_out = manifest.capture.not_carried.iter().map(|n| format!("{}: {}", n.path, n.why));
+    lines.extend(shorten(left_out.collect()).map(|line| format!("left out  {line}")));
+    let unstable = manifest.capture.unstable.iter().map(|u| format!("{}: {}", u.path, u.why));
+    lines.extend(shorten(unstable.collect()).map(|line| format!("unstable  {line}")));
+    lines
+}
+
+/// What memory a bundle holds, a line for each part.
+pub(super) fn contents(manifest: &Manifest) -> Vec<String> {
+    let mut lines = vec![format!("memory    {}", memory(manifest))];
     lines.extend(manifest.git.as_ref().map(|git| format!("git       {}", head(git))));
     for (info, artifact) in manifest.stores() {
         let size = human::bytes(artifact.size_bytes);
@@ -51,10 +61,6 @@ fn lines(context: &Context, meta: &SnapshotMeta, manifest: &Manifest) -> Vec<Str
     for artifact in manifest.artifacts.iter().filter(|a| state.contains(&a.kind)) {
         lines.push(format!("state     {}  {}", artifact.path, human::bytes(artifact.size_bytes)));
     }
-    let left_out = manifest.capture.not_carried.iter().map(|n| format!("{}: {}", n.path, n.why));
-    lines.extend(shorten(left_out.collect()).map(|line| format!("left out  {line}")));
-    let unstable = manifest.capture.unstable.iter().map(|u| format!("{}: {}", u.path, u.why));
-    lines.extend(shorten(unstable.collect()).map(|line| format!("unstable  {line}")));
     lines
 }
 

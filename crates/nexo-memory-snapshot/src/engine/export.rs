@@ -10,6 +10,7 @@ use snapshot_fs::{Dir, FsError};
 
 use super::Engine;
 use super::copy::{Watch, copy_file};
+use super::extract::taken;
 use super::open::sidecar_name;
 use crate::error::SnapshotError;
 
@@ -116,7 +117,7 @@ fn copy_bundle(
         }),
     })
     .and_then(|()| Ok(file.sync()?))
-    .and_then(|()| Ok(dir.rename(&temp, dir, name)?));
+    .and_then(|()| dir.rename_new(&temp, name).map_err(taken));
     if copied.is_err() {
         // The error that led here is the one to report.
         let _ = dir.unlink(&temp);

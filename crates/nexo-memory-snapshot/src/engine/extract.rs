@@ -10,8 +10,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use snapshot_bundle::Bundle;
-use snapshot_core::{Artifact, ArtifactKind, BundlePath, Control, Manifest, SnapshotMeta, Step};
-use snapshot_fs::{Dir, DurableFile, FsError, Meta};
+use snapshot_core::{
+    Artifact, ArtifactKind, BundlePath, Control, GitPath, Manifest, PathInside, SnapshotMeta, Step,
+    TreeEntryKind,
+};
+use snapshot_fs::{Dir, DurableFile, DurableFs, FsError, Meta};
 
 use super::Engine;
 use super::copy::{Watch, copy};
@@ -21,6 +24,8 @@ use crate::error::SnapshotError;
 const FILE_MODE: u32 = 0o600;
 /// Mode of folders that have none of their own.
 const DIR_MODE: u32 = 0o700;
+/// Added to the mode of a history's file that may be run.
+const RUN_BITS: u32 = 0o100;
 /// The bits of a mode that a bundle may give: a set-user-id bit of a stranger's is none of ours.
 const PLAIN_BITS: u32 = 0o777;
 
@@ -36,9 +41,9 @@ pub struct Extracted {
 }
 
 impl Engine {
-    /// Writes what lies at `path` in the bundle and below it, all of it for none, into the folder
-    /// `to`, under the names that the bundle has; returns what was written. What a failure has written
-    /// stays, each file whole.
+    /// Writes what lies at `path` in the snapshot and below it, all of the bundle for none, into the
+    /// folder `to`, under the names that the bundle has, or the commit's tree; returns what was
+    /// written. What a failure has written stays, each file whole.
     ///
     /// # Errors
     /// `UnknownSnapshot` where there is nothing at `path`, `Refused` where something lies in the way,
@@ -46,34 +51,69 @@ impl Engine {
     pub fn extract(
         &self,
         meta: &SnapshotMeta,
-        path: Option<&BundlePath>,
+        path: Option<&PathInside>,
         to: &Path,
         ctl: &Control,
     ) -> Result<Extracted, SnapshotError> {
+        let path = match path {
+            Some(PathInside::Git(at)) => return self.extract_git(meta, at, to, ctl),
+            Some(PathInside::Bundle(path)) => Some(path),
+            None => None,
+        };
         let opened = self.open(meta, ctl)?;
         let wanted = below(opened.bundle.manifest(), path);
         if let Some(path) = path.filter(|_| wanted.is_empty()) {
             let (bundle, path) = (meta.bundle_path.clone(), path.to_string());
             return Err(SnapshotError::NotInBundle { path, bundle });
         }
-        let to = super::absolute(to)?;
-        let root = self.parts.fs.ensure_dir(&to, DIR_MODE)?;
+        let mut out = Output::new(&self.parts.fs, to)?;
         let total = wanted.iter().fold(0, |sum: u64, a| sum.saturating_add(a.size_bytes));
-        let mut done = Extracted { to, ..Extracted::default() };
         for artifact in &wanted {
             ctl.check()?;
             let watch = Watch { step: Step::Stage, total, control: ctl };
-            done.bytes += put(&root, (&opened.bundle, &meta.bundle_path), artifact, watch)?;
-            done.entries += 1;
+            put(&mut out, (&opened.bundle, &meta.bundle_path), artifact, watch)?;
         }
         // Once nothing more is made in them.
         for artifact in wanted.iter().filter(|a| a.kind == ArtifactKind::MemoryDir).rev() {
-            let (dir, name) = place(&root, artifact)?;
+            let (dir, name) = out.place(&artifact.path)?;
             let mode = artifact.mode.map(|mode| mode & PLAIN_BITS);
             dir.set_meta(&name, Meta { owner: None, mode, mtime_ns: artifact.mtime_ns })?;
         }
-        root.sync_fs()?;
-        Ok(done)
+        out.finish()
+    }
+
+    /// The same of a commit's tree. Files of a history have no times, and of modes only who may run
+    /// them.
+    fn extract_git(
+        &self,
+        meta: &SnapshotMeta,
+        at: &GitPath,
+        to: &Path,
+        ctl: &Control,
+    ) -> Result<Extracted, SnapshotError> {
+        let opened = self.history(meta, ctl)?;
+        let entries = opened.history.entries(at)?;
+        let mut out = Output::new(&self.parts.fs, to)?;
+        let total = entries.iter().fold(0, |sum: u64, e| sum.saturating_add(e.size_bytes));
+        for entry in &entries {
+            ctl.check()?;
+            ctl.advance(Step::Stage, out.done.bytes, total);
+            match (&entry.link, entry.kind) {
+                (Some(target), _) => out.link(&entry.path, target, None)?,
+                // A submodule's content is another repository's: git leaves an empty folder too.
+                (None, TreeEntryKind::Dir | TreeEntryKind::Submodule) => out.dir(&entry.path)?,
+                (None, kind) => {
+                    let run = if kind == TreeEntryKind::Executable { RUN_BITS } else { 0 };
+                    let meta = Meta { mode: Some(FILE_MODE | run), ..Meta::default() };
+                    out.file(&entry.path, meta, |file| {
+                        let content = opened.history.content(entry)?;
+                        file.write_all(&content).map_err(FsError::io("write", file.path()))?;
+                        Ok(content.len() as u64)
+                    })?;
+                }
+            }
+        }
+        out.finish()
     }
 }
 
@@ -85,68 +125,110 @@ pub fn below<'m>(manifest: &'m Manifest, path: Option<&BundlePath>) -> Vec<&'m A
     manifest.artifacts.iter().filter(inside).collect()
 }
 
-/// Writes one entry; returns its bytes.
+/// Writes one artifact.
 fn put(
-    root: &Dir,
-    bundle: (&Bundle, &Path),
+    out: &mut Output,
+    (bundle, bundle_path): (&Bundle, &Path),
     artifact: &Artifact,
     watch: Watch<'_>,
-) -> Result<u64, SnapshotError> {
-    let (dir, name) = place(root, artifact)?;
-    let taken = |e: FsError| match e {
+) -> Result<(), SnapshotError> {
+    match (&artifact.link, artifact.kind) {
+        (Some(target), _) => out.link(&artifact.path, target, artifact.mtime_ns),
+        (None, ArtifactKind::MemoryDir) => out.dir(&artifact.path),
+        _ => {
+            let mode = Some(artifact.mode.unwrap_or(FILE_MODE) & PLAIN_BITS);
+            let meta = Meta { owner: None, mode, mtime_ns: artifact.mtime_ns };
+            out.file(&artifact.path, meta, |file| {
+                let path = file.path().to_owned();
+                let copied = copy(&mut bundle.read(&artifact.path)?, watch, |bytes| {
+                    Ok(file.write_all(bytes).map_err(FsError::io("write", &path))?)
+                });
+                copied.map_err(|e| e.of_artifact(&artifact.path, bundle_path))
+            })
+        }
+    }
+}
+
+/// The folder that is written to, and what was written.
+struct Output {
+    root: Dir,
+    done: Extracted,
+}
+
+impl Output {
+    fn new(fs: &DurableFs, to: &Path) -> Result<Self, SnapshotError> {
+        let to = super::absolute(to)?;
+        let root = fs.ensure_dir(&to, DIR_MODE)?;
+        Ok(Self { root, done: Extracted { to, ..Extracted::default() } })
+    }
+
+    /// Writes a link.
+    fn link(
+        &mut self,
+        path: &BundlePath,
+        target: &[u8],
+        mtime_ns: Option<i64>,
+    ) -> Result<(), SnapshotError> {
+        let (dir, name) = self.place(path)?;
+        dir.symlink(OsStr::from_bytes(target), &name).map_err(taken)?;
+        dir.set_meta(&name, Meta { mtime_ns, ..Meta::default() })?;
+        self.done.entries += 1;
+        Ok(())
+    }
+
+    /// Makes a folder; one may be there for what lies in it.
+    fn dir(&mut self, path: &BundlePath) -> Result<(), SnapshotError> {
+        let (dir, name) = self.place(path)?;
+        dir.ensure_sub(&name, DIR_MODE)?;
+        self.done.entries += 1;
+        Ok(())
+    }
+
+    /// Writes a file, which `fill` gives its content and length; it appears once that succeeded.
+    fn file(
+        &mut self,
+        path: &BundlePath,
+        meta: Meta,
+        fill: impl FnOnce(&mut DurableFile) -> Result<u64, SnapshotError>,
+    ) -> Result<(), SnapshotError> {
+        let (dir, name) = self.place(path)?;
+        let (temp, mut file) = dir.create_temp(FILE_MODE)?;
+        let written = fill(&mut file).and_then(|bytes| {
+            file.set_meta(meta)?;
+            dir.rename_new(&temp, &name).map(|()| bytes).map_err(taken)
+        });
+        if written.is_err() {
+            // The error that led here is the one to report.
+            let _ = dir.unlink(&temp);
+        }
+        self.done.bytes += written?;
+        self.done.entries += 1;
+        Ok(())
+    }
+
+    /// The folder that `path` goes to, made where it is missing, and its name in it.
+    fn place(&self, path: &BundlePath) -> Result<(Dir, OsString), SnapshotError> {
+        let path = path.as_path();
+        let name = path.file_name().unwrap_or_default().to_owned();
+        let mut dir = self.root.clone();
+        for component in path.parent().into_iter().flat_map(Path::iter) {
+            dir = dir.ensure_sub(component, DIR_MODE)?;
+        }
+        Ok((dir, name))
+    }
+
+    fn finish(self) -> Result<Extracted, SnapshotError> {
+        self.root.sync_fs()?;
+        Ok(self.done)
+    }
+}
+
+/// The error of a name that is in use.
+pub(super) fn taken(e: FsError) -> SnapshotError {
+    match e {
         FsError::Io { source, path, .. } if source.kind() == std::io::ErrorKind::AlreadyExists => {
             SnapshotError::Exists { path }
         }
         e => e.into(),
-    };
-    match (&artifact.link, artifact.kind) {
-        (Some(target), _) => {
-            dir.symlink(OsStr::from_bytes(target), &name).map_err(taken)?;
-            let mtime_ns = artifact.mtime_ns;
-            dir.set_meta(&name, Meta { mtime_ns, ..Meta::default() })?;
-            Ok(0)
-        }
-        // One of the extraction's own may be there for what lies in it.
-        (None, ArtifactKind::MemoryDir) => {
-            dir.ensure_sub(&name, DIR_MODE)?;
-            Ok(0)
-        }
-        _ => {
-            let (temp, mut file) = dir.create_temp(FILE_MODE)?;
-            let written = fill(&mut file, bundle, artifact, watch)
-                .and_then(|bytes| dir.rename_new(&temp, &name).map(|()| bytes).map_err(taken));
-            if written.is_err() {
-                // The error that led here is the one to report.
-                let _ = dir.unlink(&temp);
-            }
-            written
-        }
     }
-}
-
-fn fill(
-    file: &mut DurableFile,
-    (bundle, bundle_path): (&Bundle, &Path),
-    artifact: &Artifact,
-    watch: Watch<'_>,
-) -> Result<u64, SnapshotError> {
-    let out = file.path().to_owned();
-    let copied = copy(&mut bundle.read(&artifact.path)?, watch, |bytes| {
-        Ok(file.write_all(bytes).map_err(FsError::io("write", &out))?)
-    });
-    let bytes = copied.map_err(|e| e.of_artifact(&artifact.path, bundle_path))?;
-    let mode = Some(artifact.mode.unwrap_or(FILE_MODE) & PLAIN_BITS);
-    file.set_meta(Meta { owner: None, mode, mtime_ns: artifact.mtime_ns })?;
-    Ok(bytes)
-}
-
-/// The folder that an artifact goes to, made where it is missing, and its name in it.
-fn place(root: &Dir, artifact: &Artifact) -> Result<(Dir, OsString), SnapshotError> {
-    let path = artifact.path.as_path();
-    let name = path.file_name().unwrap_or_default().to_owned();
-    let mut dir = root.clone();
-    for component in path.parent().into_iter().flat_map(Path::iter) {
-        dir = dir.ensure_sub(component, DIR_MODE)?;
-    }
-    Ok((dir, name))
 }

@@ -11,6 +11,7 @@ mod erase;
 mod events;
 mod export;
 mod extract;
+mod history;
 mod import;
 mod list;
 mod metrics;

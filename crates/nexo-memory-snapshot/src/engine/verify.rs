@@ -52,7 +52,11 @@ impl Engine {
         ctl: &Control,
     ) -> Result<u64, SnapshotError> {
         let opened = self.open(meta, ctl)?;
-        let total = opened.bundle.manifest().artifact(path).map_or(0, |a| a.size_bytes);
+        let artifact = opened.bundle.manifest().artifact(path);
+        if artifact.is_some_and(|artifact| !artifact.kind.has_content()) {
+            return Err(SnapshotError::NotAFile { path: path.to_string() });
+        }
+        let total = artifact.map_or(0, |artifact| artifact.size_bytes);
         let mut reader = opened.bundle.read(path)?;
         let watch = Watch { step: Step::Verify, total, control: ctl };
         let copied = copy(&mut reader, watch, |bytes| {

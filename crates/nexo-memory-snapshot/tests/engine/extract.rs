@@ -1,8 +1,8 @@
 //! Files out of a bundle.
 
 use nexo_memory_snapshot::error::ErrorKind;
-use nexo_memory_snapshot::manifest::BundlePath;
 use nexo_memory_snapshot::ports::Control;
+use nexo_memory_snapshot::request::PathInside;
 
 use crate::support::Home;
 
@@ -16,7 +16,7 @@ fn what_is_damaged_is_not_extracted() {
     bytes[40] ^= 1;
     std::fs::write(&taken.bundle_path, bytes).unwrap();
     let (to, control) = (home.path().join("out"), Control::default());
-    let path = BundlePath::parse("sqlite/long_term.sqlite").unwrap();
+    let path = "sqlite/long_term.sqlite".parse::<PathInside>().unwrap();
     let error = home.engine().extract(&taken, Some(&path), &to, &control).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Integrity, "{error}");
     let left = std::fs::read_dir(to.join("sqlite")).unwrap().count();

@@ -13,6 +13,8 @@ mod r#async;
 mod attack;
 mod crash;
 mod cut;
+mod diff;
+mod inside;
 mod predecessor;
 mod property;
 mod restore;

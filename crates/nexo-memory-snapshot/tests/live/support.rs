@@ -132,3 +132,40 @@ pub(crate) fn assert_same(expected: &Memory, found: &Memory) {
         .collect();
     assert!(differences.is_empty(), "{differences:#?}");
 }
+
+/// How many frames of a bundle `works` needs: each is damaged in turn, and only damage to what is read
+/// can be noticed.
+pub(crate) fn frames_needed(bundle: &Path, works: impl Fn() -> bool) -> usize {
+    let whole = std::fs::read(bundle).unwrap();
+    let frames = frames(&whole);
+    assert!(frames.len() > 8, "{} frames tell little", frames.len());
+    let fails = |&&(at, length): &&(usize, usize)| {
+        let mut damaged = whole.clone();
+        // Behind the frame's header.
+        damaged[at + length / 2] ^= 0xff;
+        std::fs::write(bundle, &damaged).unwrap();
+        !works()
+    };
+    let needed = frames.iter().filter(fails).count();
+    std::fs::write(bundle, &whole).unwrap();
+    assert!(works());
+    needed
+}
+
+/// Where each data frame lies, as (offset, length), by the seek table of the zstd seekable format.
+fn frames(bundle: &[u8]) -> Vec<(usize, usize)> {
+    let word = |at: usize| u32::from_le_bytes(bundle[at..at + 4].try_into().unwrap()) as usize;
+    let count = word(bundle.len() - 9);
+    let table = bundle.len() - 9 - 8 * count;
+    let mut at = 0;
+    let mut frames = Vec::new();
+    for entry in 0..count {
+        let (length, content) = (word(table + 8 * entry), word(table + 8 * entry + 4));
+        // The index is a frame without content.
+        if content > 0 {
+            frames.push((at, length));
+        }
+        at += length;
+    }
+    frames
+}

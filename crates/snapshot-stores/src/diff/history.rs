@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use git2::{Delta, Diff, DiffFindOptions, DiffOptions as LineOptions, Odb, Oid, Patch, Repository};
+use git2::{Delta, Diff, DiffFindOptions, DiffOptions as LineOptions, Oid, Patch, Repository};
 use snapshot_core::{
     Change, CommitDifference, Difference, GitFileDifference, GitInfo, GitOid, GitSummary,
 };
 
 use super::report::Sink;
 use crate::error::StoresError;
+use crate::git::open_objects;
 
 /// Counts commits, files and lines between the HEADs of two staged repositories, and tells them; gives
 /// a note where the histories do not meet.
@@ -18,14 +19,7 @@ pub(super) fn compare(
     sink: &mut Sink<'_>,
 ) -> Result<(GitSummary, Option<String>), StoresError> {
     let fail = |op| move |source| StoresError::Git { op, path: new_path.to_owned(), source };
-    let odb = Odb::new().map_err(fail("join the histories of"))?;
-    for path in [old_path, new_path] {
-        let objects = path.join("objects");
-        let objects = objects
-            .to_str()
-            .ok_or_else(|| StoresError::refused(path, "the vault's path is not UTF-8"))?;
-        odb.add_disk_alternate(objects).map_err(fail("join the histories of"))?;
-    }
+    let odb = open_objects(&[old_path, new_path]).map_err(fail("join the histories of"))?;
     let repo = Repository::from_odb(odb).map_err(fail("open"))?;
     let oid =
         |info: &GitInfo| info.head_oid.as_ref().map(|oid| Oid::from_str(oid.as_str())).transpose();

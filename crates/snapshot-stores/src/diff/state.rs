@@ -1,11 +1,13 @@
 //! Pieces of runtime state, compared as JSON documents.
 
 use serde_json::Value;
-use snapshot_core::{ArtifactSource, Change, Difference, StateDifference, StateKind, StateSummary};
+use snapshot_core::{
+    ArtifactSource, BundlePath, Change, Difference, StateDifference, StateKind, StateSummary,
+};
 
 use super::report::Sink;
 use crate::error::StoresError;
-use crate::restore::read_state;
+use crate::restore::read_piece;
 
 /// Hears of a place, and what each side has there.
 type Tell<'t> = dyn FnMut(String, Option<&Value>, Option<&Value>) + 't;
@@ -17,17 +19,21 @@ pub(super) fn compare(
     sink: &mut Sink<'_>,
 ) -> Result<StateSummary, StoresError> {
     let mut summary = StateSummary::default();
-    for (old, new) in read_state(a)?.into_iter().zip(read_state(b)?) {
-        if old.json == new.json {
+    for kind in StateKind::ALL {
+        let path = BundlePath::parse(kind.bundle_path())?;
+        let digest =
+            |side: &dyn ArtifactSource| side.manifest().artifact(&path).map(|piece| piece.sha256);
+        if digest(a) == digest(b) {
             continue;
         }
-        match old.kind {
+        match kind {
             StateKind::ExtractCursor => summary.extract_cursor_changed = true,
             StateKind::DreamRun => summary.last_dream_run_changed = true,
         }
         if let Some(sink) = sink {
-            let state = old.kind.as_str();
-            let (before, after) = (old.json.map(document), new.json.map(document));
+            let state = kind.as_str();
+            let read = |side| read_piece(side, kind).map(|json| json.map(document));
+            let (before, after) = (read(a)?, read(b)?);
             places(String::new(), before.as_ref(), after.as_ref(), &mut |path, old, new| {
                 sink(Difference::State(StateDifference {
                     state: state.to_owned(),

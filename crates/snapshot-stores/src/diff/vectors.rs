@@ -16,8 +16,11 @@ use super::rows::{Databases, Sides};
 use super::tables::quote;
 use crate::error::StoresError;
 
-/// Most vector columns of an index (`VEC0_MAX_VECTOR_COLUMNS`).
+/// Most columns of a kind in an index (`VEC0_MAX_VECTOR_COLUMNS`, `VEC0_MAX_METADATA_COLUMNS`).
 const MAX_COLUMNS: usize = 16;
+/// Tables of vector columns, and of metadata columns.
+const VECTORS: &str = "vector_chunks";
+const METADATA: &str = "metadatachunks";
 /// Bytes of a rowid in a chunk.
 const ROWID_BYTES: usize = 8;
 /// What an index's row is called where its own columns' names are not known.
@@ -61,12 +64,31 @@ pub(super) fn compare(
         db.check(&mut seen)?;
         tell(db, name, row, report).map_err(db.fail())?;
     }
+    if metadata_differs(db, name, sides)? {
+        report.note("its metadata columns differ; they are not compared by row");
+    }
     Ok(())
+}
+
+/// Whether metadata differs, whose values lie packed in chunks.
+fn metadata_differs(db: &Databases<'_>, name: &str, sides: Sides<'_>) -> Result<bool, StoresError> {
+    let (Some(_), Some(_)) = sides else { return Ok(false) };
+    let (old, new) = (columns(db, "old", name, METADATA)?, columns(db, "new", name, METADATA)?);
+    for part in &new {
+        let sql = format!(
+            "SELECT EXISTS (SELECT 1 FROM old.{part} o FULL OUTER JOIN new.{part} n \
+             ON n.rowid = o.rowid WHERE o.data IS NOT n.data)"
+        );
+        if old.contains(part) && db.prepare(&sql)?.query_row([], |r| r.get(0)).map_err(db.fail())? {
+            return Ok(true);
+        }
+    }
+    Ok(old != new)
 }
 
 /// Notes where each vector of one side lies.
 fn find(db: &Databases<'_>, schema: &str, name: &str) -> Result<(), StoresError> {
-    let columns = columns(db, schema, name)?;
+    let columns = columns(db, schema, name, VECTORS)?;
     let (mut select, mut join) = (String::new(), String::new());
     for (n, part) in columns.iter().enumerate() {
         select.push_str(&format!(", v{n}.vectors"));
@@ -119,14 +141,19 @@ fn find(db: &Databases<'_>, schema: &str, name: &str) -> Result<(), StoresError>
     Ok(())
 }
 
-/// The tables of the index's vector columns, in SQL.
-fn columns(db: &Databases<'_>, schema: &str, name: &str) -> Result<Vec<String>, StoresError> {
+/// The tables of the index's columns of a kind, in SQL.
+fn columns(
+    db: &Databases<'_>,
+    schema: &str,
+    name: &str,
+    kind: &str,
+) -> Result<Vec<String>, StoresError> {
     let mut columns = Vec::new();
     let sql =
         format!("SELECT count(*) FROM pragma_table_list WHERE schema = '{schema}' AND name = ?1");
     let mut is_there = db.prepare(&sql)?;
     for column in 0..MAX_COLUMNS {
-        let table = format!("{name}_vector_chunks{column:02}");
+        let table = format!("{name}_{kind}{column:02}");
         if is_there.query_row([&table], |row| row.get::<_, i64>(0)).map_err(db.fail())? == 0 {
             break;
         }
@@ -288,5 +315,24 @@ mod tests {
             assert_eq!(angles.len(), 1);
             assert!((angles[0] + 1.0).abs() < 1e-6, "{angles:?}");
         }
+    }
+
+    /// Would catch: metadata that changed and was passed over in silence.
+    #[test]
+    fn metadata_that_differs_is_told_as_not_compared() {
+        let tmp = tempfile::tempdir().unwrap();
+        let (old, new) = (tmp.path().join("old.db"), tmp.path().join("new.db"));
+        for path in [&old, &new] {
+            let sql = "CREATE VIRTUAL TABLE v USING vec0(embedding FLOAT[2], year INTEGER);
+                INSERT INTO v (rowid, embedding, year) VALUES (1, '[1,2]', 2025), (2, '[3,4]', 2026)";
+            with_module(path).execute_batch(sql).unwrap();
+        }
+        let work = tmp.path().join("work");
+        assert_eq!(compare(&old, &new, &work).2, Vec::<String>::new());
+        with_module(&new).execute_batch("UPDATE v SET year = 1999 WHERE rowid = 2").unwrap();
+        std::fs::remove_file(&work).unwrap();
+        let (counts, told, notes) = compare(&old, &new, &work);
+        assert_eq!((counts, told.len()), (RowCounts::default(), 0));
+        assert!(notes[0].contains("metadata"), "{notes:?}");
     }
 }

@@ -14,7 +14,7 @@ pub(super) const PRE_RESTORE_REFS: &str = "refs/nexo/pre-restore/";
 /// The stash's ref.
 pub(super) const STASH_REF: &str = "refs/stash";
 /// Where a bundle carries stash entries.
-const STASH_ENTRY_REFS: &str = "refs/nexo/stash/";
+pub(super) const STASH_ENTRY_REFS: &str = "refs/nexo/stash/";
 /// How many symbolic refs in a row are followed.
 const MAX_HOPS: usize = 5;
 

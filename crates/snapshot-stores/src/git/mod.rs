@@ -4,6 +4,7 @@
 //! not, so nothing that a bundle holds is ever run or obeyed by git. Capture: [`open`] before the
 //! gates close, [`GitRepo::pin`] while they are closed, [`write_bundle`] later. Restore: [`stage`],
 //! [`plan()`], [`lock`], [`apply()`]; a recovery asks [`progress`].
+//! [`History`] looks into a bundle without restoring it.
 //!
 //! A shallow repository's bundle holds what is there. Stock git reads it so: `git init r`, write the
 //! manifest's `git.shallow` ids to `r/.git/shallow`, one a line, and in `r`
@@ -13,6 +14,7 @@
 //! (ours, in [`open`], is in its place), and its maps of pack files are capped.
 
 mod apply;
+mod browse;
 mod bundle;
 mod info;
 mod limits;
@@ -28,6 +30,7 @@ mod stash;
 mod walk;
 
 pub use apply::apply;
+pub use browse::History;
 pub use bundle::{GitBundle, write_bundle};
 pub use info::has_bundle;
 pub use lock::{lock, sweep_lock, unlock};
@@ -35,4 +38,5 @@ pub(crate) use names::is_dot_git;
 pub use open::{GitRepo, open};
 pub use pin::PinnedGit;
 pub use plan::{GitProgress, GitTargets, plan, progress};
+pub(crate) use stage::open_objects;
 pub use stage::stage;

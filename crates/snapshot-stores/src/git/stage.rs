@@ -132,7 +132,7 @@ fn check_objects(
 ) -> Result<(), StoresError> {
     let path = into.path().join("objects");
     let fail = || StoresError::git("read the unpacked bundle", &path);
-    let odb = open_objects(&path).map_err(fail())?;
+    let odb = open_objects(&[into.path()]).map_err(fail())?;
     let shallow = info.shallow.iter().map(oid).collect::<Result<_, _>>()?;
     let tips = refs.values().map(oid).collect::<Result<Vec<_>, _>>()?;
     let walk = Walk { odb: &odb, path: &path, shallow: &shallow, max_object_bytes, control };
@@ -149,10 +149,14 @@ fn check_objects(
     }
 }
 
-fn open_objects(path: &Path) -> Result<Odb<'static>, git2::Error> {
+/// The objects of folders that [`stage`] filled, as if they were one repository's.
+pub(crate) fn open_objects(staged: &[&Path]) -> Result<Odb<'static>, git2::Error> {
     let odb = Odb::new()?;
-    let text = path.to_str().ok_or_else(|| git2::Error::from_str("its path is not UTF-8"))?;
-    odb.add_disk_alternate(text)?;
+    for path in staged {
+        let path = path.join("objects");
+        let text = path.to_str().ok_or_else(|| git2::Error::from_str("its path is not UTF-8"))?;
+        odb.add_disk_alternate(text)?;
+    }
     Ok(odb)
 }
 

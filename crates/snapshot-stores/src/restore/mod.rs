@@ -16,7 +16,7 @@ mod target;
 pub use commit::{Applied, restore};
 pub use plan::plan;
 pub use recover::{Decision, Recovered, needed, pending, recover, sweep};
-pub(crate) use stage::{StageProgress, read_state, stage_git};
+pub(crate) use stage::{StageProgress, read_piece, stage_git};
 pub use target::OtherAgent;
 
 use snapshot_core::{PortError, SnapshotId, Tenant};

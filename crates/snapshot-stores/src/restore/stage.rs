@@ -141,29 +141,27 @@ pub(crate) fn staged_git(staging: &Dir) -> Result<Dir, StoresError> {
 
 /// The state pieces that the snapshot holds.
 pub(crate) fn read_state(source: &dyn ArtifactSource) -> Result<Vec<StatePiece>, StoresError> {
-    let mut pieces = Vec::new();
-    for kind in StateKind::ALL {
-        let path = BundlePath::parse(kind.bundle_path())?;
-        let json = match source.manifest().artifact(&path) {
-            None => None,
-            Some(artifact) if artifact.size_bytes > MAX_STATE_BYTES => {
-                return Err(StoresError::integrity(
-                    path,
-                    format!("is larger than {MAX_STATE_BYTES} bytes"),
-                ));
-            }
-            Some(_) => {
-                let mut json = Vec::new();
-                source
-                    .open(&path)?
-                    .read_to_end(&mut json)
-                    .map_err(StoresError::io("read", path.as_path()))?;
-                Some(json)
-            }
-        };
-        pieces.push(StatePiece { kind, json });
+    let piece = |kind| Ok(StatePiece { kind, json: read_piece(source, kind)? });
+    StateKind::ALL.into_iter().map(piece).collect()
+}
+
+/// One of them.
+pub(crate) fn read_piece(
+    source: &dyn ArtifactSource,
+    kind: StateKind,
+) -> Result<Option<Vec<u8>>, StoresError> {
+    let path = BundlePath::parse(kind.bundle_path())?;
+    let Some(artifact) = source.manifest().artifact(&path) else { return Ok(None) };
+    if artifact.size_bytes > MAX_STATE_BYTES {
+        return Err(StoresError::integrity(
+            path,
+            format!("is larger than {MAX_STATE_BYTES} bytes"),
+        ));
     }
-    Ok(pieces)
+    let mut json = Vec::new();
+    let read = source.open(&path)?.read_to_end(&mut json);
+    read.map_err(StoresError::io("read", path.as_path()))?;
+    Ok(Some(json))
 }
 
 /// Copies one store into staging, in rollback mode: a WAL header would turn the live file's mode.
