@@ -12,7 +12,6 @@ mod embeds;
 mod fixtures;
 mod measure;
 mod nats;
-mod retention;
 mod soak;
 mod systemd;
 mod tidy;
@@ -31,6 +30,7 @@ const USAGE: &str = "usage: cargo xtask <task>
                         the table into docs/performance.md
   bench retention [--docs]
                         listing, planning and ticking 100 and 1,000 agents with 30 snapshots each
+  bench diff [--docs]   two snapshots of a store of 150 and of 600 MB, compared
   soak [--count N]      N cuts (10,000) in each journal mode under writers in other processes
   soak events [--count N]
                         N snapshots (200) with events beside as many without, while the NATS server
@@ -52,8 +52,10 @@ fn task() -> ExitCode {
         ["fixtures", "--check"] => fixtures::check(),
         ["api"] => api::write(),
         ["api", "--check"] => api::check(),
-        ["bench", "retention"] => retention::bench(false),
-        ["bench", "retention", "--docs"] => retention::bench(true),
+        ["bench", "retention"] => bench::retention::bench(false),
+        ["bench", "retention", "--docs"] => bench::retention::bench(true),
+        ["bench", "diff"] => bench::diff::bench(false),
+        ["bench", "diff", "--docs"] => bench::diff::bench(true),
         ["bench", flags @ ..] => bench::run_flags(flags),
         ["soak"] => soak::soak("10000"),
         ["soak", "--count", count] => soak::soak(count),

@@ -12,7 +12,8 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use serde_json::{Value, json};
 
-use crate::tools::{Outcome, run};
+use crate::fixtures::fill_block;
+use crate::tools::{Outcome, find, output, root, run};
 
 /// What one run cost.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -40,6 +41,74 @@ impl Cost {
             rss_mib: median(|c| c.rss_mib),
         }
     }
+}
+
+/// A table of what scripts cost, for `docs/performance.md`.
+pub(crate) struct Table {
+    text: String,
+}
+
+impl Table {
+    /// One whose first column is called so.
+    pub(crate) fn new(first: &str) -> Self {
+        let head =
+            format!("| {first} | work | CPU s | wall s | peak MiB |\n|---|---|---|---|---|\n");
+        Self { text: head }
+    }
+
+    /// Runs the script `runs` times and adds the medians; says so where the program that it `needs` is
+    /// not installed.
+    pub(crate) fn row(
+        &mut self,
+        (first, work): (&str, &str),
+        needs: Option<&str>,
+        script: &str,
+        runs: usize,
+        (env, scratch): (&[(&str, String)], &Path),
+    ) -> Outcome {
+        if let Some(program) = needs.filter(|program| find(program).is_none()) {
+            let why = format!("not measured: {program} is not installed");
+            self.text.push_str(&format!("| {first} | {work} | {why} | | |\n"));
+            return Ok(());
+        }
+        println!("{first}, {work}");
+        let runs: Result<Vec<Cost>, String> =
+            (0..runs).map(|_| measured(script, env, scratch)).collect();
+        let Cost { cpu_s, wall_s, rss_mib } = Cost::medians(&runs?);
+        let row = format!("| {first} | {work} | {cpu_s:.2} | {wall_s:.2} | {rss_mib:.0} |\n");
+        self.text.push_str(&row);
+        Ok(())
+    }
+
+    /// Prints it after `before` and the machine, and puts it into the documentation's block of a name.
+    pub(crate) fn finish(self, before: &str, block: Option<&str>) -> Outcome {
+        let machine = machine();
+        let machine = machine.first().map(String::as_str).unwrap_or_default();
+        let text = format!("{before} {machine}.\n\n{}", self.text);
+        println!("{text}");
+        let Some(block) = block else { return Ok(()) };
+        fill_block(&root().join("docs/performance.md"), block, &text)
+    }
+}
+
+/// Machine and versions, one line each.
+pub(crate) fn machine() -> Vec<String> {
+    let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model =
+        processor.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let mut lines =
+        vec![format!("{}, {cores} cores", model.map_or("unknown processor", |(_, m)| m))];
+    for program in ["rustc", "zstd", "tar", "sqlite3", "restic", "borg"] {
+        let version = find(program).and_then(|_| {
+            let flag = if program == "restic" { "version" } else { "--version" };
+            output(Command::new(program).arg(flag)).ok()
+        });
+        if let Some(line) = version.as_deref().and_then(|text| text.lines().next()) {
+            lines.push(format!("{program}: {}", line.trim()));
+        }
+    }
+    lines
 }
 
 /// Runs the script (bash, strict) under a measuring process.

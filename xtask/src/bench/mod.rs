@@ -3,6 +3,9 @@
 //! Each workload is a bash script, so that what was compared can be read here and pasted. Runs
 //! alternate; the table shows medians. Nothing is asserted but that every result restores.
 
+pub(crate) mod diff;
+pub(crate) mod retention;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
@@ -11,7 +14,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::measure::{Cost, measured};
+use crate::measure::{Cost, machine, measured};
 use crate::soak;
 use crate::tools::{Outcome, find, output, root, run};
 
@@ -262,15 +265,9 @@ struct Bench {
 impl Bench {
     /// Seeds the agent where this scale is not there yet, and takes the snapshot that is read.
     fn prepare(dir: &Path, programs: &Path, scale: &str) -> Result<Self, String> {
-        let agent = dir.join(format!("agent-{scale}"));
+        let agent = seeded(dir, programs, scale)?;
         let shown = |path: &Path| path.display().to_string();
         let (ours, kit) = (programs.join("nexo-memory"), programs.join("nexo-testkit"));
-        if !agent.join("done").exists() {
-            println!("seeding the standard agent at scale {scale}");
-            soak::scratch(agent.clone())?;
-            run(Command::new(&kit).arg("seed").arg(&agent).arg(scale))?;
-            run(Command::new("touch").arg(agent.join("done")))?;
-        }
         let vault = soak::scratch(dir.join("vault"))?;
         let mut bench = Self {
             dir: dir.to_owned(),
@@ -320,14 +317,31 @@ impl Bench {
     }
 
     fn shell(&self, script: &str) -> Outcome {
-        if script.is_empty() {
-            return Ok(());
+        match script {
+            "" => Ok(()),
+            _ => shell(script, &self.env),
         }
-        let mut command = Command::new("bash");
-        command.args(["-euo", "pipefail", "-c", script]);
-        command.envs(self.env.iter().map(|(name, value)| (name, value)));
-        run(&mut command)
     }
+}
+
+/// The standard agent at a scale, seeded where it is not there yet.
+fn seeded(dir: &Path, programs: &Path, scale: &str) -> Result<PathBuf, String> {
+    let agent = dir.join(format!("agent-{scale}"));
+    if !agent.join("done").exists() {
+        println!("seeding the standard agent at scale {scale}");
+        soak::scratch(agent.clone())?;
+        run(Command::new(programs.join("nexo-testkit")).arg("seed").arg(&agent).arg(scale))?;
+        run(Command::new("touch").arg(agent.join("done")))?;
+    }
+    Ok(agent)
+}
+
+/// Runs a bash script, strictly, unmeasured.
+fn shell(script: &str, env: &[(&str, String)]) -> Outcome {
+    let mut command = Command::new("bash");
+    command.args(["-euo", "pipefail", "-c", script]);
+    command.envs(env.iter().map(|(name, value)| (name, value)));
+    run(&mut command)
 }
 
 /// Writes the table as Markdown and JSON.
@@ -413,26 +427,6 @@ fn markdown(
 
 fn escaped(who: &str) -> String {
     who.replace('|', "\\|")
-}
-
-/// Machine and versions, one line each.
-pub(crate) fn machine() -> Vec<String> {
-    let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model =
-        processor.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let mut lines =
-        vec![format!("{}, {cores} cores", model.map_or("unknown processor", |(_, m)| m))];
-    for program in ["rustc", "zstd", "tar", "sqlite3", "restic", "borg"] {
-        let version = find(program).and_then(|_| {
-            let flag = if program == "restic" { "version" } else { "--version" };
-            output(Command::new(program).arg(flag)).ok()
-        });
-        if let Some(line) = version.as_deref().and_then(|text| text.lines().next()) {
-            lines.push(format!("{program}: {}", line.trim()));
-        }
-    }
-    lines
 }
 
 #[cfg(test)]

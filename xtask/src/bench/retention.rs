@@ -1,13 +1,12 @@
 //! Listing, planning and ticking a vault of many agents (`docs/performance.md`): how long, and
 //! whether the memory grows with their number.
 
-use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
-use crate::measure::{Cost, measured};
+use crate::measure::Table;
+use crate::soak;
 use crate::tools::{Outcome, root, run};
-use crate::{bench, fixtures, soak};
 
 /// How many agents; each has [`EACH`] snapshots.
 const AGENTS: [&str; 2] = ["100", "1000"];
@@ -35,10 +34,7 @@ const WORK: [(&str, &str, usize); 5] = [
 pub(crate) fn bench(docs: bool) -> Outcome {
     let (programs, examples) = (soak::build()?, soak::build_examples()?);
     let many = examples.join("many_agents");
-    let mut text = String::from(
-        "| agents | work | CPU s | wall s | peak MiB |\n\
-         |---|---|---|---|---|\n",
-    );
+    let mut table = Table::new("agents");
     for agents in AGENTS {
         let vault = soak::scratch(root().join("target/bench/retention").join(agents))?;
         println!("making {agents} agents with {EACH} snapshots each");
@@ -50,19 +46,9 @@ pub(crate) fn bench(docs: bool) -> Outcome {
             ("MANY", shown(&many)),
         ];
         for (work, script, runs) in WORK {
-            let runs: Result<Vec<Cost>, String> =
-                (0..runs).map(|_| measured(script, &env, &root().join("target/bench"))).collect();
-            let Cost { cpu_s, wall_s, rss_mib } = Cost::medians(&runs?);
-            let _ =
-                writeln!(text, "| {agents} | {work} | {cpu_s:.2} | {wall_s:.2} | {rss_mib:.0} |");
+            table.row((agents, work), None, script, runs, (&env, &root().join("target/bench")))?;
         }
     }
-    let machine = bench::machine();
-    let machine = machine.first().map(String::as_str).unwrap_or_default();
-    let text = format!("Medians of {RUNS} runs; what deletes, once. {machine}.\n\n{text}");
-    println!("{text}");
-    match docs {
-        true => fixtures::fill_block(&root().join("docs/performance.md"), "retention", &text),
-        false => Ok(()),
-    }
+    let before = format!("Medians of {RUNS} runs; what deletes, once.");
+    table.finish(&before, docs.then_some("retention"))
 }
