@@ -1,12 +1,20 @@
 //! The one gate. Steps run in this order, cheap ones first; the first failure ends it.
 
+use std::env;
+use std::path::Path;
 use std::time::Instant;
+
+use nix::sys::statvfs::{FsFlags, statvfs};
 
 use crate::tools::{self, Outcome, cargo, has_cargo, output, prerequisites};
 use crate::{api, edges, embeds, fixtures, nats, systemd, tidy};
 
 /// The most crates that the default command line may need, itself included.
 const MAX_CLI_CRATES: usize = 300;
+
+/// A file system in memory, as Linux has it, and the bytes that must be free there.
+const MEMORY_DISK: &str = "/dev/shm";
+const MEMORY_DISK_BYTES: u64 = 4 << 30;
 
 /// A step's name, and what it does.
 type Step = (&'static str, fn() -> Outcome);
@@ -98,7 +106,22 @@ fn tests(which: &[&str]) -> Outcome {
         true => (&["nextest", "run"], &[]),
         false => (&["test"], &["--lib", "--bins", "--tests"]),
     };
-    cargo_run(&[runner, which, &["--locked", "--no-fail-fast"], targets].concat())
+    let mut command = cargo(&[runner, which, &["--locked", "--no-fail-fast"], targets].concat());
+    if let Some(dir) = memory_disk(Path::new(MEMORY_DISK)) {
+        println!("the tests' scratch folders are in {}", dir.display());
+        command.env("TMPDIR", dir);
+    }
+    tools::run(&mut command)
+}
+
+/// Where the tests' scratch folders go, unless `TMPDIR` says: thousands of small syncs are most of their
+/// time on a disk, and what they prove are orders and contents. `soak` and `bench` use the disk.
+fn memory_disk(dir: &Path) -> Option<&Path> {
+    let stat = statvfs(dir).ok()?;
+    let free = stat.blocks_available().saturating_mul(stat.fragment_size());
+    let runs_programs = !stat.flags().contains(FsFlags::ST_NOEXEC);
+    let fits = env::var_os("TMPDIR").is_none() && runs_programs && free >= MEMORY_DISK_BYTES;
+    fits.then_some(dir)
 }
 
 fn doctest() -> Outcome {

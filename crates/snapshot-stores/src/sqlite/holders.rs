@@ -12,6 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use memchr::memmem;
 use rustix::fs::OFlags;
 
 use super::connect::has_wal_reset_bug;
@@ -181,13 +182,9 @@ fn scan(mut bytes: impl Read) -> io::Result<Option<(Option<String>, String)>> {
         if read == 0 {
             break;
         }
-        for at in 0..window.len() {
-            match window[at] {
-                b'2' => sources.extend(source_at(&window[at..])),
-                0 => versions.extend(version_at(&window[at + 1..])),
-                _ => {}
-            }
-        }
+        sources.extend(memmem::find_iter(&window, b"20").filter_map(|at| source_at(&window[at..])));
+        let texts = memmem::find_iter(&window, b"\x003.");
+        versions.extend(texts.filter_map(|at| version_at(&window[at + 1..])));
         debug_assert_eq!(window.len(), before + read);
         window.drain(..window.len() - OVERLAP);
     }
