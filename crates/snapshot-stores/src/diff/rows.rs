@@ -16,8 +16,6 @@ use crate::sqlite::{immutable_uri, open_scratch};
 
 /// Rows between two looks at whether the caller still wants this.
 const ROWS_BETWEEN_CHECKS: u64 = 1024;
-/// Most bytes of a file that are mapped rather than read.
-const MAPPED_BYTES: i64 = 1 << 31;
 
 /// One side of what both may have.
 pub(super) type Sides<'t> = (Option<&'t Table>, Option<&'t Table>);
@@ -106,7 +104,8 @@ impl Databases<'_> {
     fn attach(&self, schema: &str, file: Option<&Path>) -> Result<(), StoresError> {
         let uri = file.map_or_else(|| ":memory:".to_owned(), immutable_uri);
         self.conn.execute(&format!("ATTACH ?1 AS {schema}"), [uri]).map_err(self.fail())?;
-        self.conn.pragma_update(Some(schema), "mmap_size", MAPPED_BYTES).map_err(self.fail())
+        // What is mapped counts as this process's memory, and would grow with the store.
+        self.conn.pragma_update(Some(schema), "mmap_size", 0).map_err(self.fail())
     }
 
     fn table(
