@@ -15,6 +15,8 @@ mod doctor;
 mod events;
 #[path = "cli/help.rs"]
 mod help;
+#[path = "cli/json.rs"]
+mod json;
 #[path = "cli/keeping.rs"]
 mod keeping;
 

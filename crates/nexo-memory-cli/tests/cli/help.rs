@@ -2,8 +2,6 @@
 
 use std::fs;
 
-use serde_json::json;
-
 use super::{Home, text};
 
 // Of a build with everything: it names what a smaller one has not.
