@@ -218,6 +218,15 @@ impl Context {
         .try_this("add --yes, if you are sure"))
     }
 
+    /// Refuses `--json` where the result is something else.
+    pub(crate) fn no_json(&self, what: &str) -> Result<(), Failure> {
+        match self.out.is_json() {
+            true => Err(Failure::usage(format!("{what} is what is printed, not a JSON document"))
+                .try_this("leave out --json")),
+            false => Ok(()),
+        }
+    }
+
     /// A time for people.
     pub(crate) fn time(&self, ms: i64) -> String {
         human::time(ms, SystemClock.now_ms(), &self.zone)

@@ -7,8 +7,18 @@
     reason = "a test makes its agent's memory plainly, and ends where that fails"
 )]
 
+#[path = "cli/config.rs"]
+mod config;
 #[path = "cli/doctor.rs"]
 mod doctor;
+#[path = "cli/events.rs"]
+mod events;
+#[path = "cli/help.rs"]
+mod help;
+#[path = "cli/json.rs"]
+mod json;
+#[path = "cli/keeping.rs"]
+mod keeping;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -96,106 +106,6 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap()
 }
 
-// Of a build with everything: it names what a smaller one has not.
-#[cfg(all(feature = "demo", feature = "nats"))]
-#[test]
-fn help_teaches_each_verb() {
-    let home = Home::new();
-    insta::assert_snapshot!("help", home.run(&["--help"]).out);
-    for verb in [
-        "snapshot",
-        "restore",
-        "list",
-        "show",
-        "ls",
-        "extract",
-        "cat",
-        "verify",
-        "prune",
-        "pin",
-        "unpin",
-        "hold",
-        "release",
-        "status",
-        "diff",
-        "delete",
-        "export",
-        "import",
-        "doctor",
-        "demo",
-        "completions",
-        "man",
-        "config show",
-        "config check",
-        "config schema",
-        "events tail",
-    ] {
-        let args: Vec<&str> = verb.split(' ').chain(["--help"]).collect();
-        let said = home.run(&args);
-        assert_eq!((said.code, said.err.as_str()), (0, ""));
-        // The flags of every verb are in the help of the program.
-        let (own, rest) = said.out.split_once("Where things are:").unwrap();
-        let examples = rest.split_once("Examples:").unwrap().1;
-        let name = format!("help {verb}").replace(' ', "-");
-        insta::assert_snapshot!(name, format!("{own}[...]\n\nExamples:{examples}"));
-    }
-}
-
-/// Would catch: a shell or a verb without its completions or page.
-#[test]
-fn shells_and_man_know_every_verb() {
-    let home = Home::new();
-    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
-        let said = home.run(&["completions", shell]);
-        assert_eq!((said.code, said.err.as_str()), (0, ""), "{shell}");
-        assert!(said.out.contains("verify") && said.out.contains("no-auto-pre-snapshot"));
-    }
-    assert_eq!(home.run(&["completions", "tcsh"]).code, 2);
-    let page = home.run(&["man"]);
-    assert!(page.out.starts_with(".ie") && page.out.contains("nexo\\-memory"), "{page:?}");
-    let (written, code) = home.json(&["man", "--to", "man1"]);
-    assert_eq!(code, 0, "{written}");
-    for page in ["nexo-memory.1", "nexo-memory-snapshot.1", "nexo-memory-config-check.1"] {
-        let text = fs::read_to_string(home.path("man1").join(page)).unwrap();
-        assert!(text.contains("SYNOPSIS"), "{page}");
-    }
-}
-
-#[test]
-fn what_cannot_be_parsed_is_usage() {
-    let home = Home::new();
-    for args in [
-        ["list", "--flag"].as_slice(),
-        &["list", "--agent", "../ana"],
-        &["snapshot"],
-        &["snapshot", "--agent", "ana", "--all"],
-        &["show"],
-        &["show", "zzzz"],
-        &["cat", "latest"],
-        &["cat", "latest", "../MEMORY.md"],
-        &["restore", "latest", "--from", "latest"],
-        &["doctor", "--recover", "forward"],
-        &["snapshot", "--agent", "ana", "--store", "long_term"],
-        &[],
-    ] {
-        let said = home.run(args);
-        assert_eq!(said.code, 2, "{args:?}: {said:?}");
-        assert!(said.out.is_empty(), "{args:?}: {said:?}");
-    }
-    let (document, code) = home.json(&["list", "--agent", "../ana"]);
-    assert_eq!(code, 2);
-    assert_eq!(document["error"]["kind"], "usage");
-    assert!(text(&document["error"]["message"]).contains("agent id \"../ana\" is not valid"));
-}
-
-#[test]
-fn a_hostile_argument_does_not_steer_the_terminal() {
-    let said = Home::new().run(&["list", "--agent", "a\u{1b}[2J\u{202e}"]);
-    assert_eq!(said.code, 2);
-    let hostile = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
-    assert!(!said.err.contains(hostile), "{said:?}");
-}
-
 #[test]
 fn an_empty_list_names_the_root_and_what_decided_it() {
     let home = Home::new();
@@ -262,29 +172,6 @@ fn a_plain_export_must_be_meant() {
     assert!(!home.path("out").exists());
 }
 
-#[test]
-fn a_configuration_decides_and_its_errors_name_file_and_key() {
-    let home = Home::new();
-    let good = home.write(
-        "memory.yaml",
-        "memory: { snapshot: { root: vault, agents: { ana: { memdir: mem } } } }",
-    );
-    let said = home.run(&["config", "show", "--config", &good]);
-    // Columns are as wide as the home's path is long.
-    let lines = said.out.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
-    insta::assert_snapshot!("config-show", lines.collect::<Vec<_>>().join("\n"));
-    let (document, _) = home.json(&["config", "show", "--config", &good, "--root", "/r"]);
-    assert_eq!(document["root"], json!({ "value": "/r", "from": "--root" }));
-    assert!(text(&document["agents"]["ana"]["layout"]["memdir"]).ends_with("/mem"));
-
-    let bad = home.write("bad.yaml", "memory: { snapshot: { rooot: vault } }");
-    let said = home.run(&["list", "--config", &bad]);
-    assert_eq!(said.code, 2);
-    insta::assert_snapshot!("config-unknown-key", said.err);
-    let said = home.run(&["list", "--config", "absent.yaml"]);
-    assert_eq!(said.code, 9, "{said:?}");
-}
-
 /// Would catch: an import that takes damage, a duplicate or a stranger's, that leaves something of
 /// what it refused, or that loses a label.
 #[test]
@@ -335,44 +222,6 @@ fn bundles_leave_and_come_back() {
     assert!(home.run(&["import", "--all"]).out.contains("no bundle lacks its summary"));
 }
 
-/// Would catch: an erasure that leaves something readable, that takes the memory or another agent with
-/// it, or that a hold does not stop.
-#[test]
-fn everything_of_an_agent_can_be_erased() {
-    let home = Home::new();
-    home.with_ana();
-    let id = text(&home.with_ana()["id"]).to_owned();
-    assert_eq!(home.run(&["snapshot", "--agent", "bob", "--memdir", "mem"]).code, 0);
-    assert_eq!(home.run(&["pin", &id, "--agent", "ana", "--reason", "r"]).code, 0);
-    let erase = ["delete", "--agent", "ana", "--everything"];
-    assert_eq!(home.run(&erase).code, 6, "nobody can be asked");
-    assert_eq!(home.run(&["delete", "--everything"]).code, 2);
-    let yes = [erase.as_slice(), &["--yes"]].concat();
-    assert_eq!(home.run(&["hold", "--agent", "ana", "incident 42"]).code, 0);
-    let held = home.run(&yes);
-    assert_eq!(held.code, 6, "{held:?}");
-    assert!(held.err.contains("incident 42"), "{held:?}");
-    assert_eq!(home.run(&["release", "--agent", "ana"]).code, 0);
-    let vault = home.path(".nexo/state/tenants/default");
-    fs::write(vault.join("snapshots/ana/stray.txt"), "the user likes tea").unwrap();
-
-    let (erased, code) = home.json(&yes);
-    assert_eq!((code, erased["erased"].as_array().unwrap().len()), (0, 2), "{erased}");
-    let mut left = Vec::new();
-    let mut folders = vec![home.path(".nexo")];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() { folders.push(path) } else { left.push(path) }
-        }
-    }
-    left.retain(|path| path.extension().is_none_or(|e| e != "lock"));
-    assert!(left.iter().all(|path| path.display().to_string().contains("/bob")), "{left:?}");
-    assert_eq!(home.json(&["list"]).0["snapshots"].as_array().unwrap().len(), 1);
-    assert!(home.path("mem/MEMORY.md").exists());
-    assert_eq!(home.json(&yes).1, 0, "and again");
-}
-
 /// Would catch: an entry that is lost or listed for another path, a file replaced, a link followed out
 /// of the folder, or a set-user-id bit out of a bundle.
 #[test]
@@ -413,68 +262,6 @@ fn what_a_snapshot_holds_is_listed_and_extracted() {
     std::os::unix::fs::symlink(home.path("mem"), home.path("trap/memory_files")).unwrap();
     assert_ne!(home.run(&["extract", "latest", "--to", "trap"]).code, 0);
     assert!(home.path("mem/notes/a.md").exists() && !home.path("mem/memory_files").exists());
-}
-
-/// Would catch: a check that calls good what names places that are not there, a schema that is no
-/// document, or a default of 0.1 that ships secrets in silence.
-#[test]
-fn a_configuration_is_checked_and_redaction_is_never_forgotten() {
-    let home = Home::new();
-    home.write("mem/MEMORY.md", "the user likes tea\n");
-    let snapshot = "root: vault, redact_secrets_default: true, agents: { ana: { memdir: mem }, \
-                    bob: { memdir: gone, redact_secrets_default: false } }";
-    let config = home.write("memory.yaml", &format!("memory: {{ snapshot: {{ {snapshot} }} }}"));
-    let run = |args: &[&str]| home.run(&[args, &["--config", &config]].concat());
-    let checked = run(&["config", "check"]);
-    assert_eq!(checked.code, 11, "{checked:?}");
-    assert!(checked.out.contains("gone is not there"), "{checked:?}");
-    assert!(checked.out.contains("redact_secrets_default"), "{checked:?}");
-
-    let refused = run(&["snapshot", "--agent", "ana"]);
-    assert_eq!(refused.code, 2, "{refused:?}");
-    assert!(refused.err.contains("--no-redact"), "{refused:?}");
-    assert_eq!(run(&["snapshot", "--agent", "ana", "--redact-secrets"]).code, 2);
-    assert_eq!(run(&["list"]).code, 0, "what needs no redaction works");
-    assert_eq!(run(&["snapshot", "--agent", "ana", "--no-redact"]).code, 0);
-
-    let (schema, code) = home.json(&["config", "schema"]);
-    assert_eq!((code, &schema["type"][0]), (0, &json!("object")));
-    let shown: Value = serde_json::from_str(&home.run(&["config", "schema"]).out).unwrap();
-    assert_eq!(shown, schema);
-}
-
-/// Would catch: one agent whose notes nobody can read that hides the others, or that nobody is told of.
-#[test]
-fn what_cannot_be_read_of_one_agent_is_told_and_hides_nobody() {
-    let home = Home::new();
-    home.with_ana();
-    assert_eq!(home.run(&["snapshot", "--agent", "bob", "--memdir", "mem"]).code, 0);
-    let notes = home.path(".nexo/state/tenants/default/notes");
-    fs::create_dir_all(&notes).unwrap();
-    fs::write(notes.join("ana.json"), "{").unwrap();
-    let pruned = home.run(&["prune"]);
-    assert_ne!(pruned.code, 0, "{pruned:?}");
-    assert!(pruned.out.contains("bob: 1 snapshot"), "{pruned:?}");
-    assert!(pruned.err.contains("ana.json"), "{pruned:?}");
-    for verb in ["status", "doctor"] {
-        let said = home.run(&[verb]);
-        assert_eq!(said.code, 11, "{said:?}");
-        assert!(said.out.contains("ana.json"), "{said:?}");
-    }
-    assert_eq!(home.run(&["verify", "--due"]).code, 0);
-    assert_eq!(home.json(&["list"]).0["snapshots"].as_array().unwrap().len(), 2);
-}
-
-/// Would catch: a round that reads all each time, or never.
-#[test]
-fn a_daily_round_reads_what_nobody_has_read_for_long() {
-    let home = Home::new();
-    let meta = home.with_ana();
-    let due = home.run(&["verify", "--due"]);
-    assert_eq!(due.code, 0, "{due:?}");
-    assert!(due.out.contains("no snapshot is due"), "{due:?}");
-    assert_eq!(home.run(&["verify", "--due", text(&meta["id"])]).code, 2);
-    assert_eq!(home.run(&["verify", "--due", "--agent", "ana"]).code, 0);
 }
 
 /// A database, as `sql` makes it of what is there.
@@ -861,144 +648,4 @@ fn the_demo_tells_what_happened() {
     let (report, code) = home.json(&["verify", "--all", "--config", &config]);
     assert_eq!(code, 0, "{report}");
     assert_eq!(home.json(&["doctor", "--config", &config]).1, 0);
-}
-
-/// Would catch: a dry run that shows another plan than the run, a run that deletes what is pinned or
-/// held, or a status that a monitor cannot use.
-#[test]
-fn what_prune_shows_is_what_it_does() {
-    let home = Home::new();
-    let config = "memory: { snapshot: { retention: { keep_count: 1 } } }";
-    let config = home.write("keep.yaml", config);
-    let run = |args: &[&str]| home.run(&[args, &["--config", &config]].concat());
-    let first = text(&home.with_ana()["id"]).to_owned();
-    home.with_ana();
-    home.with_ana();
-    let reason = "until the audit is over";
-    assert_eq!(run(&["pin", &first, "--reason", reason]).code, 0);
-    assert_eq!(run(&["delete", &first, "--yes"]).code, 6);
-    assert_eq!(run(&["hold", "--all", "incident 42"]).code, 0);
-    let held = run(&["prune"]);
-    assert!(held.out.contains("0 to delete") && held.out.contains("incident 42"), "{held:?}");
-    assert_eq!(run(&["release", "--all"]).code, 0);
-
-    let (dry, wet) = (run(&["prune", "--dry-run"]), run(&["prune"]));
-    assert_eq!((&dry.out, dry.code), (&wet.out, wet.code));
-    assert!(dry.out.contains("DROP") && dry.out.contains(reason), "{dry:?}");
-    let (listing, _) = home.json(&["list"]);
-    assert_eq!(listing["snapshots"].as_array().unwrap().len(), 2);
-    assert!(run(&["prune"]).out.contains("0 to delete"));
-
-    let (status, code) = home.json(&["status", "--max-age", "1h"]);
-    assert_eq!((code, &status["agents"][0]["status"]["pinned"]), (0, &json!(1)), "{status}");
-    let late = home.run(&["status", "--max-age", "0m"]);
-    assert_eq!(late.code, 11, "{late:?}");
-    assert!(late.out.contains("too old"), "{late:?}");
-    assert_eq!(run(&["status", "--max-age", "soon"]).code, 2);
-    let aside = home.path(".nexo/state/outbox/default.ana");
-    fs::create_dir_all(&aside).unwrap();
-    fs::write(aside.join("0000000000000001.bad"), "x").unwrap();
-    let refused = run(&["status"]);
-    assert_eq!(refused.code, 11, "{refused:?}");
-    assert!(refused.out.contains("1 event refused for good"), "{refused:?}");
-    fs::remove_dir_all(home.path(".nexo/state/outbox")).unwrap();
-    let known =
-        home.write("known.yaml", "memory: { snapshot: { agents: { bob: { memdir: m } } } }");
-    let never = home.run(&["status", "--config", &known]);
-    assert_eq!(never.code, 11, "a configured agent of whom there is nothing: {never:?}");
-    assert!(never.out.contains("bob: no good snapshot"), "{never:?}");
-    assert_eq!(run(&["hold", "why"]).code, 2, "whose?");
-}
-
-/// Would catch: a build without NATS that keeps silent where it was asked to tell.
-#[cfg(not(feature = "nats"))]
-#[test]
-fn a_build_without_nats_refuses_a_server() {
-    let home = Home::new();
-    let asked = home.command(&["list"]).env("NEXO_MEMORY_NATS_URL", "nats://a:1").output().unwrap();
-    assert_eq!(asked.status.code(), Some(2), "{asked:?}");
-    let nats = "memory: { snapshot: { events: { nats: { url: 'nats://a:1' } } } }";
-    let config = home.write("memory.yaml", nats);
-    let refused = home.run(&["list", "--config", &config]);
-    assert_eq!(refused.code, 2, "{refused:?}");
-    assert!(refused.err.contains("events.nats.url"), "{refused:?}");
-}
-
-/// Would catch: a configured server that is not told, an event of one agent shown for another, or a
-/// snapshot that fails because nobody listens.
-#[cfg(feature = "nats")]
-#[test]
-fn a_snapshot_is_told_to_those_who_listen() {
-    let home = Home::new();
-    let dir = home.path("nats");
-    fs::create_dir(&dir).unwrap();
-    let Some(mut broker) = snapshot_testkit::Broker::start(&dir, "").unwrap() else {
-        assert!(std::env::var_os("CI").is_none(), "no nats-server: `cargo xtask ci nats-server`");
-        return;
-    };
-    let url = broker.url();
-    let told =
-        |args: &[&str]| home.command(args).env("NEXO_MEMORY_NATS_URL", &url).output().unwrap();
-    home.with_ana();
-    let snapshot = ["snapshot", "--agent", "ana", "--memdir", "mem"];
-
-    broker.kill();
-    let unheard = told(&snapshot);
-    let said = String::from_utf8_lossy(&unheard.stderr).into_owned();
-    assert_eq!(unheard.status.code(), Some(0), "{said}");
-    assert!(said.contains("1 event kept for later delivery"), "{said}");
-    assert_eq!(home.json(&["status"]).0["events_waiting"], 1);
-    broker.restart().unwrap();
-
-    let mut tail = home
-        .command(&["events", "tail", "--agent", "ana", "--json"])
-        .env("NEXO_MEMORY_NATS_URL", &url)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let (heard, lines) = std::sync::mpsc::channel();
-    let stdout = tail.stdout.take().unwrap();
-    std::thread::spawn(move || {
-        use std::io::BufRead;
-        for line in std::io::BufReader::new(stdout).lines().map_while(Result::ok) {
-            let _ = heard.send(line);
-        }
-    });
-    // The listener may still be on its way, so we go on telling.
-    let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
-    let line = loop {
-        assert_eq!(told(&snapshot).status.code(), Some(0));
-        match lines.recv_timeout(std::time::Duration::from_millis(200)) {
-            Ok(line) => break line,
-            Err(_) => assert!(std::time::Instant::now() < until, "nothing was heard"),
-        }
-    };
-    tail.kill().unwrap();
-    tail.wait().unwrap();
-    let event: Value = serde_json::from_str(&line).unwrap();
-    assert_eq!((&event["kind"], &event["agent_id"]), (&json!("created"), &json!("ana")));
-    assert_eq!(home.json(&["status"]).0["events_waiting"], 0, "the one from before arrived too");
-
-    // A run of retention is told too, though it deletes nothing.
-    broker.kill();
-    assert_eq!(told(&["prune"]).status.code(), Some(0));
-    assert_eq!(home.json(&["status"]).0["events_waiting"], 1);
-    assert_eq!(told(&["prune", "--dry-run"]).status.code(), Some(0));
-    assert_eq!(home.json(&["status"]).0["events_waiting"], 1, "a dry run is no run");
-
-    // The address alone comes from the environment: what else is configured holds.
-    let strict = "memory: { snapshot: { events: { nats: { creds: /does/not/exist } } } }";
-    let strict = home.write("strict.yaml", strict);
-    let refused = told(&[&snapshot[..], &["--config", &strict]].concat());
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(said.contains("/does/not/exist"), "{said}");
-    for bad in ["http://a:1", "nats://u:s3cr,et@a:1"] {
-        let refused = home.command(&["status"]).env("NEXO_MEMORY_NATS_URL", bad).output().unwrap();
-        assert_eq!(refused.status.code(), Some(2), "{bad}");
-        assert!(!String::from_utf8_lossy(&refused.stderr).contains("s3cr"), "{refused:?}");
-    }
-
-    let nowhere = home.run(&["events", "tail"]);
-    assert_eq!(nowhere.code, 2, "{nowhere:?}");
-    assert!(nowhere.err.contains("NEXO_MEMORY_NATS_URL"), "{nowhere:?}");
 }

@@ -7,13 +7,10 @@ use nexo_memory_snapshot::request::PathInside;
 
 use crate::args::CatArgs;
 use crate::context::Context;
-use crate::exit::{Ended, Failure};
+use crate::exit::Ended;
 
 pub(super) fn run(context: &mut Context, args: &CatArgs) -> Ended {
-    if context.out.is_json() {
-        return Err(Failure::usage("the file itself is what is printed, not a JSON document")
-            .try_this("leave out --json"));
-    }
+    context.no_json("the file itself")?;
     let engine = context.engine(args.agent.as_ref())?;
     let (meta, _) = context.resolve(&engine, args.agent.as_ref(), &args.snapshot)?;
     let mut out = context.out.bytes();

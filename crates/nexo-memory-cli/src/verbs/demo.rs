@@ -43,6 +43,7 @@ struct Stage<'c> {
 }
 
 pub(super) fn run(context: &mut Context, args: &DemoArgs) -> Ended {
+    context.no_json("a story")?;
     let dir = args.dir.clone().unwrap_or_else(fresh_dir);
     if args.kill_in_restore {
         return kill_in_restore(&dir);

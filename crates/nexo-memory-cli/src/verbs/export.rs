@@ -1,6 +1,6 @@
 //! `export`: where memory leaves the house, so what leaves it must be chosen, and is told.
 
-use nexo_memory_snapshot::manifest::{Manifest, path_in_bundle};
+use nexo_memory_snapshot::manifest::{Artifact, ArtifactKind, Manifest};
 use nexo_memory_snapshot::request::ExportRequest;
 use serde_json::{Value, json};
 
@@ -62,17 +62,14 @@ fn check_choice(args: &ExportArgs) -> Result<(), Failure> {
 }
 
 fn leaves(manifest: &Manifest) -> Value {
-    let below = |folder: &str| {
-        let paths = manifest.artifacts.iter().map(|artifact| &artifact.path);
-        paths.filter(|path| path.strip_prefix(folder).is_some()).count()
-    };
+    let is_file = |artifact: &&Artifact| artifact.kind == ArtifactKind::MemoryFile;
     let stores: Vec<_> = manifest.stores().map(|(info, _)| &info.store).collect();
     json!({
         "redacted": false,
         "encrypted": false,
         "bytes": manifest.total_bytes(),
         "stores": stores,
-        "memory_files": below(path_in_bundle::MEMORY_FILES),
+        "memory_files": manifest.artifacts.iter().filter(is_file).count(),
         "git_head": manifest.git.as_ref().map(|git| &git.head_oid),
     })
 }

@@ -17,7 +17,7 @@ const FILE_MODE: u32 = 0o644;
 const DIR_MODE: u32 = 0o755;
 
 pub(super) fn completions(context: &mut Context, args: &CompletionsArgs) -> Ended {
-    no_json(context)?;
+    context.no_json("a script")?;
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "nexo-memory", &mut script);
     print(context, &script)
@@ -27,7 +27,7 @@ pub(super) fn man(context: &mut Context, args: &ManArgs) -> Ended {
     let mut command = Cli::command();
     command.build();
     let Some(to) = &args.to else {
-        no_json(context)?;
+        context.no_json("a page")?;
         return print(context, &page(&command)?);
     };
     let mut pages = Vec::new();
@@ -39,16 +39,6 @@ pub(super) fn man(context: &mut Context, args: &ManArgs) -> Ended {
     }
     context.out.line(&format!("{} pages in {}", pages.len(), to.display()));
     Ok(None)
-}
-
-/// What is printed is a text of its own.
-fn no_json(context: &Context) -> Result<(), Failure> {
-    match context.out.is_json() {
-        true => {
-            Err(Failure::usage("this is a text, not a JSON document").try_this("leave out --json"))
-        }
-        false => Ok(()),
-    }
 }
 
 /// As it is: neither a script nor a page may be escaped.
