@@ -27,7 +27,7 @@ use nexo_memory_snapshot::request::{
     SnapshotRequest,
 };
 use nexo_memory_snapshot::snapshotter::MemorySnapshotter;
-use snapshot_testkit::{Agent, Seed};
+use snapshot_testkit::{Agent, Seed, conformance};
 use tempfile::TempDir;
 
 /// An agent, a vault, and two ways to it.
@@ -205,6 +205,19 @@ fn every_verb_says_what_the_engine_says() {
     let deleted = wait(program.delete(tenant(), Some(ana()), newest)).unwrap();
     assert_eq!(deleted, latest);
     assert!(listing(engine, None).snapshots.iter().all(|meta| meta.id != latest.id));
+}
+
+/// Would catch: a rule of the trait that is lost between the request and the program.
+#[test]
+fn the_program_keeps_the_rules_of_the_trait() {
+    let world = World::new();
+    let subject = conformance::snapshotter::Subject {
+        snapshotter: Arc::new(world.program.clone()),
+        agent: world.agent.clone(),
+        tenant: Tenant::default(),
+        scratch: world.path("scratch"),
+    };
+    wait(conformance::snapshotter::check(&subject)).unwrap();
 }
 
 /// Would catch: what asks for a snapshot lost on the way, so that retention counts it as a person's; a label

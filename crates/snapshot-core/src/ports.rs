@@ -82,13 +82,15 @@ pub enum StateKind {
 /// Runtime state kept by a host rather than in files that the layout names.
 pub trait StateProvider: Send + Sync {
     /// The JSON text of this piece now, or none where there is none. Called while writers are held:
-    /// it must be quick and must not write to a captured store.
+    /// it must be quick and must not write to a captured store, and changes nothing itself. What it gave
+    /// and got back it gives again byte for byte, for a recovery compares.
     ///
     /// # Errors
     /// Any: it fails the snapshot.
     fn capture(&self, kind: StateKind) -> Result<Option<Vec<u8>>, PortError>;
 
-    /// Puts a piece back, or removes it for `None`. Must be idempotent: a recovery may repeat it.
+    /// Puts a piece back, or removes it for `None`. Must be idempotent: a recovery may repeat it. Of a
+    /// crafted bundle `json` may be no JSON: it is refused, and nothing changes, or kept as it is.
     ///
     /// # Errors
     /// Any: the restore stays pending and is repeated by its recovery.

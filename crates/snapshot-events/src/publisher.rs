@@ -10,7 +10,8 @@ use crate::lifecycle::LifecycleEvent;
 use crate::mutation::MutationEvent;
 
 /// Told of every event. Best-effort: it must return at once, and has no way to fail its caller, who
-/// may hold locks; what takes time belongs behind a [`crate::QueuedPublisher`].
+/// may hold locks; what takes time belongs behind a [`crate::QueuedPublisher`]. What one thread tells
+/// arrives in order, lifecycle and mutation events each; an event without a JSON form is dropped.
 pub trait EventPublisher: Send + Sync {
     /// Something was done with snapshots.
     fn publish_lifecycle(&self, event: &Envelope<LifecycleEvent>);

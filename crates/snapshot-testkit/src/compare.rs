@@ -21,6 +21,9 @@ use crate::git::Git;
 /// First bytes of a SQLite file.
 const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
 
+/// Refs below which a restore keeps the HEAD that it found.
+const WAY_BACK: &str = "refs/nexo/pre-restore/";
+
 /// Everything that an agent's memory holds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Memory {
@@ -120,6 +123,14 @@ impl Memory {
                 .collect()
         };
         unequal("state", &text(&self.state), &text(&other.state), &mut lines);
+        lines
+    }
+
+    /// The same where `other` was restored, but for the way back that a restore leaves on purpose.
+    #[must_use]
+    pub fn differences_after_restore(&self, other: &Self) -> Vec<String> {
+        let mut lines = self.differences(other);
+        lines.retain(|line| !line.contains(WAY_BACK));
         lines
     }
 }

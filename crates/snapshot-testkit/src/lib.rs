@@ -1,6 +1,7 @@
 //! What tests, the demo and the benchmarks share: realistic agents, writers that never rest, an
-//! oracle that says whether a snapshot is torn, faults in the file-system layer, and comparisons
-//! that use no code of the product.
+//! oracle that says whether a snapshot is torn, faults in the file-system layer, comparisons
+//! that use no code of the product, and (feature `conformance`) the rules of the traits that others
+//! implement.
 //!
 //! Invariants: everything made here is a function of its seed; nothing sleeps to order events;
 //! nothing reads the user's git configuration. This crate plays the *agent*, so it writes files
@@ -27,11 +28,14 @@
 mod broker;
 mod bundle;
 pub mod compare;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod error;
 mod fault;
 mod fixed;
 pub mod floor;
 mod git;
+mod host_state;
 pub mod oracle;
 mod random;
 mod seed;
@@ -45,6 +49,7 @@ pub use error::KitError;
 pub use fault::{FaultHook, KillBefore, Recorded, Recorder};
 pub use fixed::{FixedClock, SeqIds};
 pub use git::Git;
+pub use host_state::HostState;
 pub use random::Random;
 pub use seed::{Agent, Journal, Scale, Seed};
 #[cfg(feature = "nats")]

@@ -15,6 +15,7 @@ use nexo_memory_snapshot::request::{
     DiffRequest, DiffSide, RestoreRequest, SnapshotRef, SnapshotRequest,
 };
 use nexo_memory_snapshot::snapshotter::MemorySnapshotter;
+use snapshot_testkit::conformance;
 
 use crate::support::{Layouts, World, ana};
 
@@ -209,4 +210,17 @@ fn a_host_restores_and_compares_through_the_trait() {
         assert!(same.memory_files.is_zero() && same.git_summary.commits_between == 0);
     });
     world.assert_memory(&memory);
+}
+
+/// Would catch: an engine that breaks a rule of its own trait.
+#[test]
+fn the_engine_keeps_the_rules_of_its_trait() {
+    let world = World::tiny();
+    let subject = conformance::snapshotter::Subject {
+        snapshotter: snapshotter(builder(&world)),
+        agent: world.agent.clone(),
+        tenant: Tenant::default(),
+        scratch: world.tmp.path().join("scratch"),
+    };
+    runtime().block_on(conformance::snapshotter::check(&subject)).unwrap();
 }

@@ -48,8 +48,7 @@ impl Story {
     }
 
     pub(crate) fn is(&self, memory: &Memory) -> bool {
-        let differences = memory.differences(&self.world.memory());
-        differences.iter().all(|line| line.contains("refs/nexo/pre-restore/"))
+        memory.differences_after_restore(&self.world.memory()).is_empty()
     }
 }
 

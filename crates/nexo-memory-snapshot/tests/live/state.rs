@@ -1,12 +1,11 @@
 //! Runtime state from rows, files and the host, and databases in unusual places and conditions.
 
-use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use nexo_memory_snapshot::error::{ErrorKind, SnapshotError};
@@ -15,12 +14,12 @@ use nexo_memory_snapshot::layout::{MemoryLayout, StateSource};
 use nexo_memory_snapshot::local_fs::Engine;
 use nexo_memory_snapshot::manifest::BundlePath;
 use nexo_memory_snapshot::meta::SnapshotMeta;
-use nexo_memory_snapshot::ports::{
-    Control, DurableFs, PortError, Progress, StateKind, StateProvider, Step,
-};
+use nexo_memory_snapshot::ports::{Control, DurableFs, Progress, StateKind, Step};
 use nexo_memory_snapshot::request::SnapshotRequest;
 use rusqlite::Connection;
+use snapshot_testkit::HostState;
 use snapshot_testkit::compare::Memory;
+use snapshot_testkit::conformance::state;
 
 use crate::support::{Layouts, World, ana, assert_same, engine, restore, take};
 
@@ -202,27 +201,10 @@ fn state_rows_come_back() {
     assert_eq!(number(&state, "SELECT count(*) FROM cursors"), 0);
 }
 
-/// State that a host keeps in memory.
-#[derive(Default)]
-struct Host {
-    pieces: Mutex<BTreeMap<StateKind, Vec<u8>>>,
-    restored: AtomicUsize,
-}
-
-impl StateProvider for Host {
-    fn capture(&self, kind: StateKind) -> Result<Option<Vec<u8>>, PortError> {
-        Ok(self.pieces.lock().unwrap().get(&kind).cloned())
-    }
-
-    fn restore(&self, kind: StateKind, json: Option<&[u8]>) -> Result<(), PortError> {
-        self.restored.fetch_add(1, Ordering::SeqCst);
-        let mut pieces = self.pieces.lock().unwrap();
-        match json {
-            Some(json) => pieces.insert(kind, json.to_owned()),
-            None => pieces.remove(&kind),
-        };
-        Ok(())
-    }
+/// Would catch: a rule that the provider of the next test breaks, which would then prove little.
+#[test]
+fn the_hosts_state_keeps_the_rules_of_its_trait() {
+    state::check(&state::Subject::of_any_json(Arc::new(HostState::default()))).unwrap();
 }
 
 /// Would catch: a provider that is asked beside the layout's files instead of in their place, or a
@@ -230,25 +212,23 @@ impl StateProvider for Host {
 #[test]
 fn a_host_keeps_the_state_itself() {
     let world = World::tiny();
-    let host = Arc::new(Host::default());
+    let host = Arc::new(HostState::default());
     let engine = Engine::builder()
         .root(world.vault())
         .layouts(Arc::new(Layouts(vec![(ana(), world.agent.layout())])))
         .state_provider(host.clone())
         .build()
         .unwrap();
-    let put =
-        |json: &str| host.pieces.lock().unwrap().insert(StateKind::ExtractCursor, json.into());
+    let put = |json: &str| host.pieces().insert(StateKind::ExtractCursor, json.into());
     put("{\"at\": 1}");
     let meta = take(&engine);
     assert_eq!(state_in(&engine, &meta, "state/extract_cursor.json")["at"], 1);
     put("{\"at\": 2}");
-    host.pieces.lock().unwrap().insert(StateKind::DreamRun, b"{}".to_vec());
+    host.pieces().insert(StateKind::DreamRun, b"{}".to_vec());
     let files = world.memory().state;
     restore(&engine, &meta).unwrap();
-    let pieces = host.pieces.lock().unwrap().clone();
+    let pieces = host.pieces().clone();
     assert_eq!(pieces, [(StateKind::ExtractCursor, b"{\"at\": 1}".to_vec())].into());
-    assert!(host.restored.load(Ordering::SeqCst) >= 2);
     assert_eq!(world.memory().state, files, "the layout's files are the host's no more");
 }
 

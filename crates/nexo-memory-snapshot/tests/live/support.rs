@@ -124,12 +124,7 @@ pub(crate) fn restore_with(
 
 #[track_caller]
 pub(crate) fn assert_same(expected: &Memory, found: &Memory) {
-    let differences: Vec<String> = expected
-        .differences(found)
-        .into_iter()
-        // The way back that a restore leaves behind on purpose.
-        .filter(|line| !line.contains("refs/nexo/pre-restore/"))
-        .collect();
+    let differences = expected.differences_after_restore(found);
     assert!(differences.is_empty(), "{differences:#?}");
 }
 

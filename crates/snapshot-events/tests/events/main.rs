@@ -5,6 +5,7 @@
     reason = "tests make the disorder by hand, and a panic is how they fail"
 )]
 
+mod conformance;
 mod mutation;
 mod outbox;
 mod queue;

@@ -9,6 +9,7 @@
     reason = "tests make the disorder by hand, a panic is how they fail, and what is not run is said"
 )]
 
+mod conformance;
 mod courier;
 mod support;
 mod transport;
