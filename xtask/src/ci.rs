@@ -80,11 +80,11 @@ fn test() -> Outcome {
     if !has_cargo("nextest") {
         println!("cargo-nextest is not installed: cargo test runs the same tests");
     }
-    tests(&["--workspace", "--all-features"])
+    tests(&["--workspace", "--all-features", "--lib", "--bins", "--tests"], &[])
 }
 
-/// What is built without the optional parts: a warning there is one too, and the smallest command
-/// line passes its tests.
+/// What is built without the optional parts: a warning there is one too, and every verb of the smallest
+/// command line says what the whole one does.
 fn features() -> Outcome {
     embeds::check_types_only()?;
     for (package, features) in [
@@ -97,16 +97,19 @@ fn features() -> Outcome {
             ["clippy", "--package", package, "--no-default-features", "--features", features];
         cargo_run(&[small.as_slice(), &["--locked", "--", "-D", "warnings"]].concat())?;
     }
-    tests(&["--package", "nexo-memory-cli", "--no-default-features"])
+    let smallest = ["--package", "nexo-memory-cli", "--no-default-features", "--test", "cli"];
+    tests(&smallest, &["events::", "help::", "json::"])
 }
 
-/// Runs tests; all failures are told, not the first alone.
-fn tests(which: &[&str]) -> Outcome {
-    let (runner, targets): (&[&str], &[&str]) = match has_cargo("nextest") {
-        true => (&["nextest", "run"], &[]),
-        false => (&["test"], &["--lib", "--bins", "--tests"]),
+/// Runs tests, of those chosen the ones with one of `names` in theirs, or all; all failures are told, not
+/// the first alone.
+fn tests(which: &[&str], names: &[&str]) -> Outcome {
+    let runner: &[&str] = match has_cargo("nextest") {
+        true => &["nextest", "run"],
+        false => &["test"],
     };
-    let mut command = cargo(&[runner, which, &["--locked", "--no-fail-fast"], targets].concat());
+    let flags = ["--locked", "--no-fail-fast", "--"];
+    let mut command = cargo(&[runner, which, &flags, names].concat());
     if let Some(dir) = memory_disk(Path::new(MEMORY_DISK)) {
         println!("the tests' scratch folders are in {}", dir.display());
         command.env("TMPDIR", dir);
@@ -125,11 +128,11 @@ fn memory_disk(dir: &Path) -> Option<&Path> {
 }
 
 fn doctest() -> Outcome {
-    cargo_run(&["test", "--workspace", "--locked", "--doc"])
+    cargo_run(&["test", "--workspace", "--all-features", "--locked", "--doc"])
 }
 
 fn doc() -> Outcome {
-    let args = ["doc", "--workspace", "--locked", "--no-deps"];
+    let args = ["doc", "--workspace", "--all-features", "--locked", "--no-deps"];
     tools::run(cargo(&args).env("RUSTDOCFLAGS", "-D warnings"))
 }
 
