@@ -17,6 +17,13 @@ An agent's memory is its memdir (files, usually with a git repository), its SQLi
 runtime state. The agent may go on working: its writers are held for milliseconds.";
 
 const AFTER: &str = "\
+Examples:
+  nexo-memory snapshot --agent ana --label before
+  nexo-memory list
+  nexo-memory diff @before live --agent ana
+  nexo-memory restore @before --agent ana
+
+Names and places:
 A snapshot is named by latest, latest~1, @label, an id or its first characters (4 or more), or the \
 path of a bundle.
 
@@ -153,7 +160,8 @@ silence.")]
     #[command(after_help = "\
 Examples:
   nexo-memory snapshot --agent ana --label 'before the upgrade'
-  nexo-memory snapshot --agent ana --memdir ~/ana/mem --store long_term=~/ana/memory.db")]
+  nexo-memory snapshot --all --quiet
+  nexo-memory snapshot --agent ana --memdir ./mem --store long_term=./memory.db")]
     Snapshot(SnapshotArgs),
     /// Put an agent's memory back to a snapshot, whole or not at all
     #[command(help_template = VERB, before_help = "\
@@ -180,7 +188,8 @@ Prints the bundle's manifest for people; with --json, as it is.")]
     #[command(after_help = "\
 Examples:
   nexo-memory show latest --agent ana
-  nexo-memory show ./3f9c21ab-ana.tar.zst --json | jq '.manifest.artifacts[].path_in_bundle'")]
+  nexo-memory show @before --agent ana --json | jq .manifest.git
+  nexo-memory show ./3f9c21ab.tar.zst")]
     Show(ShowArgs),
     /// Write one file of a snapshot to stdout
     #[command(help_template = VERB, before_help = "\
@@ -233,7 +242,7 @@ Examples:
   nexo-memory diff latest~1 latest --agent ana
   nexo-memory diff @before-dream live --agent ana --stat
   nexo-memory diff 3f9c live --store long_term --table memories --limit 0
-  nexo-memory diff latest live --agent ana --json | jq '.changes[] | select(.what == \"row\")'")]
+  nexo-memory diff latest live --agent ana --json | jq '.changes[].what'")]
     Diff(DiffArgs),
     /// Delete one snapshot, or all of an agent
     #[command(help_template = VERB, before_help = "\
@@ -278,7 +287,7 @@ Examples:
     /// Keep a snapshot from being deleted
     #[command(help_template = VERB, after_help = "\
 Examples:
-  nexo-memory pin @before-upgrade --agent ana --reason 'until the audit is over'")]
+  nexo-memory pin @before-upgrade --agent ana --reason 'until the audit'")]
     Pin(PinArgs),
     /// Let a pinned snapshot go again
     #[command(help_template = VERB, after_help = "\
@@ -291,7 +300,7 @@ While a hold lasts, neither prune nor delete removes anything.")]
     #[command(after_help = "\
 Examples:
   nexo-memory hold --all 'incident 42'
-  nexo-memory release --all")]
+  nexo-memory hold --agent ana 'under audit'")]
     Hold(HoldArgs),
     /// End a hold
     #[command(help_template = VERB, after_help = "\
@@ -310,6 +319,9 @@ Examples:
     Status(StatusArgs),
     /// Listen to what happens to agents' memories
     #[cfg(feature = "nats")]
+    #[command(help_template = VERB, after_help = "\
+Examples:
+  nexo-memory events tail --agent ana")]
     #[command(subcommand_required = true, arg_required_else_help = true)]
     Events(EventsArgs),
     /// Check the vault and the agents for what needs a decision or a repair
@@ -350,6 +362,10 @@ Examples:
   nexo-memory man --to /usr/local/share/man/man1")]
     Man(ManArgs),
     /// Look at the configuration
+    #[command(help_template = VERB, after_help = "\
+Examples:
+  nexo-memory config show
+  nexo-memory config check")]
     #[command(subcommand_required = true, arg_required_else_help = true)]
     Config(ConfigArgs),
 }

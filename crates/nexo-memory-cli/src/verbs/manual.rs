@@ -1,9 +1,14 @@
 //! `completions` and `man`: the command line's own description, for shells and for `man`.
 
+#[cfg(test)]
+mod taught;
+
 use std::io;
 use std::path::Path;
 
+use clap::builder::StyledStr;
 use clap::{Command, CommandFactory};
+use clap_complete::Shell;
 use clap_mangen::Man;
 use nexo_memory_snapshot::error::ErrorKind;
 use nexo_memory_snapshot::ports::DurableFs;
@@ -12,26 +17,23 @@ use crate::args::{Cli, CompletionsArgs, ManArgs};
 use crate::context::Context;
 use crate::exit::{Ended, Failure};
 
+/// The program.
+const NAME: &str = "nexo-memory";
 /// Mode of the pages, and of their folder: they are for everybody.
 const FILE_MODE: u32 = 0o644;
 const DIR_MODE: u32 = 0o755;
 
 pub(super) fn completions(context: &mut Context, args: &CompletionsArgs) -> Ended {
     context.no_json("a script")?;
-    let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "nexo-memory", &mut script);
-    print(context, &script)
+    print(context, &script(args.shell))
 }
 
 pub(super) fn man(context: &mut Context, args: &ManArgs) -> Ended {
-    let mut command = Cli::command();
-    command.build();
+    let pages = pages()?;
     let Some(to) = &args.to else {
         context.no_json("a page")?;
-        return print(context, &page(&command)?);
+        return print(context, &pages[0].1);
     };
-    let mut pages = Vec::new();
-    collect(&command, "nexo-memory", &mut pages)?;
     write(to, &pages)?;
     if context.out.is_json() {
         let names: Vec<&str> = pages.iter().map(|(name, _)| name.as_str()).collect();
@@ -52,7 +54,27 @@ fn print(context: &mut Context, text: &[u8]) -> Ended {
     }
 }
 
-/// The page of a command, and those of what is below it, by name.
+fn script(shell: Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), NAME, &mut script);
+    script
+}
+
+/// All pages by name, that of the program first.
+fn pages() -> Result<Vec<(String, Vec<u8>)>, Failure> {
+    let mut command = without_help(Cli::command());
+    command.build();
+    let mut pages = Vec::new();
+    collect(&command, NAME, &mut pages)?;
+    Ok(pages)
+}
+
+/// `help` is no verb of ours and has no page.
+fn without_help(command: Command) -> Command {
+    command.disable_help_subcommand(true).mut_subcommands(without_help)
+}
+
+/// The page of a command, and those of what is below it.
 fn collect(
     command: &Command,
     name: &str,
@@ -60,18 +82,57 @@ fn collect(
 ) -> Result<(), Failure> {
     // As `git` names its own: `man nexo-memory-snapshot`.
     pages.push((format!("{name}.1"), page(command)?));
-    let below = command.get_subcommands().filter(|c| !c.is_hide_set() && c.get_name() != "help");
-    for verb in below {
+    for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
         collect(verb, &format!("{name}-{}", verb.get_name()), pages)?;
     }
     Ok(())
 }
 
+/// The parts of the help in the order of a page: what stands before the usage belongs to the
+/// description, and examples keep their lines.
 fn page(command: &Command) -> Result<Vec<u8>, Failure> {
+    let text = |text: Option<&StyledStr>| text.map(ToString::to_string).unwrap_or_default();
+    let about = text(command.get_about());
+    let before = text(command.get_before_help());
+    let described =
+        command.clone().long_about(format!("{about}\n\n{before}").trim_end().to_owned());
+    let man = Man::new(described).source(concat!("nexo-memory ", env!("CARGO_PKG_VERSION")));
     let mut page = Vec::new();
-    let rendered = Man::new(command.clone()).render(&mut page);
+    let rendered = man
+        .render_title(&mut page)
+        .and_then(|()| man.render_name_section(&mut page))
+        .and_then(|()| man.render_synopsis_section(&mut page))
+        .and_then(|()| man.render_description_section(&mut page))
+        .and_then(|()| man.render_options_section(&mut page))
+        .and_then(|()| match command.has_subcommands() {
+            true => man.render_subcommands_section(&mut page),
+            false => Ok(()),
+        });
     rendered.map_err(|e| Failure::from_error(ErrorKind::Internal, &e))?;
+    page.extend(notes(&text(command.get_after_help())).into_bytes());
     Ok(page)
+}
+
+/// The sections after the flags in the language of `man`: a line that ends in a colon heads one, and
+/// what is indented is not filled, so that it can be pasted.
+fn notes(text: &str) -> String {
+    let mut page = String::new();
+    let mut as_it_is = false;
+    for line in text.lines() {
+        let line = line.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\*(Aq");
+        let indented = line.starts_with("  ");
+        if indented != as_it_is {
+            as_it_is = indented;
+            page.push_str(if indented { ".nf\n" } else { ".fi\n" });
+        }
+        match line.strip_suffix(':').filter(|_| !indented) {
+            Some(head) => page.push_str(&format!(".SH \"{}\"\n", head.to_uppercase())),
+            None if line.is_empty() => page.push_str(".PP\n"),
+            None => page.push_str(&format!("\\&{line}\n")),
+        }
+    }
+    page.push_str(if as_it_is { ".fi\n" } else { "" });
+    page
 }
 
 fn write(to: &Path, pages: &[(String, Vec<u8>)]) -> Result<(), Failure> {
