@@ -5,6 +5,7 @@
 //! [`crate::compare`], with no code of the product. The rules want an executor as their implementation
 //! does, and nothing else of it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -465,6 +466,8 @@ async fn what_is_at_once_or_dropped_leaves_whole_ones(subject: &Subject) -> Kept
     taken.push(subject.take().await?.id);
     let listed = subject.ids().await?;
     holds(taken.len() > 1, || "of two at once neither was taken".to_owned())?;
+    let ids: BTreeSet<_> = taken.iter().collect();
+    same("snapshots told", &ids.len(), &taken.len())?;
     for id in taken {
         let times = listed.iter().filter(|listed| **listed == id).count();
         same(format!("times that {id} is listed"), &times, &1)?;
