@@ -305,7 +305,9 @@ impl SnapshotError {
             Self::Kept { .. } => "unpin it, release the hold, or let doctor finish the restore",
             Self::Held { .. } => "release the hold",
             Self::Unusable { .. } => "let doctor look at the vault",
-            Self::NotInVault { .. } => "remove the file yourself",
+            Self::NotInVault { .. } => {
+                "it is a file like any other; `import` takes it into the vault"
+            }
             Self::Exists { .. } => "choose another place, or remove it first",
             _ => match self.kind() {
                 ErrorKind::UnknownAgent => {

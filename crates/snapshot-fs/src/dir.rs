@@ -14,8 +14,9 @@ use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid};
 use crate::error::FsError;
 use crate::file::{DurableFile, Meta, mtime};
 use crate::hook::{DurableFs, OpKind};
+use crate::process::is_dead_temp;
 
-/// Prefix of our temporary names: never captured, always swept.
+/// Prefix of our temporary names. Others may begin theirs alike: [`crate::is_temp_name`] knows ours.
 pub const TEMP_PREFIX: &str = ".nexo-tmp-";
 
 /// Makes temporary names unique within the process; the process id makes them unique beyond it.
@@ -189,6 +190,22 @@ impl Dir {
         let name = temp_name();
         let file = self.create_new(&name, mode)?;
         Ok((name, file))
+    }
+
+    /// Names of temporary files in this folder whose makers are gone ([`crate::is_dead_temp`]). What is no
+    /// regular file was not made by [`Dir::create_temp`].
+    ///
+    /// # Errors
+    /// If the folder cannot be read.
+    pub fn dead_temps(&self) -> Result<Vec<OsString>, FsError> {
+        let mut dead = Vec::new();
+        for Entry { name } in self.entries()? {
+            let is_file = |stat: Stat| stat.file_type == FileType::File;
+            if is_dead_temp(&name) && self.stat(&name)?.is_some_and(is_file) {
+                dead.push(name);
+            }
+        }
+        Ok(dead)
     }
 
     /// Puts `bytes` at `name`, replacing what is there, so that after any crash the old or the new

@@ -26,4 +26,4 @@ pub use error::FsError;
 pub use file::{DurableFile, Meta};
 pub use hook::{DurableFs, Hook, Op, OpKind};
 pub use lock::{FileLock, LockMode};
-pub use process::{is_dead_temp, may_write, user};
+pub use process::{is_dead_temp, is_temp_name, may_write, user};

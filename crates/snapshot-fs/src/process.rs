@@ -24,8 +24,15 @@ pub fn may_write(path: &Path) -> Result<(), std::io::Error> {
     Ok(rustix::fs::accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS)?)
 }
 
-/// Whether a temporary name of an atomic write (`.nexo-tmp-<process>-<time>-<number>`) is of a
-/// process that is gone. Other names, those of a restore's staging among them, never are.
+/// Whether a name is one that an atomic write of ours gives (`.nexo-tmp-<process>-<time>-<number>`), letter
+/// for letter: who begins a name of his own alike keeps it.
+#[must_use]
+pub fn is_temp_name(name: &OsStr) -> bool {
+    maker(name).is_some()
+}
+
+/// Whether a temporary name of an atomic write ([`is_temp_name`]) is of a process that is gone. Other names,
+/// those of a restore's staging among them, never are.
 ///
 /// A process of another container has a number of its own: what it writes at this moment may look
 /// dead. Where the agent's lock says who is at work, ask that first.
@@ -37,10 +44,12 @@ pub fn is_dead_temp(name: &OsStr) -> bool {
 /// The process that made a temporary file of this name.
 fn maker(name: &OsStr) -> Option<u32> {
     let mut parts = name.to_str()?.strip_prefix(TEMP_PREFIX)?.split('-');
-    let process = parts.next()?.parse().ok()?;
-    let hex = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_hexdigit());
-    let rest = [parts.next()?, parts.next()?];
-    (rest.into_iter().all(hex) && parts.next().is_none()).then_some(process)
+    let (process, time, number) = (parts.next()?, parts.next()?, parts.next()?);
+    let all = |part: &str, is: fn(&u8) -> bool| !part.is_empty() && part.as_bytes().iter().all(is);
+    let is_hex = |b: &u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+    let exact =
+        all(process, u8::is_ascii_digit) && all(time, is_hex) && all(number, u8::is_ascii_digit);
+    (exact && parts.next().is_none()).then(|| process.parse().ok())?
 }
 
 fn is_alive(process: u32) -> bool {
@@ -68,6 +77,10 @@ mod tests {
             ".nexo-tmp-12345678-57a4-4b52-9d6e-0d2f3a1b4c5d-git",
             ".nexo-tmp-store-0.sqlite",
             ".nexo-tmp-1-2",
+            ".nexo-tmp-+99999999-1f-0",
+            ".nexo-tmp-99999999-1F-0",
+            ".nexo-tmp-99999999-1f-a",
+            ".nexo-tmp-99999999-1f-0.md",
             ".nexo-tmp-99999999-x-1",
             "99999999-1f-0",
         ] {

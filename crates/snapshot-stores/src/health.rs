@@ -1,17 +1,18 @@
-//! What can be seen to be wrong with an agent's memory without opening it: rights, owners, what dead
-//! restores left, space.
+//! What can be seen to be wrong with an agent's memory from outside: parts that are not there, rights, owners,
+//! what dead restores left, space.
 //!
-//! Invariant: nothing is opened but folders, and nothing is changed but by [`remove_strays`].
+//! Invariant: nothing is opened but folders and, by SQLite, databases; nothing is changed but by [`remove_strays`].
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use snapshot_core::{MemoryLayout, SpaceNeed, StateSource};
-use snapshot_fs::{Dir, DurableFs, FileType, TEMP_PREFIX, is_dead_temp, may_write, user};
+use snapshot_fs::{Dir, DurableFs, FileType, may_write, user};
 
 use crate::error::StoresError;
-use crate::sqlite::{Holders, holders};
+use crate::files::{git_name, is_staging, staging_name};
+use crate::restore::Work;
+use crate::sqlite::{Holders, Live, holders};
 
 /// Something that a restore would fail on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +23,33 @@ pub struct Ailment {
     pub is_owner: bool,
     /// What is wrong, and what to do.
     pub why: String,
+}
+
+/// Parts that were named one by one and are not there or are not what they should be, each with what is wrong:
+/// the next snapshot leaves them out, or fails.
+#[must_use]
+pub fn ailing_parts(layout: &MemoryLayout) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    for (name, path) in &layout.stores {
+        let why = match std::fs::metadata(path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && layout.parts_optional => continue,
+            Err(e) => e.to_string(),
+            Ok(meta) if !meta.is_file() => "it is no file".to_owned(),
+            Ok(_) if Live::new(path).is_no_database() => "it is no SQLite database".to_owned(),
+            Ok(_) => continue,
+        };
+        found.push((path.clone(), format!("store {name}: {why}")));
+    }
+    let memdir = layout.memdir.iter().filter_map(|path| {
+        let why = match std::fs::metadata(path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && layout.parts_optional => None,
+            Err(e) => Some(e.to_string()),
+            Ok(meta) => (!meta.is_dir()).then(|| "it is no folder".to_owned()),
+        };
+        why.map(|why| (path.clone(), format!("memdir: {why}")))
+    });
+    found.extend(memdir);
+    found
 }
 
 /// What of the memory we may not write to, or has another owner than the rest of it: a restore would
@@ -81,38 +109,59 @@ pub fn shell_quoted(path: &Path) -> String {
     format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }
 
-/// Temporary files and folders of ours in the agent's folders. Only for the holder of the agent's lock,
-/// and only while there is no journal: then those in the memdir are nobody's. In folders of
-/// stores and state, which agents may share, only those count that `alone` says are this agent's, or whose
-/// maker is dead.
+/// What the dead left among an agent's memory: what a restore staged there that died, by `work`, the folder of
+/// the agent's restores; and the temporary files of processes that are gone. Nothing else that begins alike.
+/// Only for the holder of the agent's lock, and only while there is no journal.
 ///
 /// # Errors
 /// If a folder cannot be read.
 pub fn strays(
     fs: &DurableFs,
     layout: &MemoryLayout,
-    alone: &dyn Fn(&Path) -> bool,
+    work: Option<&Dir>,
 ) -> Result<Vec<PathBuf>, StoresError> {
     let mut strays = BTreeSet::new();
-    if let Some(memdir) =
-        layout.memdir.as_deref().and_then(|path| existing(fs, path)).transpose()?
-    {
-        strays.extend(temps(&memdir, &|_| true)?);
+    if let Some(memdir) = memdir_of(fs, layout)? {
+        let staged_by = work.map(|dir| Work::new(dir).staged_by()).transpose()?.flatten();
+        for name in staged_by.into_iter().flat_map(|id| [staging_name(id), git_name(id)]) {
+            strays.extend(memdir.stat(&name)?.map(|_| memdir.path().join(name)));
+        }
+        strays.extend(dead_temps(&memdir)?);
     }
-    let folders = layout.paths().into_iter().filter(|path| Some(*path) != layout.memdir.as_deref());
-    let folders: BTreeSet<PathBuf> = folders
+    let folders: BTreeSet<PathBuf> = layout
+        .paths()
+        .into_iter()
+        .filter(|path| Some(*path) != layout.memdir.as_deref())
         .filter_map(|path| {
             let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
             real.parent().map(Path::to_owned)
         })
         .collect();
     for folder in folders {
-        let own = alone(&folder);
         if let Some(dir) = existing(fs, &folder).transpose()? {
-            strays.extend(temps(&dir, &|name| own || is_dead_temp(name))?);
+            strays.extend(dead_temps(&dir)?);
         }
     }
     Ok(strays.into_iter().collect())
+}
+
+/// Folders in the memdir that have the name of a restore's staging, though no restore of `work` made them:
+/// one with another vault may be at work. They are not captured, and not ours to remove.
+///
+/// # Errors
+/// If the memdir cannot be read.
+pub fn unclaimed_staging(
+    fs: &DurableFs,
+    layout: &MemoryLayout,
+    work: Option<&Dir>,
+) -> Result<Vec<PathBuf>, StoresError> {
+    let Some(memdir) = memdir_of(fs, layout)? else { return Ok(Vec::new()) };
+    let ours = work.map(|dir| Work::new(dir).staged_by()).transpose()?.flatten();
+    let ours = ours.map_or_else(Vec::new, |id| vec![staging_name(id), git_name(id)]);
+    let names = memdir.entries()?.into_iter().map(|entry| entry.name);
+    let others =
+        names.filter(|name| is_staging(name) && !ours.iter().any(|own| name == own.as_str()));
+    Ok(others.map(|name| memdir.path().join(name)).collect())
 }
 
 /// Removes what [`strays`] found, under the same lock; a failure keeps none of the others.
@@ -122,9 +171,17 @@ pub fn strays(
 pub fn remove_strays(fs: &DurableFs, strays: &[PathBuf]) -> Result<(), StoresError> {
     let remove = |path: &PathBuf| {
         let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
-        Ok(fs.open_dir(folder)?.remove_tree(name)?)
+        let dir = fs.open_dir(folder)?;
+        match is_staging(name) {
+            true => Ok(dir.remove_tree(name)?),
+            false => Ok(dir.unlink(name)?),
+        }
     };
     strays.iter().map(remove).fold(Ok(()), Result::and)
+}
+
+fn memdir_of(fs: &DurableFs, layout: &MemoryLayout) -> Result<Option<Dir>, StoresError> {
+    layout.memdir.as_deref().and_then(|path| existing(fs, path)).transpose()
 }
 
 fn existing(fs: &DurableFs, path: &Path) -> Option<Result<Dir, StoresError>> {
@@ -134,10 +191,8 @@ fn existing(fs: &DurableFs, path: &Path) -> Option<Result<Dir, StoresError>> {
     }
 }
 
-fn temps(dir: &Dir, is_stray: &dyn Fn(&OsStr) -> bool) -> Result<Vec<PathBuf>, StoresError> {
-    let names = dir.entries()?.into_iter().map(|entry| entry.name);
-    let ours = names.filter(|n| n.as_encoded_bytes().starts_with(TEMP_PREFIX.as_bytes()));
-    Ok(ours.filter(|name| is_stray(name)).map(|name| dir.path().join(name)).collect())
+fn dead_temps(dir: &Dir) -> Result<Vec<PathBuf>, StoresError> {
+    Ok(dir.dead_temps()?.into_iter().map(|name| dir.path().join(name)).collect())
 }
 
 /// Free space in the vault that the next snapshot needs at most: its bundle, which is no larger than what
@@ -154,7 +209,7 @@ pub fn snapshot_space(
     let Some(dir) = existing(fs, vault).transpose()? else { return Ok(None) };
     let stores = layout.stores.values().map(|path| file_bytes(path));
     let memory = stores.fold(0, u64::saturating_add);
-    let memdir = layout.memdir.as_deref().and_then(|path| existing(fs, path)).transpose()?;
+    let memdir = memdir_of(fs, layout)?;
     let memory = memory.saturating_add(memdir.as_ref().map_or(Ok(0), tree_bytes)?);
     Ok(Some(SpaceNeed {
         at: vault.to_owned(),

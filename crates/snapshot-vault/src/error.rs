@@ -40,7 +40,7 @@ pub enum VaultError {
         found: String,
     },
     /// Notes that are none.
-    #[error("the notes {} are not readable: {why}", path.display())]
+    #[error("the notes {} are not readable, and what they may forbid is not done: {why}; move them away once it is known what they said", path.display())]
     Notes {
         /// The file.
         path: PathBuf,

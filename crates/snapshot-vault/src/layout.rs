@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 
 use snapshot_core::{AgentId, Sha256Digest, SnapshotId};
-use snapshot_fs::{Dir, FsError, Meta, TEMP_PREFIX};
+use snapshot_fs::{Dir, FsError, Meta, is_temp_name};
 
 /// Mode of every folder.
 pub(crate) const DIR_MODE: u32 = 0o700;
@@ -58,7 +58,7 @@ pub(crate) enum Name {
 impl Name {
     pub(crate) fn parse(name: &OsStr) -> Self {
         let Some(text) = name.to_str() else { return Self::Unknown };
-        if text.starts_with(TEMP_PREFIX) {
+        if is_temp_name(name) {
             return Self::Temp;
         }
         if text == QUARANTINE {

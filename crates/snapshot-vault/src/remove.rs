@@ -4,12 +4,11 @@
 use std::time::Instant;
 
 use snapshot_core::{Control, SnapshotId};
-use snapshot_fs::{FsError, LockMode};
+use snapshot_fs::{FileType, FsError, LockMode};
 
 use crate::error::VaultError;
 use crate::guard::AgentLock;
 use crate::layout::{self, Name};
-use crate::strays;
 
 /// What a sweep removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -74,14 +73,16 @@ impl AgentLock {
             }
         }
         for entry in self.snapshots.entries()? {
-            if Name::parse(&entry.name) == Name::Temp {
-                self.snapshots.remove_tree(&entry.name)?;
+            let is_temp = Name::parse(&entry.name) == Name::Temp;
+            let stat = self.snapshots.stat(&entry.name)?.filter(|_| is_temp);
+            if stat.is_some_and(|stat| stat.file_type == FileType::File) {
+                self.snapshots.unlink(&entry.name)?;
                 swept.temp_files += 1;
             }
         }
         if let Some(restore) = self.agent.existing_restore_dir()? {
-            for name in strays::dead_temps(&restore)? {
-                restore.remove_tree(&name)?;
+            for name in restore.dead_temps()? {
+                restore.unlink(&name)?;
                 swept.temp_files += 1;
             }
         }

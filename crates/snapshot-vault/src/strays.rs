@@ -1,10 +1,8 @@
 //! What dead processes left outside the snapshots folders.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use snapshot_core::Tenant;
-use snapshot_fs::{Dir, is_dead_temp};
 
 use crate::agent::AgentVault;
 use crate::error::VaultError;
@@ -25,7 +23,7 @@ impl AgentVault {
             strays.extend(names.map(|entry| staging.path().join(entry.name)));
         }
         if let Some(restore) = self.existing_restore_dir()? {
-            let names = dead_temps(&restore)?.into_iter();
+            let names = restore.dead_temps()?.into_iter();
             strays.extend(names.map(|name| restore.path().join(name)));
         }
         Ok(strays)
@@ -50,17 +48,11 @@ impl Vault {
         let mut strays = Vec::new();
         for dir in [Ok(Some(root.clone()))].into_iter().chain(below) {
             let Some(dir) = dir? else { continue };
-            for name in dead_temps(&dir)? {
-                let gone = remove && dir.remove_tree(&name).is_ok();
+            for name in dir.dead_temps()? {
+                let gone = remove && dir.unlink(&name).is_ok();
                 strays.push((dir.path().join(name), gone));
             }
         }
         Ok(strays)
     }
-}
-
-/// Names of temporary files in `dir` whose makers are dead.
-pub(crate) fn dead_temps(dir: &Dir) -> Result<Vec<OsString>, VaultError> {
-    let names = dir.entries()?.into_iter().map(|entry| entry.name);
-    Ok(names.filter(|name| is_dead_temp(name)).collect())
 }

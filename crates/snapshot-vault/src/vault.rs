@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use snapshot_core::{AgentId, Tenant};
-use snapshot_fs::{Dir, DurableFs, FsError};
+use snapshot_fs::{Dir, DurableFs, FileType, FsError};
 
 use crate::agent::AgentVault;
 use crate::error::VaultError;
@@ -35,6 +35,24 @@ impl Vault {
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Whether there is anything at the root.
+    ///
+    /// # Errors
+    /// If what lies there is not a folder that we may open.
+    pub fn exists(&self) -> Result<bool, VaultError> {
+        Ok(self.existing_root()?.is_some())
+    }
+
+    /// Whether `path`, there or not, lies in a folder that the vault keeps for itself. The root may hold other
+    /// things too.
+    #[must_use]
+    pub fn owns(&self, path: &Path) -> bool {
+        let real = |path: &Path| path.canonicalize().ok();
+        let Some(there) = path.ancestors().find_map(real) else { return false };
+        let mut folders = [layout::TENANTS, layout::LOCKS, layout::OUTBOX].into_iter();
+        folders.any(|name| real(&self.root.join(name)).is_some_and(|own| there.starts_with(own)))
     }
 
     /// The part of one agent.
@@ -101,12 +119,14 @@ impl Vault {
     }
 }
 
-/// The folders in `dir` whose names are ids; others are not ours.
+/// The folders in `dir` whose names are ids; others are not ours. A link of such a name is none of ours either,
+/// but hides what should be there: whoever opens it fails.
 fn ids<T: std::str::FromStr>(dir: &Dir) -> Result<Vec<T>, FsError> {
     let mut ids = Vec::new();
     for entry in dir.entries()? {
         let Some(id) = entry.name.to_str().and_then(|name| name.parse().ok()) else { continue };
-        if dir.stat(&entry.name)?.is_some_and(|s| s.file_type == snapshot_fs::FileType::Dir) {
+        let types = [FileType::Dir, FileType::Symlink];
+        if dir.stat(&entry.name)?.is_some_and(|stat| types.contains(&stat.file_type)) {
             ids.push(id);
         }
     }

@@ -20,7 +20,9 @@ pub(super) fn run(context: &mut Context, args: &StatusArgs) -> Ended {
         status.findings(args.max_age).iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     let rows: Vec<_> = statuses.iter().map(|status| (status, lines(status))).collect();
-    let found = put_aside > 0 || rows.iter().any(|(_, findings)| !findings.is_empty());
+    // Nobody to tell of is nothing to restore: a root that is mistyped, or not mounted, must not look well.
+    let found =
+        put_aside > 0 || rows.is_empty() || rows.iter().any(|(_, findings)| !findings.is_empty());
     if context.out.is_json() {
         let agents: Vec<_> = rows
             .iter()

@@ -59,18 +59,22 @@ fn many(context: &mut Context, args: &VerifyArgs, engine: &Engine) -> Ended {
         context.out.line(&format!("PROBLEM  {}: {why}", path.display()));
         worst = gravest(worst, Some(ErrorKind::CheckFailed));
     }
+    let none = reports.is_empty() && failures.is_empty();
     if context.out.is_json() {
         context.out.json(&json!({
             "reports": reports,
             "failures": failures,
             "problems": listing.problems,
         }));
-    } else if reports.is_empty() && failures.is_empty() {
+    } else if none {
         let which = if args.due { "no snapshot is due" } else { "no snapshots to verify" };
         let line = format!("{which} in {}", context.root_and_origin());
         context.out.line(&line);
     }
-    Ok(worst)
+    // A round with nothing due is well; a vault with nothing in it, or none at all, is not.
+    let nowhere =
+        none && (!args.due || !engine.has_vault().map_err(|e| context.explain(e, agent))?);
+    Ok(worst.or(nowhere.then_some(ErrorKind::UnknownSnapshot)))
 }
 
 fn check(context: &Context, engine: &Engine, meta: &SnapshotMeta) -> Result<VerifyReport, Failure> {

@@ -14,6 +14,8 @@ use super::{Home, text};
 
 /// Where agent `ana` keeps her memory.
 const CONFIG: &str = "memory: { snapshot: { agents: { ana: { memdir: mem, stores: { long_term: db/ana.sqlite } } } } }";
+/// A temporary file of ours of a process that cannot be: Linux has at most 4,194,304.
+const DEAD_TEMP: &str = ".nexo-tmp-4194305-1f-0";
 /// A user that is nobody here.
 const STRANGER: u32 = 4242;
 /// Of a source id of SQLite.
@@ -233,7 +235,7 @@ fn a_look_changes_nothing_and_tells_all_in_a_stable_form() {
     fs::remove_file(at(&orphan, ".manifest.json")).unwrap();
     fs::remove_file(ward.sum()).unwrap();
     fs::write(ward.snapshots().join("notes.txt"), "").unwrap();
-    fs::write(ward.home.path("mem/.nexo-tmp-x"), "").unwrap();
+    fs::write(ward.home.path("mem").join(DEAD_TEMP), "").unwrap();
     chmod(&ward.sidecar(), 0o644);
     let ids = [(ward.id.as_str(), "<first>"), (&damaged, "<damaged>"), (&orphan, "<orphan>")];
 
@@ -563,12 +565,52 @@ fn what_the_dead_left_goes_and_what_the_living_use_stays() {
     assert_eq!(ward.look(), (vec![], 0));
 }
 
+/// Would catch: what the agent named alike, left out of its snapshots or removed by any verb; a restore's
+/// staging of another vault, taken for what a dead one of this left.
+#[test]
+fn what_an_agent_named_alike_is_its_own() {
+    const STAGING: &str = ".nexo-tmp-57a44b52-9d6e-4d2f-8a1b-4c5d0f3a1b4c";
+    let ward = Ward::new();
+    let own = [
+        "mem/.nexo-tmp-todo.md",
+        "mem/.nexo-tmp-notes/keep.md",
+        "mem/sub/.nexo-tmp-1/keep.md",
+        "mem/sub/.nexo-tmp-4194305-1f-0.bak",
+        "db/.nexo-tmp-store-0.sqlite",
+    ];
+    for path in own {
+        ward.home.write(path, "the agent's own");
+    }
+    let dead_folder = format!("db/{DEAD_TEMP}/keep.md");
+    ward.home.write(&dead_folder, "of no atomic write");
+    ward.home.write(&format!("mem/{STAGING}/0"), "another vault's");
+    let snapshot = ward.another();
+    for path in &own[..4] {
+        let inside = path.replacen("mem/", "memory_files/", 1);
+        let said = ward.home.run(&["cat", &snapshot, &inside]);
+        assert_eq!(said.out, "the agent's own", "{said:?}");
+    }
+    for path in own {
+        fs::write(ward.home.path(path), "changed").unwrap();
+    }
+    let restored = ward.home.run(&["restore", &snapshot, "--agent", "ana", "--yes"]);
+    assert_eq!(restored.code, 0, "{restored:?}");
+    let told = ward.cannot_mend("unknown");
+    assert!(text(&told["path"]).ends_with(STAGING), "{told}");
+    for path in &own[..4] {
+        assert_eq!(fs::read_to_string(ward.home.path(path)).unwrap(), "the agent's own");
+    }
+    assert_eq!(fs::read_to_string(ward.home.path(own[4])).unwrap(), "changed");
+    assert!(ward.home.path(&dead_folder).exists());
+    assert!(ward.home.path("mem").join(STAGING).join("0").exists());
+}
+
 /// Would catch: a doctor that clears what a snapshot or restore at work needs.
 #[test]
 fn while_somebody_is_at_work_nothing_of_it_is_touched() {
     let ward = Ward::new();
     let program = assert_cmd::cargo::cargo_bin!("nexo-memory").display().to_string();
-    let hook = format!("touch mem/.nexo-tmp-x; '{program}' doctor --fix --json > said.json");
+    let hook = format!("touch mem/{DEAD_TEMP}; '{program}' doctor --fix --json > said.json");
     ward.home.write(
         "empty.yaml",
         &format!(
@@ -576,7 +618,7 @@ fn while_somebody_is_at_work_nothing_of_it_is_touched() {
              resume: \"true\", deadline_secs: 60 }} }} }} }} }}"
         ),
     );
-    let temp = ward.home.path("mem/.nexo-tmp-x");
+    let temp = ward.home.path("mem").join(DEAD_TEMP);
     let (meta, code) = ward.home.json(&["snapshot", "--agent", "ana"]);
     assert_eq!(code, 0, "{meta}");
     let said: Value =

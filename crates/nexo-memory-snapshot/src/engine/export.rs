@@ -16,8 +16,6 @@ use crate::error::SnapshotError;
 
 /// Mode of what is written: a copy is as private as its source.
 const FILE_MODE: u32 = 0o600;
-/// Mode of the folder where it has to be made.
-const DIR_MODE: u32 = 0o700;
 
 /// Names of the files written, in the order of writing.
 struct Names {
@@ -67,7 +65,8 @@ impl Engine {
         Ok(names.all().iter().map(|name| dir.path().join(name)).collect())
     }
 
-    /// The folder to write to, made where it is missing, and the names in it.
+    /// The folder to write to, made where it is missing, and the names in it. What a killed export left there
+    /// goes, for it is somebody's memory.
     fn destination(&self, to: &Path, bundle: &Path) -> Result<(Dir, Names), SnapshotError> {
         let bad = |why| SnapshotError::Path { path: to.to_owned(), why };
         let text = |path: &Path| path.file_name().and_then(|n| n.to_str()).map(str::to_owned);
@@ -76,12 +75,13 @@ impl Engine {
             Some(name) => (to.parent().unwrap_or(Path::new("")), name),
             None => (to, text(bundle).ok_or_else(|| bad("the bundle's name is not text"))?),
         };
-        let folder =
-            std::path::absolute(if folder == Path::new("") { Path::new(".") } else { folder })
-                .map_err(|source| FsError::Io { op: "find", path: to.to_owned(), source })?;
+        let folder = if folder == Path::new("") { Path::new(".") } else { folder };
         let sidecar = sidecar_name(&bundle).filter(|name| !name.starts_with('.'));
         let sidecar = sidecar.ok_or_else(|| bad("a bundle's name ends in .tar.zst"))?;
-        let dir = self.parts.fs.ensure_dir(&folder, DIR_MODE)?;
+        let dir = self.folder_outside(folder)?;
+        for killed in dir.dead_temps()? {
+            dir.unlink(killed)?;
+        }
         Ok((dir, Names { sum: format!("{bundle}{DIGEST_EXTENSION}"), sidecar, bundle }))
     }
 }

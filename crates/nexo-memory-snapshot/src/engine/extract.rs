@@ -4,7 +4,7 @@
 //! is followed; a file appears under its name once its digest was right.
 
 use std::ffi::{OsStr, OsString};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use snapshot_core::{
     Artifact, ArtifactKind, BundlePath, Control, GitPath, Manifest, PathInside, SnapshotMeta, Step,
     TreeEntryKind,
 };
-use snapshot_fs::{Dir, DurableFile, DurableFs, FsError, Meta};
+use snapshot_fs::{Dir, DurableFile, FsError, Meta};
 
 use super::Engine;
 use super::copy::{Watch, copy};
@@ -66,7 +66,7 @@ impl Engine {
             let (bundle, path) = (meta.bundle_path.clone(), path.to_string());
             return Err(SnapshotError::NotInBundle { path, bundle });
         }
-        let mut out = Output::new(&self.parts.fs, to)?;
+        let mut out = self.output(to)?;
         let total = wanted.iter().fold(0, |sum: u64, a| sum.saturating_add(a.size_bytes));
         for artifact in &wanted {
             ctl.check()?;
@@ -93,7 +93,7 @@ impl Engine {
     ) -> Result<Extracted, SnapshotError> {
         let opened = self.history(meta, ctl)?;
         let entries = opened.history.entries(at)?;
-        let mut out = Output::new(&self.parts.fs, to)?;
+        let mut out = self.output(to)?;
         let total = entries.iter().fold(0, |sum: u64, e| sum.saturating_add(e.size_bytes));
         for entry in &entries {
             ctl.check()?;
@@ -114,6 +114,23 @@ impl Engine {
             }
         }
         out.finish()
+    }
+
+    fn output(&self, to: &Path) -> Result<Output, SnapshotError> {
+        let root = self.folder_outside(to)?;
+        let done = Extracted { to: root.path().to_owned(), ..Extracted::default() };
+        Ok(Output { root, done })
+    }
+
+    /// The folder at `to`, made where it is missing, for what leaves the vault: not one of the vault's own,
+    /// where nobody would find it, and the doctor would.
+    pub(super) fn folder_outside(&self, to: &Path) -> Result<Dir, SnapshotError> {
+        let path = super::absolute(to)?;
+        if self.parts.vault.owns(&path) {
+            let why = "it lies among the vault's own folders: choose another place";
+            return Err(SnapshotError::Path { path, why });
+        }
+        self.parts.fs.ensure_dir(&path, DIR_MODE).map_err(taken)
     }
 }
 
@@ -156,12 +173,6 @@ struct Output {
 }
 
 impl Output {
-    fn new(fs: &DurableFs, to: &Path) -> Result<Self, SnapshotError> {
-        let to = super::absolute(to)?;
-        let root = fs.ensure_dir(&to, DIR_MODE)?;
-        Ok(Self { root, done: Extracted { to, ..Extracted::default() } })
-    }
-
     /// Writes a link.
     fn link(
         &mut self,
@@ -179,7 +190,7 @@ impl Output {
     /// Makes a folder; one may be there for what lies in it.
     fn dir(&mut self, path: &BundlePath) -> Result<(), SnapshotError> {
         let (dir, name) = self.place(path)?;
-        dir.ensure_sub(&name, DIR_MODE)?;
+        dir.ensure_sub(&name, DIR_MODE).map_err(taken)?;
         self.done.entries += 1;
         Ok(())
     }
@@ -212,7 +223,7 @@ impl Output {
         let name = path.file_name().unwrap_or_default().to_owned();
         let mut dir = self.root.clone();
         for component in path.parent().into_iter().flat_map(Path::iter) {
-            dir = dir.ensure_sub(component, DIR_MODE)?;
+            dir = dir.ensure_sub(component, DIR_MODE).map_err(taken)?;
         }
         Ok((dir, name))
     }
@@ -223,10 +234,13 @@ impl Output {
     }
 }
 
-/// The error of a name that is in use.
+/// The error of a name that is in use, by a file or a link where a folder belongs too.
 pub(super) fn taken(e: FsError) -> SnapshotError {
+    use io::ErrorKind::{AlreadyExists, NotADirectory};
     match e {
-        FsError::Io { source, path, .. } if source.kind() == std::io::ErrorKind::AlreadyExists => {
+        FsError::Io { source, path, .. }
+            if matches!(source.kind(), AlreadyExists | NotADirectory) =>
+        {
             SnapshotError::Exists { path }
         }
         e => e.into(),

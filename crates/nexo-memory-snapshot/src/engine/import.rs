@@ -22,6 +22,12 @@ use crate::error::SnapshotError;
 /// Most bytes of a checksum file that are read.
 const MAX_SUM_BYTES: u64 = 4096;
 
+/// What the files beside a bundle say of it.
+struct Beside {
+    summary: Option<Sidecar>,
+    sum: Option<Sha256Digest>,
+}
+
 /// Whose bundles are taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImportRequest {
@@ -49,10 +55,7 @@ impl Engine {
     ) -> Result<SnapshotMeta, SnapshotError> {
         let path = self.canonical(path)?;
         let mut source = self.locate_outside(&path)?;
-        let expected = match &source.sidecar {
-            Some(sidecar) => Some(sidecar.bundle_sha256),
-            None => self.sum_beside(&path)?,
-        };
+        let beside = Beside { summary: source.sidecar.take(), sum: self.sum_beside(&path)? };
         // Looked at first, so that a stranger's bundle is refused before it is copied.
         let again = source.file.try_clone().map_err(FsError::io("open", &path))?;
         let bundle = Bundle::open(again, &path)?;
@@ -65,8 +68,8 @@ impl Engine {
         }
         let own = agent.snapshots_path().canonicalize().ok();
         let meta = match own.is_some() && own.as_deref() == path.parent() {
-            true => self.adopt(&lock, &mut source.file, &path, expected, ctl)?,
-            false => self.take_in(&lock, &mut source.file, &path, expected, ctl)?,
+            true => self.adopt(&lock, &mut source.file, &path, &beside, ctl)?,
+            false => self.take_in(&lock, &mut source.file, &path, &beside, ctl)?,
         };
         drop(lock);
         self.note_check(&meta, None);
@@ -93,7 +96,7 @@ impl Engine {
         lock: &AgentLock,
         source: &mut File,
         path: &Path,
-        expected: Option<Sha256Digest>,
+        beside: &Beside,
         ctl: &Control,
     ) -> Result<SnapshotMeta, SnapshotError> {
         let staging = lock.staging()?;
@@ -103,9 +106,10 @@ impl Engine {
         let found = copy_file(source, path, watch, |bytes| {
             Ok(copy.write_all(bytes).map_err(FsError::io("write", &staged))?)
         })?;
-        check_sum(path, expected, found)?;
+        beside.check_sum(path, found)?;
         let name = staged.file_name().unwrap_or_default();
         let sidecar = self.summary(staging.dir().open_file(name)?, &staged, found, ctl)?;
+        beside.check_summary(path, &sidecar)?;
         self.publish_imported(lock, &sidecar, || Ok(lock.publish(staging, copy, &sidecar)?))
     }
 
@@ -115,15 +119,16 @@ impl Engine {
         lock: &AgentLock,
         source: &mut File,
         path: &Path,
-        expected: Option<Sha256Digest>,
+        beside: &Beside,
         ctl: &Control,
     ) -> Result<SnapshotMeta, SnapshotError> {
         let total = length(source, path)?;
         let watch = Watch { step: Step::Verify, total, control: ctl };
         let found = copy_file(source, path, watch, |_| Ok(()))?;
-        check_sum(path, expected, found)?;
+        beside.check_sum(path, found)?;
         let again = source.try_clone().map_err(FsError::io("open", path))?;
         let sidecar = self.summary(again, path, found, ctl)?;
+        beside.check_summary(path, &sidecar)?;
         self.publish_imported(lock, &sidecar, || Ok(lock.adopt(&sidecar)?))
     }
 
@@ -165,7 +170,38 @@ impl Engine {
         };
         let digest = String::from_utf8_lossy(&bytes);
         let digest = digest.split_whitespace().next().unwrap_or_default();
-        Ok(Some(digest.parse()?))
+        let bad = |e| SnapshotError::Unusable {
+            path: parent.join(&sum),
+            id: None,
+            why: format!("it is no checksum file: {e}"),
+        };
+        Ok(Some(digest.parse().map_err(bad)?))
+    }
+}
+
+impl Beside {
+    /// That the file is the one that they were written for.
+    fn check_sum(&self, path: &Path, found: Sha256Digest) -> Result<(), SnapshotError> {
+        let summary = self.summary.as_ref().map(|summary| summary.bundle_sha256);
+        for (what, said) in [("summary", summary), ("checksum file", self.sum)] {
+            if let Some(said) = said.filter(|said| *said != found) {
+                let why = format!("its SHA-256 is {found}, the {what} beside it says {said}");
+                return Err(SnapshotError::Unusable { path: path.to_owned(), id: None, why });
+            }
+        }
+        Ok(())
+    }
+
+    /// That the summary says what `true_one` does, which was made of the bundle.
+    fn check_summary(&self, path: &Path, true_one: &Sidecar) -> Result<(), SnapshotError> {
+        match self.summary.as_ref().is_some_and(|said| said != true_one) {
+            false => Ok(()),
+            true => Err(SnapshotError::Unusable {
+                path: path.to_owned(),
+                id: None,
+                why: "the summary beside it is not what the bundle says of itself".to_owned(),
+            }),
+        }
     }
 }
 
@@ -180,22 +216,6 @@ fn check_owner(req: &ImportRequest, manifest: &Manifest, path: &Path) -> Result<
         found: format!("{}/{}", manifest.tenant, manifest.agent_id),
         expected: format!("{}/{agent}", req.tenant),
     })
-}
-
-/// That the file is the one that lay beside its summary or checksum when it was made.
-fn check_sum(
-    path: &Path,
-    expected: Option<Sha256Digest>,
-    found: Sha256Digest,
-) -> Result<(), SnapshotError> {
-    match expected.filter(|expected| *expected != found) {
-        None => Ok(()),
-        Some(expected) => Err(SnapshotError::Unusable {
-            path: path.to_owned(),
-            id: None,
-            why: format!("its SHA-256 is {found}, what lies beside it says {expected}"),
-        }),
-    }
 }
 
 fn length(file: &File, path: &Path) -> Result<u64, SnapshotError> {

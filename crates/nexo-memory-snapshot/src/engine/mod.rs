@@ -89,6 +89,14 @@ impl Engine {
         self.parts.vault.root()
     }
 
+    /// Whether there is anything at the root: a disk that is not mounted, or a mistyped name, has nothing.
+    ///
+    /// # Errors
+    /// If what lies there is not a folder that we may open.
+    pub fn has_vault(&self) -> Result<bool, SnapshotError> {
+        Ok(self.parts.vault.exists()?)
+    }
+
     /// Where an agent keeps its memory.
     fn layout(&self, tenant: &Tenant, agent: &AgentId) -> Result<MemoryLayout, SnapshotError> {
         let known = self.parts.layouts.layout(tenant, agent);

@@ -126,10 +126,10 @@ impl Engine {
         let until = ctl.wait_until(timeout);
         let _targets = self.parts.vault.lock_targets(&targets, until, ctl)?;
         let pending = work.as_ref().map(snapshot_stores::pending).transpose()?.flatten();
-        let (Some(work), Some(from)) = (work, pending) else {
+        let (Some(work), Some(from)) = (&work, pending) else {
             // A restore that died before its journal changed nothing, but may have left staging.
             if let Some(layout) = layout {
-                snapshot_stores::sweep(&self.parts.fs, &layout)?;
+                snapshot_stores::sweep(&self.parts.fs, &layout, work.as_ref())?;
             }
             return Ok(RecoveryOutcome::Nothing);
         };
@@ -137,7 +137,7 @@ impl Engine {
         let mut req = RestoreRequest::new(agent.clone(), tenant.clone(), SnapshotRef::Latest(0));
         req.timeout = timeout;
         let capture = self.capture_options(&req, spool.dir(), ctl);
-        let opts = restore_options(&req, capture, &work, self.parts.ids.next_id(), &[]);
+        let opts = restore_options(&req, capture, work, self.parts.ids.next_id(), &[]);
         let mut keep =
             |pinned: &mut Pinned<'_>| self.keep_held(lock, pinned, "auto-pre-recovery", from, ctl);
         let mut announced = None;

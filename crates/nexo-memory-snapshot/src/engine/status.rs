@@ -182,8 +182,12 @@ impl Engine {
         let mut problems: Vec<String> =
             listing.problems.iter().map(|p| format!("{}: {}", p.path.display(), p.why)).collect();
         let notes = vault.notes().unwrap_or_else(|e| {
-            problems.push(e.to_string());
+            problems.push(error_chain(&e));
             snapshot_vault::Notes::default()
+        });
+        let hold_on_all = self.parts.vault.hold().unwrap_or_else(|e| {
+            problems.push(error_chain(&e));
+            None
         });
         let now_ms = self.parts.clock.now_ms();
         let mut last_good = None;
@@ -207,7 +211,7 @@ impl Engine {
             last_good_checked: last_good.as_ref().is_some_and(|(_, checked)| *checked),
             last_good: last_good.map(|(meta, _)| meta),
             pinned: notes.pins.len() as u64,
-            hold: self.parts.vault.hold()?.or(notes.hold),
+            hold: hold_on_all.or(notes.hold),
             recovery_pending: pending,
             problems,
         })

@@ -383,7 +383,7 @@ fn a_store_shared_with_a_namesake_of_another_tenant_is_refused() {
 fn a_sweep_waits_for_whoever_works_on_the_same_memory() {
     let world = World::tiny();
     let engine = two_tenants(&world);
-    let staged = world.agent.memdir().join(".nexo-tmp-of-a-restore");
+    let staged = world.agent.memdir().join(".nexo-tmp-57a44b52-9d6e-4d2f-8a1b-4c5d0f3a1b4c");
     std::fs::create_dir(&staged).unwrap();
     let fs = DurableFs::default();
     let vault = snapshot_vault::Vault::open(fs, &world.vault()).unwrap();

@@ -1,9 +1,10 @@
 //! Moving staged content into place: idempotent, so that a recovery can repeat it from any point.
 
 use snapshot_core::{BundlePath, Control, RowCounts, SnapshotId};
-use snapshot_fs::{Dir, FileType, FsError, Meta, TEMP_PREFIX};
+use snapshot_fs::{Dir, FileType, FsError, Meta};
 
-use super::stage::{live_stat, owner_of, staged_name, staging_name};
+use super::ours::staging_name;
+use super::stage::{live_stat, owner_of, staged_name};
 use super::state::{FileFingerprint, FileKind, FileTarget, hash};
 use super::walk::locate;
 use crate::StoresError;
@@ -52,22 +53,6 @@ pub fn apply(
     memdir.remove_tree(staging_name(id))?;
     memdir.sync()?;
     Ok(FilesApplied { counts: count(targets), notes: apply.notes })
-}
-
-/// Removes what interrupted restores left at the memdir's root; gives how many things. Only for the
-/// holder of the agent's lock, and only while no journal needs them.
-///
-/// # Errors
-/// If something cannot be removed.
-pub fn sweep(memdir: &Dir) -> Result<u64, StoresError> {
-    let mut removed = 0;
-    for entry in memdir.entries()? {
-        if entry.name.as_encoded_bytes().starts_with(TEMP_PREFIX.as_bytes()) {
-            memdir.remove_tree(&entry.name)?;
-            removed += 1;
-        }
-    }
-    Ok(removed)
 }
 
 struct Apply<'a> {

@@ -7,13 +7,16 @@
 
 mod apply;
 mod capture;
+mod ours;
 mod plan;
 mod stage;
 mod state;
 mod walk;
 
-pub use apply::{FilesApplied, apply, sweep};
+pub use apply::{FilesApplied, apply};
 pub use capture::{FilesCaptured, write_files};
+pub use ours::unstage;
+pub(crate) use ours::{git_name, is_staging, staging_name};
 pub(crate) use plan::check_names;
 pub use plan::{FilesPlan, plan};
 pub use stage::stage;

@@ -1,10 +1,13 @@
 //! What a restore of memory files changes, before it does.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 
 use snapshot_core::{Artifact, ArtifactKind, BundlePath, FilePlan, Manifest};
-use snapshot_fs::TEMP_PREFIX;
+use snapshot_fs::is_temp_name;
 
+use super::ours::is_staging;
 use super::state::{FileFingerprint, FileKind, FileTarget, FilesState};
 use crate::StoresError;
 use crate::git::is_dot_git;
@@ -116,11 +119,12 @@ fn check_stores(
 /// Refuses names that no restore writes.
 pub(crate) fn check_names(path: &BundlePath) -> Result<(), StoresError> {
     let bad = |why| Err(StoresError::BadPath { path: path.to_string(), why });
-    for name in path.as_bytes().split(|&b| b == b'/') {
+    for (depth, name) in path.as_bytes().split(|&b| b == b'/').enumerate() {
         if is_dot_git(name) {
             return bad("some file system takes it for a git repository");
         }
-        if name.starts_with(TEMP_PREFIX.as_bytes()) {
+        let name = OsStr::from_bytes(name);
+        if is_temp_name(name) || (depth == 0 && is_staging(name)) {
             return bad("names like this are those of our temporary files");
         }
     }

@@ -11,8 +11,9 @@ use sha2::{Digest as _, Sha256};
 use snapshot_core::{
     ArtifactSource, BundlePath, Control, Sha256Digest, SnapshotId, Step, path_in_bundle,
 };
-use snapshot_fs::{Dir, FileType, Meta, Stat, TEMP_PREFIX};
+use snapshot_fs::{Dir, FileType, Meta, Stat};
 
+use super::ours::staging_name;
 use super::state::{FileFingerprint, FileKind, FileTarget};
 use super::walk::{is_gone, locate};
 use crate::StoresError;
@@ -24,11 +25,6 @@ const DEFAULT_MODE: u32 = 0o600;
 /// Two spellings each of names that a file system may take for one: case, and Unicode form.
 const FOLDED_PAIRS: [(&str, &str); 2] = [("case-a", "case-A"), ("form-\u{e9}", "form-e\u{301}")];
 
-/// Name of the folder in the memdir that holds the staged content of restore `id`.
-pub(super) fn staging_name(id: SnapshotId) -> String {
-    format!("{TEMP_PREFIX}{id}")
-}
-
 /// Name of the staged content of target number `index`.
 pub(super) fn staged_name(index: usize) -> String {
     index.to_string()
@@ -39,7 +35,7 @@ pub(super) fn staged_name(index: usize) -> String {
 ///
 /// # Errors
 /// [`StoresError::Target`] where a folder cannot take the files: another file system, no rights, or
-/// one that takes two of the names for the same. What was staged stays for [`super::sweep`].
+/// one that takes two of the names for the same. What was staged stays for [`super::unstage`].
 pub fn stage(
     memdir: &Dir,
     source: &dyn ArtifactSource,

@@ -15,8 +15,9 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use snapshot_core::{BundlePath, Control, NotCarried, StoreName, path_in_bundle};
-use snapshot_fs::{Dir, FileType, FsError, Stat, TEMP_PREFIX};
+use snapshot_fs::{Dir, FileType, FsError, Stat, is_temp_name};
 
+use super::ours::is_staging;
 use crate::StoresError;
 use crate::git::is_dot_git;
 
@@ -208,11 +209,13 @@ impl Walk<'_> {
         let bases = self.databases_by_siblings(dir, &found);
         for (name, stat) in &found {
             let path = join(rel, name);
-            let ours = name.as_bytes().starts_with(TEMP_PREFIX.as_bytes())
-                || (depth == 0 && name == ".git")
-                || self.options.paths.contains(&path);
+            let is_staged = stat.file_type == FileType::Dir && is_staging(name);
+            let ours =
+                (depth == 0 && (name == ".git" || is_staged)) || self.options.paths.contains(&path);
             if ours {
                 self.listing.kept.insert(path);
+            } else if is_temp_name(name) || (depth == 0 && is_staging(name)) {
+                self.leave_out(path, "its name is that of a temporary file of ours");
             } else if is_dot_git(name.as_bytes()) {
                 self.leave_out(path, "a nested git repository");
             } else if let Some(base) = side_of(name, stat)

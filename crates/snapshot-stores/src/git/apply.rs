@@ -6,7 +6,7 @@ use std::io;
 
 use git2::Index;
 use snapshot_core::{Control, SnapshotId};
-use snapshot_fs::{Dir, FileType, Meta, TEMP_PREFIX};
+use snapshot_fs::{Dir, FileType, Meta, is_temp_name};
 
 use super::info::oid;
 use super::lock::{self, git_folder};
@@ -15,6 +15,7 @@ use super::plan::{DEFAULT_BRANCH, GitTargets};
 use super::stage::STAGED_PACKS;
 use super::{refs, stash};
 use crate::StoresError;
+use crate::files::git_name;
 
 /// Mode of packs, which never change.
 const PACK_MODE: u32 = 0o444;
@@ -74,7 +75,7 @@ fn make_missing(memdir: &Dir, targets: &GitTargets, id: SnapshotId) -> Result<()
     if memdir.stat(".git")?.is_some() {
         return Ok(());
     }
-    let name = format!("{TEMP_PREFIX}{id}-git");
+    let name = git_name(id);
     memdir.remove_tree(&name)?;
     let owner = memdir.stat_self()?;
     let mode = owner.mode & 0o777;
@@ -100,8 +101,9 @@ fn sweep(git: &Dir, common: &Dir) -> Result<(), StoresError> {
     let folders = folders.into_iter().filter_map(Result::ok);
     for dir in [git.clone(), common.clone()].into_iter().chain(folders) {
         for entry in dir.entries()? {
-            if entry.name.as_encoded_bytes().starts_with(TEMP_PREFIX.as_bytes()) {
-                dir.remove_tree(&entry.name)?;
+            let stat = dir.stat(&entry.name)?;
+            if is_temp_name(&entry.name) && stat.is_some_and(|s| s.file_type == FileType::File) {
+                dir.unlink(&entry.name)?;
             }
         }
     }

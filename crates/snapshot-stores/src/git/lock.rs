@@ -44,22 +44,6 @@ pub fn unlock(memdir: &Dir, id: SnapshotId) -> Result<(), StoresError> {
     Ok(())
 }
 
-/// Releases the index lock that a restore left which died before it changed anything. Only for the
-/// holder of the agent's lock, and only while there is no journal.
-///
-/// # Errors
-/// If it cannot be removed.
-pub fn sweep_lock(memdir: &Dir) -> Result<(), StoresError> {
-    let Some(repo) = open(memdir.path())? else { return Ok(()) };
-    let git = git_folder(memdir, &repo)?;
-    let Some(target) = lock_target(&git)? else { return Ok(()) };
-    if target.as_encoded_bytes().starts_with(MARKER.as_bytes()) {
-        git.unlink(LOCK)?;
-        git.sync()?;
-    }
-    Ok(())
-}
-
 pub(super) fn take(git: &Dir, id: SnapshotId) -> Result<(), StoresError> {
     match git.symlink(&marker(id), LOCK) {
         Err(FsError::Io { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {

@@ -33,7 +33,7 @@ pub use apply::apply;
 pub use browse::History;
 pub use bundle::{GitBundle, write_bundle};
 pub use info::has_bundle;
-pub use lock::{lock, sweep_lock, unlock};
+pub use lock::{lock, unlock};
 pub(crate) use names::is_dot_git;
 pub use open::{GitRepo, open};
 pub use pin::PinnedGit;

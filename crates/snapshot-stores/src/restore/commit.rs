@@ -90,7 +90,7 @@ pub fn restore(
     });
     if ended.is_err() && matches!(work.read(), Ok(None)) {
         // What stopped it is the error to report; the next command clears what this leaves.
-        let _ = work.clear_staging().and_then(|()| sweep(opts.capture.fs, layout));
+        let _ = sweep(opts.capture.fs, layout, Some(opts.work));
     }
     ended
 }
@@ -105,7 +105,7 @@ fn stage(
     let manifest = source.manifest();
     let live = discover(layout, opts)?;
     let (choices, notes) = choose_stores(manifest, layout, live.as_ref(), opts)?;
-    let staging = work.fresh_staging()?;
+    let staging = work.fresh_staging(opts.restore_id)?;
     let total = manifest.stores().map(|(_, artifact)| artifact.size_bytes).sum();
     let progress = StageProgress::new(total, control);
     let mut stores = parallel::each(choices.len(), |number| {
@@ -337,7 +337,6 @@ pub(crate) fn apply_rest(
             }
             applied.head.clone_from(&targets.after.head_oid);
         }
-        files::sweep(&memdir)?;
     }
     for target in &journal.state {
         state::restore(fs, &journal.state_layout, provider, &target.piece())?;
@@ -444,7 +443,6 @@ fn restage(
 ) -> Result<(), StoresError> {
     let CaptureOptions { fs, control, .. } = opts.capture;
     if let Some(memdir) = memdir_for(fs, layout, files, false)? {
-        files::sweep(&memdir)?;
         files::stage(&memdir, source, &files.targets, opts.restore_id, control)?;
     }
     Ok(())

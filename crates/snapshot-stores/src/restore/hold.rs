@@ -9,7 +9,7 @@ use std::path::Path;
 use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 use snapshot_core::Sha256Digest;
-use snapshot_fs::{Dir, DurableFs, TEMP_PREFIX};
+use snapshot_fs::{Dir, DurableFs};
 
 use crate::error::StoresError;
 use crate::restore::target::{Action, StoreTarget, new_file_meta};
@@ -175,9 +175,8 @@ pub(crate) fn create(
     if dir.stat(name)?.is_none() {
         // Made by us first, so that SQLite gives its `-wal` and journal the right owner and mode; and
         // under another name, so that it has them from its first moment.
-        let temp = format!("{TEMP_PREFIX}{}", target.staged);
-        dir.remove_tree(&temp)?;
-        dir.create_new(&temp, 0o600)?.set_meta(new_file_meta(fs, parent, target.mode)?)?;
+        let (temp, file) = dir.create_temp(0o600)?;
+        file.set_meta(new_file_meta(fs, parent, target.mode)?)?;
         dir.rename_new(&temp, name)?;
         dir.sync()?;
     }

@@ -1,10 +1,12 @@
 //! The restore's intent journal: written and synced before the first live byte changes, removed
 //! after the last. Whoever finds it finishes the restore, or asks somebody.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use snapshot_core::{AgentId, Sha256Digest, SnapshotId, StateKind, StateLayout, Tenant};
+use snapshot_core::{
+    AgentId, ParseError, Sha256Digest, SnapshotId, StateKind, StateLayout, Tenant,
+};
 use snapshot_fs::Dir;
 
 use crate::error::StoresError;
@@ -17,10 +19,14 @@ use crate::state::StatePiece;
 const JOURNAL: &str = "journal.json";
 /// The staging folder's name in the work folder.
 const STAGED: &str = "staged";
+/// Names, in the staging folder, the restore that stages: what lies in the memory under its id is its own.
+const STAGED_BY: &str = "restore-id";
 /// Names the last restore that finished, so that an agent can notice it.
 const EPOCH: &str = "epoch";
 /// Format of the journal; another one is never guessed at.
 const VERSION: u32 = 1;
+/// Bytes of an id, as text.
+const MAX_ID_BYTES: u64 = 36;
 /// Largest journal, in bytes: some million memory files.
 const MAX_JOURNAL_BYTES: u64 = 1 << 30;
 
@@ -111,10 +117,31 @@ impl<'a> Work<'a> {
         Self { dir }
     }
 
-    /// The staging folder, emptied.
-    pub(crate) fn fresh_staging(&self) -> Result<Dir, StoresError> {
+    /// The staging folder, emptied, of restore `id`: it says so before anything is staged elsewhere.
+    pub(crate) fn fresh_staging(&self, id: SnapshotId) -> Result<Dir, StoresError> {
         self.dir.remove_tree(STAGED)?;
-        Ok(self.dir.ensure_sub(STAGED, 0o700)?)
+        let staging = self.dir.ensure_sub(STAGED, 0o700)?;
+        staging.write_atomic(STAGED_BY, id.to_string().as_bytes(), 0o600)?;
+        Ok(staging)
+    }
+
+    /// The restore that staged last and has not cleared it.
+    pub(crate) fn staged_by(&self) -> Result<Option<SnapshotId>, StoresError> {
+        let path = Path::new(STAGED).join(STAGED_BY);
+        let (dir, name) = match self.dir.sub(STAGED) {
+            Err(e) if e.is_not_found() => return Ok(None),
+            sub => (sub?, STAGED_BY),
+        };
+        match dir.read(name, MAX_ID_BYTES) {
+            // It died before it staged anything.
+            Err(e) if e.is_not_found() => Ok(None),
+            Err(e) => Err(e.into()),
+            Ok(bytes) => {
+                String::from_utf8_lossy(&bytes).parse().map(Some).map_err(|e: ParseError| {
+                    StoresError::Journal { path: self.dir.path().join(path), why: e.to_string() }
+                })
+            }
+        }
     }
 
     /// The staging folder as an interrupted restore left it.
@@ -148,16 +175,16 @@ impl<'a> Work<'a> {
     /// Everything is done: the epoch names it, then the journal and the staging go.
     pub(crate) fn finish(&self, journal: &Journal) -> Result<(), StoresError> {
         self.dir.write_atomic(EPOCH, format!("{}\n", journal.restore_id).as_bytes(), 0o600)?;
-        self.drop_journal()
+        self.drop_journal()?;
+        self.clear_staging()
     }
 
-    /// The journal and the staging go; what is live stays.
+    /// The journal goes; what is live and what is staged stay.
     pub(crate) fn drop_journal(&self) -> Result<(), StoresError> {
         match self.dir.unlink(JOURNAL) {
-            Err(e) if !e.is_not_found() => return Err(e.into()),
-            _ => self.dir.sync()?,
+            Err(e) if !e.is_not_found() => Err(e.into()),
+            _ => Ok(self.dir.sync()?),
         }
-        self.clear_staging()
     }
 
     /// Removes staging that belongs to no journal.

@@ -14,6 +14,7 @@ mod stage;
 mod target;
 
 pub use commit::{Applied, restore};
+pub(crate) use journal::Work;
 pub use plan::plan;
 pub use recover::{Decision, Recovered, needed, pending, recover, sweep};
 pub(crate) use stage::{StageProgress, read_piece, stage_git};

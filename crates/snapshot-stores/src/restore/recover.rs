@@ -82,10 +82,7 @@ pub fn recover(
     done: Done<'_>,
 ) -> Result<Recovered, StoresError> {
     let work = Work::new(opts.work);
-    let Some(mut journal) = work.read()? else {
-        work.clear_staging()?;
-        return Ok(Recovered::Nothing);
-    };
+    let Some(mut journal) = work.read()? else { return Ok(Recovered::Nothing) };
     let staging = match lost(&journal, &work, opts)? {
         None => work.staging()?,
         Some(why) => return recover_lost(&mut journal, &work, opts, decision, keep, why),
@@ -179,20 +176,28 @@ pub fn needed(work: &Dir) -> Result<Vec<SnapshotId>, StoresError> {
     Ok(std::iter::once(journal.from).chain(kept.into_iter().flatten()).collect())
 }
 
-/// Clears what a restore left in the agent's memory that died before it changed anything. Only for
-/// the holder of the agent's lock, and only while no restore is pending.
+/// Clears what a restore left that died before it changed anything: what it staged in its work folder and,
+/// under its id, in the agent's memory, and git's lock. Only for the holder of the agent's lock, and only
+/// while no restore is pending.
 ///
 /// # Errors
 /// If something cannot be removed.
-pub fn sweep(fs: &DurableFs, layout: &MemoryLayout) -> Result<(), StoresError> {
-    let Some(memdir) = &layout.memdir else { return Ok(()) };
-    let memdir = match fs.open_dir(memdir) {
-        Ok(dir) => dir,
-        Err(e) if e.is_not_found() => return Ok(()),
-        Err(e) => return Err(e.into()),
-    };
-    files::sweep(&memdir)?;
-    git::sweep_lock(&memdir)
+pub fn sweep(fs: &DurableFs, layout: &MemoryLayout, work: Option<&Dir>) -> Result<(), StoresError> {
+    let Some(work) = work.map(Work::new) else { return Ok(()) };
+    if let (Some(id), Some(memdir)) = (work.staged_by()?, &layout.memdir) {
+        match fs.open_dir(memdir) {
+            Err(e) if e.is_not_found() => {}
+            opened => release(&opened?, id)?,
+        }
+    }
+    // Last, for it says whose the rest is.
+    work.clear_staging()
+}
+
+/// What a restore that has ended, one way or the other, still holds in the memdir.
+fn release(memdir: &Dir, id: SnapshotId) -> Result<(), StoresError> {
+    files::unstage(memdir, id)?;
+    git::unlock(memdir, id)
 }
 
 /// The layout that the interrupted restore wrote to, as far as its journal says.
@@ -346,12 +351,10 @@ fn abandon(
     let memdir = journal.memdir.as_ref().map(|path| opts.capture.fs.open_dir(path));
     match memdir.transpose() {
         Err(e) if !e.is_not_found() => return Err(e.into()),
-        Ok(Some(memdir)) => {
-            files::sweep(&memdir)?;
-            git::unlock(&memdir, journal.restore_id)?;
-        }
+        Ok(Some(memdir)) => release(&memdir, journal.restore_id)?,
         _ => {}
     }
+    work.clear_staging()?;
     Ok(Recovered::Abandoned { from: journal.from, pre_recovery: journal.pre_recovery })
 }
 

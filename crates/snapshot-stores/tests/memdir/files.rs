@@ -176,29 +176,35 @@ fn what_cannot_be_carried_is_named_and_never_removed() {
     scene.write("sub/file", "carried");
     scene.write("worktree/.git", "gitdir: elsewhere\n");
     scene.write(".GIT/config", "[core]\n");
-    scene.write(".nexo-tmp-dead/0", "ours");
+    let staged = format!(".nexo-tmp-{}/0", id(7));
+    let temp = ".nexo-tmp-4194303-1f-0";
+    scene.write(&staged, "ours");
+    scene.write(temp, "ours");
+    scene.write(".nexo-tmp-notes/0", "carried");
     scene.write(".git/HEAD", "ref: refs/heads/main\n");
     let (bundle, captured) = scene.capture_files();
     let names: HashSet<String> =
         bundle.manifest.artifacts.iter().map(|a| a.path.to_string()).collect();
-    let expected = ["a.md", "sub", "sub/file", "worktree"].map(|n| format!("memory_files/{n}"));
+    let expected = [".nexo-tmp-notes", ".nexo-tmp-notes/0", "a.md", "sub", "sub/file", "worktree"];
+    let expected = expected.map(|n| format!("memory_files/{n}"));
     assert_eq!(names, HashSet::from(expected));
     assert_eq!(why(&captured.not_carried, "agent.sock"), "a socket");
     for nested in ["sub/.git", "worktree/.git", ".GIT"] {
         assert_eq!(why(&captured.not_carried, nested), "a nested git repository");
     }
-    assert_eq!(captured.not_carried.len(), 4);
+    assert_eq!(why(&captured.not_carried, temp), "its name is that of a temporary file of ours");
+    assert_eq!(captured.not_carried.len(), 5);
 
     // A snapshot without any of it, restored over it.
     let plan = scene.restore_files(&MemoryBundle::default()).unwrap();
     let left: HashSet<Vec<u8>> = tree(&scene.mem()).into_keys().collect();
-    for kept in ["agent.sock", "sub/.git/config", "worktree/.git", ".git/HEAD", ".nexo-tmp-dead/0"]
-    {
+    for kept in ["agent.sock", "sub/.git/config", "worktree/.git", ".git/HEAD", temp, &staged] {
         assert!(left.contains(kept.as_bytes()), "{kept}");
     }
-    assert!(!left.contains(&b"sub/file"[..]) && !left.contains(&b"a.md"[..]));
+    for removed in ["sub/file", "a.md", ".nexo-tmp-notes/0"] {
+        assert!(!left.contains(removed.as_bytes()), "{removed}");
+    }
     assert_eq!(plan.notes.len(), 2, "{:?}", plan.notes);
-    assert_eq!(files::sweep(&scene.dir("mem")).unwrap(), 1);
 }
 
 /// Closing any descriptor of a live database drops this process's locks on it.
@@ -404,13 +410,15 @@ fn hostile_manifests_write_nothing() {
         b"git~1/config",
         b".git./config",
         ".g\u{200c}it/config".as_bytes(),
-        b".nexo-tmp-x/y",
+        b"sub/.nexo-tmp-1-1f-0/y",
+        b".nexo-tmp-57a44b52-9d6e-4d2f-8a1b-4c5d0f3a1b4c/y",
     ] {
         let refused = try_path(path);
         assert!(matches!(refused, Err(StoresError::BadPath { .. })), "{path:?}: {refused:?}");
     }
     assert_eq!(tree(&scene.mem()).len(), 1);
     assert!(try_path(b".gitignore").is_ok());
+    assert!(try_path(b".nexo-tmp-x/y").is_ok());
 }
 
 /// A link in the memdir must not lead the restore out of it.

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use snapshot_core::{Bytes, MemoryLayout, SpaceNeed};
 use snapshot_stores::health::{
-    ailing_rights, database_holders, remove_strays, snapshot_space, strays,
+    ailing_parts, ailing_rights, database_holders, remove_strays, snapshot_space, strays,
+    unclaimed_staging,
 };
 use snapshot_stores::{Holder, Holders};
-use snapshot_vault::AgentVault;
+use snapshot_vault::{AgentVault, ProblemKind};
 
-use super::super::{Engine, LOCK_TIMEOUT};
+use super::super::LOCK_TIMEOUT;
 use super::{FindingKind, Round};
 use crate::error::SnapshotError;
 
@@ -31,7 +32,12 @@ impl Round<'_> {
             }
             Err(e) => return Err(e),
         };
-        self.check(format!("agent {agent}: owners and rights of its memory, temporary files"));
+        self.check(format!(
+            "agent {agent}: parts, owners and rights of its memory, temporary files"
+        ));
+        for (path, why) in ailing_parts(&layout) {
+            self.find(FindingKind::Memory, &path, why, false);
+        }
         for ailment in ailing_rights(&layout) {
             let kind = if ailment.is_owner { FindingKind::Owner } else { FindingKind::Rights };
             self.find(kind, &ailment.path, ailment.why, false);
@@ -44,12 +50,11 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// What dead restores left among the memory; nothing is said while somebody is at work.
+    /// What the dead left among the memory; nothing is said while somebody is at work.
     fn strays(&mut self, vault: &AgentVault, layout: &MemoryLayout) -> Result<(), SnapshotError> {
-        let engine = self.engine;
-        let alone = |folder: &Path| engine.is_alone(vault, folder);
-        let look = || strays(&engine.parts.fs, layout, &alone);
-        let found = {
+        let fs = &self.engine.parts.fs;
+        let work = vault.existing_restore_dir()?;
+        let (found, unclaimed) = {
             let Some(_idle) = vault.idle() else {
                 let agent = vault.agent();
                 self.not_checked(format!(
@@ -57,29 +62,41 @@ impl Round<'_> {
                 ));
                 return Ok(());
             };
-            look()?
+            (strays(fs, layout, work.as_ref())?, unclaimed_staging(fs, layout, work.as_ref())?)
         };
-        if found.is_empty() {
-            return Ok(());
+        for path in unclaimed {
+            let why = "named as what a restore stages, though none with this vault did; it is not captured: if no restore \
+                       with another vault is at work, move it away";
+            self.find(ProblemKind::Unknown, &path, why.to_owned(), false);
         }
-        let mut left = found.clone();
-        if self.fix {
-            let until = self.ctl.wait_until(LOCK_TIMEOUT);
-            let lock = vault.lock(until, self.ctl)?;
-            let targets: Vec<PathBuf> = layout.paths().into_iter().map(Path::to_owned).collect();
-            let _targets = engine.parts.vault.lock_targets(&targets, until, self.ctl)?;
-            // A restore may have died in between.
-            let work = lock.agent().existing_restore_dir()?;
-            if work.map(|work| snapshot_stores::pending(&work)).transpose()?.flatten().is_none() {
-                // What cannot be removed is still there.
-                let _ = remove_strays(&engine.parts.fs, &look()?);
-            }
-            left = look()?;
-        }
+        let left = match self.fix && !found.is_empty() {
+            true => self.remove_strays(vault, layout)?,
+            false => found.clone(),
+        };
         for path in found {
             self.leftover(&path, !left.contains(&path));
         }
         Ok(())
+    }
+
+    /// Removes what the dead left, unless a restore died in between and needs it; says what is left.
+    fn remove_strays(
+        &mut self,
+        vault: &AgentVault,
+        layout: &MemoryLayout,
+    ) -> Result<Vec<PathBuf>, SnapshotError> {
+        let parts = &self.engine.parts;
+        let until = self.ctl.wait_until(LOCK_TIMEOUT);
+        let lock = vault.lock(until, self.ctl)?;
+        let targets: Vec<PathBuf> = layout.paths().into_iter().map(Path::to_owned).collect();
+        let _targets = parts.vault.lock_targets(&targets, until, self.ctl)?;
+        let work = lock.agent().existing_restore_dir()?;
+        let look = || strays(&parts.fs, layout, work.as_ref());
+        if work.as_ref().map(snapshot_stores::pending).transpose()?.flatten().is_none() {
+            // What cannot be removed is still there.
+            let _ = remove_strays(&parts.fs, &look()?);
+        }
+        Ok(look()?)
     }
 
     fn space(&mut self, agent: &str, layout: &MemoryLayout) -> Result<(), SnapshotError> {
@@ -141,24 +158,5 @@ impl Round<'_> {
             old.path.display()
         );
         self.find(FindingKind::OldSqlite, &holder.database, why, false);
-    }
-}
-
-impl Engine {
-    /// Whether no other agent that is known keeps something in this folder; where the agents are not
-    /// known, that is not known either.
-    fn is_alone(&self, vault: &AgentVault, folder: &Path) -> bool {
-        let layouts = self.parts.layouts.as_ref();
-        let (own, others): (Vec<_>, Vec<_>) = layouts
-            .agents()
-            .into_iter()
-            .partition(|(tenant, agent)| (tenant, agent) == (vault.tenant(), vault.agent()));
-        let uses = |path: &Path| {
-            let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-            real == folder || real.parent() == Some(folder)
-        };
-        let shares = |layout: MemoryLayout| layout.paths().into_iter().any(uses);
-        let mut others = others.into_iter().filter_map(|(t, a)| layouts.layout(&t, &a));
-        !own.is_empty() && !others.any(shares)
     }
 }

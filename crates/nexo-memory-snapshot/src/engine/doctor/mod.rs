@@ -63,6 +63,10 @@ pub enum FindingKind {
     Owner,
     /// Less space than the next snapshot needs.
     LowSpace,
+    /// Nothing where the vault should be.
+    NoVault,
+    /// A part of the memory that is not there, or is not what the configuration says.
+    Memory,
     /// A process that uses a database with a SQLite that has the WAL-reset bug.
     OldSqlite,
 }
@@ -124,6 +128,8 @@ impl FindingKind {
             Self::Rights => "rights",
             Self::Owner => "owner",
             Self::LowSpace => "low_space",
+            Self::NoVault => "no_vault",
+            Self::Memory => "memory",
             Self::OldSqlite => "old_sqlite",
         }
     }
@@ -238,6 +244,15 @@ impl Round<'_> {
             "vault {}, tenant {tenant}: owners, rights, temporary files",
             root.display()
         ));
+        match vault.exists() {
+            Ok(true) => {}
+            Ok(false) => {
+                let why = "there is no vault: no snapshot was ever taken, the name is mistyped, or a disk is not mounted";
+                self.find(FindingKind::NoVault, &root, why.to_owned(), false);
+            }
+            // What follows says why.
+            Err(_) => {}
+        }
         match vault.exposed(tenant, self.fix) {
             Ok(exposed) => self.rights(&exposed),
             Err(e) => self.unreadable(&root, &e),
@@ -252,6 +267,9 @@ impl Round<'_> {
                 self.find(FindingKind::Rights, &root, why, false);
             }
             Err(e) => self.unreadable(&root, &e),
+        }
+        if let Err(e) = vault.hold() {
+            self.unreadable(&root, &e);
         }
         match vault.strays(tenant, self.fix) {
             Ok(strays) => {
