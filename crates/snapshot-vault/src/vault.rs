@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use snapshot_core::{AgentId, Tenant};
 use snapshot_fs::{Dir, DurableFs, FileType, FsError};
@@ -71,10 +72,14 @@ impl Vault {
         let Some(tenants) = layout::existing_sub(&root, &[layout::TENANTS])? else {
             return Ok(Vec::new());
         };
-        for tenant in ids::<Tenant>(&tenants)? {
+        // A link hides what should be there, and whoever opens it fails: better than an agent that vanished.
+        let types = [FileType::Dir, FileType::Symlink];
+        for tenant in ids::<Tenant>(&tenants, &[FileType::Dir])? {
             for part in [layout::SNAPSHOTS, layout::RESTORE] {
                 if let Some(dir) = layout::existing_sub(&tenants, &[tenant.as_str(), part])? {
-                    found.extend(ids(&dir)?.into_iter().map(|agent| (tenant.clone(), agent)));
+                    found.extend(
+                        ids(&dir, &types)?.into_iter().map(|agent| (tenant.clone(), agent)),
+                    );
                 }
             }
         }
@@ -119,13 +124,11 @@ impl Vault {
     }
 }
 
-/// The folders in `dir` whose names are ids; others are not ours. A link of such a name is none of ours either,
-/// but hides what should be there: whoever opens it fails.
-fn ids<T: std::str::FromStr>(dir: &Dir) -> Result<Vec<T>, FsError> {
+/// What in `dir` is of one of the types and has a name that is an id; others are not ours.
+fn ids<T: FromStr>(dir: &Dir, types: &[FileType]) -> Result<Vec<T>, FsError> {
     let mut ids = Vec::new();
     for entry in dir.entries()? {
         let Some(id) = entry.name.to_str().and_then(|name| name.parse().ok()) else { continue };
-        let types = [FileType::Dir, FileType::Symlink];
         if dir.stat(&entry.name)?.is_some_and(|stat| types.contains(&stat.file_type)) {
             ids.push(id);
         }

@@ -32,6 +32,7 @@ impl Ward {
         let home = Home::new();
         let id = text(&home.with_ana()["id"]).to_owned();
         home.write("empty.yaml", CONFIG);
+        home.write("db/ana.sqlite", "");
         Self { home, id }
     }
 

@@ -151,7 +151,7 @@ fn each_verb_prints_its_document() {
     golden("release", 0, &["release", "--agent", "ana"]);
     golden("prune", 0, &["prune", "--dry-run"]);
     golden("status", 11, &["status"]);
-    golden("doctor", 0, &["doctor"]);
+    golden("doctor", 11, &["doctor"]);
     golden("doctor-recover", 0, &["doctor", "--agent", "ana", "--recover", "forward"]);
     golden("delete", 0, &["delete", "@first", "--yes"]);
     golden("delete-everything", 0, &["delete", "--agent", "ana", "--everything", "--yes"]);

@@ -176,7 +176,7 @@ fn what_cannot_be_carried_is_named_and_never_removed() {
     scene.write("sub/file", "carried");
     scene.write("worktree/.git", "gitdir: elsewhere\n");
     scene.write(".GIT/config", "[core]\n");
-    let staged = format!(".nexo-tmp-{}/0", id(7));
+    let staged = format!(".nexo-tmp-{}/0", id(70));
     let temp = ".nexo-tmp-4194303-1f-0";
     scene.write(&staged, "ours");
     scene.write(temp, "ours");

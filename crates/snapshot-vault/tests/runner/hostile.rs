@@ -101,7 +101,8 @@ fn links_in_place_of_sidecars_and_folders_are_not_followed() {
     let bob = agent.vault().agent(&Tenant::default(), &AgentId::from_static("bob"));
     assert!(bob.list().is_err());
     assert!(lock(&bob).is_err());
-    assert_eq!(agent.vault().agents().unwrap().len(), 1);
+    // Told of, so that it is missed.
+    assert_eq!(agent.vault().agents().unwrap().len(), 2);
 }
 
 #[test]
@@ -115,7 +116,7 @@ fn what_belongs_to_no_snapshot_is_named() {
     std::fs::write(at(format!("{}.deleting", id(4))), b"").unwrap();
     std::fs::write(at(format!("{}.tar.zst.age.sha256", id(5))), b"").unwrap();
     std::fs::remove_file(at(format!("{}.tar.zst.sha256", id(1)))).unwrap();
-    std::fs::write(at(".nexo-tmp-1".into()), b"").unwrap();
+    std::fs::write(at(".nexo-tmp-1-1f-0".into()), b"").unwrap();
     std::fs::write(at("~junk".into()), b"").unwrap();
     use ProblemKind::{HalfDeleted, Leftover, Orphan, Sum, Unknown, V1};
     let mut found = problems(&agent);
