@@ -7,6 +7,8 @@
     reason = "a test makes its agent's memory plainly, and ends where that fails"
 )]
 
+#[path = "cli/absent.rs"]
+mod absent;
 #[path = "cli/config.rs"]
 mod config;
 #[path = "cli/doctor.rs"]
