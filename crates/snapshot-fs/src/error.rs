@@ -10,7 +10,7 @@ use snapshot_core::{ErrorKind, Interrupted};
 #[non_exhaustive]
 pub enum FsError {
     /// The operating system refused an operation.
-    #[error("cannot {op} {}", path.display())]
+    #[error("cannot {op} {}{}", path.display(), if_link(source))]
     Io {
         /// The operation, as a verb.
         op: &'static str,
@@ -80,5 +80,13 @@ impl FsError {
 
     pub(crate) fn os(op: &'static str, path: &Path) -> impl FnOnce(rustix::io::Errno) -> Self {
         move |errno| Self::Io { op, path: path.to_owned(), source: errno.into() }
+    }
+}
+
+/// The system's words for a link that was not to be followed speak of too many.
+fn if_link(source: &io::Error) -> &'static str {
+    match source.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) {
+        true => ", which is a symbolic link, and none is followed",
+        false => "",
     }
 }

@@ -40,7 +40,7 @@ pub enum VaultError {
         found: String,
     },
     /// Notes that are none.
-    #[error("the notes {} are not readable, and what they may forbid is not done: {why}; move them away once it is known what they said", path.display())]
+    #[error("the notes {} cannot be read, so nothing is deleted that they may forbid: {why}; mend the file, or move it away and pin anew", path.display())]
     Notes {
         /// The file.
         path: PathBuf,

@@ -42,7 +42,7 @@ fn a_vault_that_is_not_there_is_not_well() {
 #[test]
 fn a_link_where_an_agents_folder_should_be_is_told() {
     let home = Home::new();
-    home.with_ana();
+    let id = text(&home.with_ana()["id"]).to_owned();
     let folder = home.path(".nexo/state/tenants/default/snapshots/ana");
     fs::rename(&folder, home.path("elsewhere")).unwrap();
     symlink(home.path("elsewhere"), &folder).unwrap();
@@ -53,6 +53,15 @@ fn a_link_where_an_agents_folder_should_be_is_told() {
     }
     let (listing, _) = home.json(&["list"]);
     assert_eq!(listing["problems"][0]["kind"], "unreadable", "{listing}");
+
+    fs::remove_file(&folder).unwrap();
+    fs::rename(home.path("elsewhere"), &folder).unwrap();
+    let summary = folder.join(format!("{id}.manifest.json"));
+    fs::rename(&summary, home.path("summary")).unwrap();
+    symlink(home.path("summary"), &summary).unwrap();
+    let (report, code) = home.json(&["doctor"]);
+    assert_eq!(code, 11, "{report}");
+    assert!(report.to_string().contains("a symbolic link, and none is followed"), "{report}");
 }
 
 /// Would catch: a damaged hold that hides that there is a good snapshot, or that nobody hears of.
