@@ -7,11 +7,11 @@ use serde_json::ser::to_vec_pretty;
 use snapshot_core::{
     AgentId, Artifact, ArtifactKind, BUNDLE_FORMAT, BundlePath, CaptureInfo, CreatedBy, Damage,
     FilePlan, FileSpec, GitInfo, GitOid, GitPlan, GitRef, GitStash, GitSummary, Inside,
-    ListProblem, Listing, MANIFEST_VERSION, Manifest, ManifestCapture, NotCarried, ParseError,
-    ProblemKind, RestorePlan, RestoreReport, RetentionTickReport, RowCounts, SchemaVersions,
-    Sha256Digest, Sidecar, SnapshotDiff, SnapshotId, SnapshotMeta, SpaceNeed, SqliteInfo,
-    SqliteSummary, StateSummary, StoreAction, StoreCapture, StoreName, StorePlan, Tenant,
-    UnstableFile, VerifyReport, root_digest,
+    ListProblem, Listing, MANIFEST_VERSION, Manifest, ManifestCapture, NotCarried, NotCompared,
+    ParseError, ProblemKind, RestorePlan, RestoreReport, RetentionTickReport, RowCounts,
+    SchemaVersions, Sha256Digest, Sidecar, SnapshotDiff, SnapshotId, SnapshotMeta, SpaceNeed,
+    SqliteInfo, SqliteSummary, StateSummary, StoreAction, StoreCapture, StoreName, StorePlan,
+    Tenant, UnstableFile, VerifyReport, root_digest,
 };
 use snapshot_events::{
     Envelope, EventId, LifecycleEvent, MutationEvent, MutationOp, MutationScope,
@@ -342,7 +342,12 @@ fn snapshot_diff() -> SnapshotDiff {
         stores: BTreeMap::from([(long_term.clone(), counts)]),
         tables: BTreeMap::from([(long_term, BTreeMap::from([("facts".to_owned(), counts)]))]),
         memory_files: RowCounts { added: 1, changed: 1, removed: 0 },
-        notes: vec!["vector: a virtual table could not be read".to_owned()],
+        not_compared: vec![NotCompared {
+            store: StoreName::from_static("vector"),
+            table: Some("places".to_owned()),
+            why: "a virtual table, whose rows cannot be read here".to_owned(),
+        }],
+        notes: vec!["long_term: index by_time is new".to_owned()],
     }
 }
 

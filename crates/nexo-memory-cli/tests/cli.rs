@@ -11,6 +11,8 @@
 mod absent;
 #[path = "cli/config.rs"]
 mod config;
+#[path = "cli/diff.rs"]
+mod diff;
 #[path = "cli/doctor.rs"]
 mod doctor;
 #[path = "cli/events.rs"]
@@ -341,7 +343,7 @@ fn a_diff_tells_first_how_much_and_then_what() {
     let what =
         |what| whole["changes"].as_array().unwrap().iter().filter(move |c| c["what"] == what);
     assert_eq!((what("row").count(), what("file").count(), what("state").count()), (7, 3, 3));
-    insta::assert_json_snapshot!("diff-json", whole, { ".a" => "[id]" });
+    insta::assert_json_snapshot!("diff-json", whole, { ".a" => "[id]", ".**.mode" => "[mode]" });
     let (stat, _) =
         home.json(&[&["diff", "@before", "live", "--stat"], layout.as_slice()].concat());
     assert_eq!((stat.get("changes"), &stat["stores"]), (None, &whole["stores"]));

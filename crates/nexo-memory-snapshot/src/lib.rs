@@ -100,9 +100,9 @@ pub mod layout {
 pub mod report {
     pub use snapshot_core::{
         Cell, CellDifference, Change, CommitDifference, Damage, Difference, FileDifference,
-        FileSide, GitFileDifference, GitSummary, Hunk, Inside, ListProblem, Listing, ProblemKind,
-        RestoreReport, RetentionTickReport, RowCounts, RowDifference, SnapshotDiff, SqliteSummary,
-        StateDifference, StateSummary, VerifyReport,
+        FileSide, GitFileDifference, GitSummary, Hunk, Inside, ListProblem, Listing, NotCompared,
+        ProblemKind, RestoreReport, RetentionTickReport, RowCounts, RowDifference, SnapshotDiff,
+        SqliteSummary, StateDifference, StateSummary, VerifyReport,
     };
 }
 

@@ -33,9 +33,24 @@ pub struct SnapshotDiff {
     /// Memory files; one that was renamed counts once added and once removed.
     #[serde(default)]
     pub memory_files: RowCounts,
-    /// What could not be compared, and why.
+    /// What could not be compared: of these the counts know nothing, or not all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_compared: Vec<NotCompared>,
+    /// What is worth knowing beside the counts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+}
+
+/// A store, or a table of it, that could not be compared, or not to its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotCompared {
+    /// The store.
+    pub store: StoreName,
+    /// Its table; none where it is the whole store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<String>,
+    /// Why not.
+    pub why: String,
 }
 
 /// Git, counted.
@@ -88,6 +103,26 @@ pub struct RowCounts {
     pub changed: u64,
     /// Only on the older side.
     pub removed: u64,
+}
+
+impl SnapshotDiff {
+    /// Of two sides in which nothing is known to differ.
+    #[must_use]
+    pub fn between(a: SnapshotId, b: SnapshotId) -> Self {
+        Self {
+            a,
+            b,
+            live: a == SnapshotId::nil() || b == SnapshotId::nil(),
+            git_summary: GitSummary::default(),
+            sqlite_summary: SqliteSummary::default(),
+            state_summary: StateSummary::default(),
+            stores: BTreeMap::new(),
+            tables: BTreeMap::new(),
+            memory_files: RowCounts::default(),
+            not_compared: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
 }
 
 impl RowCounts {

@@ -95,9 +95,15 @@ pub enum Cell {
 pub struct FileDifference {
     /// Its path in the memdir, in lossy UTF-8.
     pub path: String,
+    /// The path's bytes in base64, where they are not UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_b64: Option<String>,
     /// Its path on the older side, where it was renamed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old_path: Option<String>,
+    /// That path's bytes, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old_path_b64: Option<String>,
     /// Which way it differs.
     pub change: Change,
     /// What the older side has.
@@ -124,6 +130,9 @@ pub struct FileSide {
     pub size_bytes: u64,
     /// Digest of the content, or of a link's target.
     pub sha256: Sha256Digest,
+    /// Permission bits, where they are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<u32>,
 }
 
 /// Lines that differ, as in a unified diff.
@@ -161,9 +170,15 @@ pub struct CommitDifference {
 pub struct GitFileDifference {
     /// Its path, in lossy UTF-8.
     pub path: String,
+    /// The path's bytes in base64, where they are not UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_b64: Option<String>,
     /// Its path on the older side, where it was renamed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old_path: Option<String>,
+    /// That path's bytes, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old_path_b64: Option<String>,
     /// Which way it differs.
     pub change: Change,
     /// Lines added.

@@ -31,7 +31,7 @@ mod report;
 mod request;
 
 pub use control::{Control, Interrupted, Progress, Step};
-pub use diff::{GitSummary, RowCounts, SnapshotDiff, SqliteSummary, StateSummary};
+pub use diff::{GitSummary, NotCompared, RowCounts, SnapshotDiff, SqliteSummary, StateSummary};
 pub use difference::{
     Cell, CellDifference, Change, CommitDifference, Difference, FileDifference, FileSide,
     GitFileDifference, Hunk, RowDifference, StateDifference,
@@ -45,7 +45,7 @@ pub use listing::{ListProblem, Listing, ProblemKind};
 pub use manifest::{
     Artifact, ArtifactKind, BUNDLE_FORMAT, BUNDLE_FORMAT_V1, EncryptionInfo, GitInfo, GitRef,
     GitStash, MANIFEST_VERSION, MAX_ARTIFACTS, MAX_MANIFEST_BYTES, Manifest, ManifestCapture,
-    NotCarried, RedactionReport, SqliteInfo, UnstableFile, path_in_bundle,
+    NotCarried, RedactionReport, SqliteInfo, UnstableFile, path_in_bundle, to_text,
 };
 pub use meta::{CaptureInfo, SchemaVersions, Sidecar, SnapshotMeta, StoreCapture};
 pub use path::{BundlePath, MAX_PATH_BYTES};

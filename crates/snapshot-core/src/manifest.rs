@@ -562,7 +562,8 @@ fn not_json(e: serde_json::Error) -> ParseError {
 }
 
 /// Text of raw bytes, and the bytes in base64 where the text does not say them.
-pub(crate) fn to_text(bytes: &[u8]) -> (String, Option<String>) {
+#[must_use]
+pub fn to_text(bytes: &[u8]) -> (String, Option<String>) {
     match std::str::from_utf8(bytes) {
         Ok(text) => (text.to_owned(), None),
         Err(_) => (String::from_utf8_lossy(bytes).into_owned(), Some(BASE64.encode(bytes))),

@@ -5,7 +5,7 @@ mod words;
 
 use nexo_memory_snapshot::error::ErrorKind;
 use nexo_memory_snapshot::id::AgentId;
-use nexo_memory_snapshot::report::{Difference, RowCounts, SnapshotDiff};
+use nexo_memory_snapshot::report::{Difference, NotCompared, RowCounts, SnapshotDiff};
 use nexo_memory_snapshot::request::{DiffRequest, DiffScope, DiffSide, SnapshotRef};
 
 use super::shorten;
@@ -15,6 +15,8 @@ use crate::exit::{Ended, Failure};
 use crate::human;
 use shown::Shown;
 
+/// Most things that the headline names.
+const NAMED: usize = 3;
 /// The list of differences in the JSON document.
 const CHANGES: &str = "changes";
 
@@ -61,6 +63,13 @@ pub(super) fn run(context: &mut Context, args: &DiffArgs) -> Ended {
         context.out.line(&line);
     }
     shown.print(&mut context.out);
+    let not_compared = diff.not_compared.iter().map(|NotCompared { store, table, why }| {
+        let table = table.as_ref().map(|table| format!(".{table}")).unwrap_or_default();
+        format!("not compared: {store}{table}: {why}")
+    });
+    for line in shorten(not_compared.collect()) {
+        context.out.line(&line);
+    }
     for note in shorten(diff.notes.iter().map(|note| format!("note: {note}")).collect()) {
         context.out.line(&note);
     }
@@ -91,9 +100,13 @@ fn summary(agent: &AgentId, args: &DiffArgs, diff: &SnapshotDiff, whole: bool) -
     let RowCounts { added, changed, removed } = rows;
     let mut lines = vec![
         format!("{agent}: {} -> {}", side(&args.a), side(&args.b)),
-        match rows.is_zero() {
-            true => "no row was learned, changed or forgotten".to_owned(),
-            false => format!("learned {added}, changed {changed}, forgot {removed} rows"),
+        match (rows.is_zero(), diff.not_compared.is_empty()) {
+            (true, true) => "no row was learned, changed or forgotten".to_owned(),
+            (false, true) => format!("learned {added}, changed {changed}, forgot {removed} rows"),
+            (_, false) => format!(
+                "learned {added}, changed {changed}, forgot {removed} rows; {}",
+                not_compared(diff)
+            ),
         },
     ];
     for (store, rows) in &diff.stores {
@@ -118,6 +131,19 @@ fn summary(agent: &AgentId, args: &DiffArgs, diff: &SnapshotDiff, whole: bool) -
         changed(diff.state_summary.last_dream_run_changed)
     ));
     lines
+}
+
+/// Where the counts say too little, in short.
+fn not_compared(diff: &SnapshotDiff) -> String {
+    let what = diff.not_compared.iter().map(|NotCompared { store, table, .. }| match table {
+        Some(table) => format!("{store}.{table}"),
+        None => store.to_string(),
+    });
+    let mut what: Vec<String> = what.take(NAMED + 1).collect();
+    if what.len() > NAMED {
+        what[NAMED] = "...".to_owned();
+    }
+    format!("{} could not be compared", what.join(", "))
 }
 
 fn side(side: &DiffSide) -> String {

@@ -1,4 +1,5 @@
-//! Files and links of the memdir, compared by path; folders and times alone are no change of memory.
+//! Files and links of the memdir, compared by path, content and mode; folders and times alone are no change of
+//! memory.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
@@ -6,7 +7,7 @@ use std::io::Read;
 use git2::{DiffLineType, DiffOptions as LineOptions, Patch};
 use snapshot_core::{
     Artifact, ArtifactKind, ArtifactSource, BundlePath, Change, Control, Difference,
-    FileDifference, FileSide, Hunk, RowCounts,
+    FileDifference, FileSide, Hunk, RowCounts, to_text,
 };
 
 use super::report::Sink;
@@ -53,7 +54,9 @@ fn pairs<'m>(a: &'m dyn ArtifactSource, b: &'m dyn ArtifactSource) -> Vec<Pair<'
     for (path, &artifact) in &new {
         let content = (artifact.kind, artifact.sha256);
         let before = old.get(path).copied();
-        if before.is_some_and(|old| (old.kind, old.sha256) == content) {
+        if before
+            .is_some_and(|old| (old.kind, old.sha256) == content && !modes_differ(old, artifact))
+        {
             continue;
         }
         // What is empty tells nothing of where it came from.
@@ -76,6 +79,11 @@ fn pairs<'m>(a: &'m dyn ArtifactSource, b: &'m dyn ArtifactSource) -> Vec<Pair<'
     pairs.into_values().collect()
 }
 
+/// Whether both have permission bits, and others.
+fn modes_differ(old: &Artifact, new: &Artifact) -> bool {
+    matches!((old.mode, new.mode), (Some(old), Some(new)) if old != new)
+}
+
 fn files(side: &dyn ArtifactSource) -> BTreeMap<BundlePath, &Artifact> {
     side.manifest()
         .memory_entries()
@@ -93,10 +101,16 @@ impl Pair<'_> {
             kind: artifact.kind,
             size_bytes: artifact.size_bytes,
             sha256: artifact.sha256,
+            mode: artifact.mode,
         };
+        let (path, path_b64) = to_text(self.path.as_bytes());
+        let (old_path, old_path_b64) =
+            self.old_path.as_ref().map(|path| to_text(path.as_bytes())).unzip();
         let mut told = FileDifference {
-            path: self.path.to_string(),
-            old_path: self.old_path.as_ref().map(ToString::to_string),
+            path,
+            path_b64,
+            old_path,
+            old_path_b64: old_path_b64.flatten(),
             change: self.change,
             old: self.old.map(side),
             new: self.new.map(side),
@@ -104,7 +118,12 @@ impl Pair<'_> {
             deletions: 0,
             hunks: Vec::new(),
         };
-        if self.change == Change::Renamed {
+        // Of a rename, of new modes and of what became something else there are no lines to show.
+        let of = |artifact: &Artifact| (artifact.kind, artifact.sha256);
+        let (old, new) = (self.old.map(of), self.new.map(of));
+        if let (Some(old), Some(new)) = (old, new)
+            && (old == new || old.0 != new.0)
+        {
             return Ok(told);
         }
         if let (Some(old), Some(new)) = (text(a, self.old)?, text(b, self.new)?) {

@@ -1,15 +1,24 @@
 //! Two staged repositories, compared: the commits that only one has, the files between the two HEADs.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use git2::{Delta, Diff, DiffFindOptions, DiffOptions as LineOptions, Oid, Patch, Repository};
+use git2::{
+    Commit, Delta, Diff, DiffFindOptions, DiffOptions as LineOptions, Oid, Patch, Repository,
+};
 use snapshot_core::{
-    Change, CommitDifference, Difference, GitFileDifference, GitInfo, GitOid, GitSummary,
+    Change, CommitDifference, Difference, GitFileDifference, GitInfo, GitOid, GitRef, GitSummary,
+    to_text,
 };
 
 use super::report::Sink;
 use crate::error::StoresError;
 use crate::git::open_objects;
+
+/// Most refs that are told of one by one.
+const MAX_REFS: usize = 20;
+/// Characters of an object id that people read.
+const OID: usize = 8;
 
 /// Counts commits, files and lines between the HEADs of two staged repositories, and tells them; gives
 /// a note where the histories do not meet.
@@ -23,11 +32,53 @@ pub(super) fn compare(
     let repo = Repository::from_odb(odb).map_err(fail("open"))?;
     let oid =
         |info: &GitInfo| info.head_oid.as_ref().map(|oid| Oid::from_str(oid.as_str())).transpose();
+    let is_shallow = !old.shallow.is_empty() || !new.shallow.is_empty();
     let (old, new) = (oid(old).map_err(fail("read"))?, oid(new).map_err(fail("read"))?);
     let mut summary = GitSummary::default();
-    let note = commits(&repo, (old, new), &mut summary, sink).map_err(fail("walk the commits"))?;
+    let note = commits(&repo, (old, new), is_shallow, &mut summary, sink)
+        .map_err(fail("walk the commits"))?;
     files(&repo, (old, new), &mut summary, sink).map_err(fail("compare"))?;
     Ok((summary, note))
+}
+
+/// Refs beside the one that HEAD is on which moved, came or went: their commits are not counted.
+pub(super) fn other_refs(old: &GitInfo, new: &GitInfo) -> Vec<String> {
+    let mut notes = Vec::new();
+    if old.head_ref != new.head_ref {
+        let name = |info: &GitInfo| info.head_ref.clone().unwrap_or_else(|| "no branch".to_owned());
+        notes.push(format!("git: HEAD was on {}, now on {}", name(old), name(new)));
+    }
+    let heads = [&old.head_ref, &new.head_ref];
+    let others = |info: &GitInfo| -> BTreeMap<String, String> {
+        let refs = info.refs.iter().filter(|r| !heads.contains(&&Some(r.name.clone())));
+        refs.filter_map(|r| Some((r.name.clone(), target(r)?))).collect()
+    };
+    let (before, after) = (others(old), others(new));
+    let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let moved = names.into_iter().filter_map(|name| match (before.get(name), after.get(name)) {
+        (Some(old), Some(new)) => (old != new).then(|| format!("{name} {old} -> {new}")),
+        (None, Some(new)) => Some(format!("{name} is new, at {new}")),
+        (Some(old), None) => Some(format!("{name} is gone, was at {old}")),
+        (None, None) => None,
+    });
+    let mut moved: Vec<String> = moved.map(|line| format!("git, not counted: {line}")).collect();
+    if moved.len() > MAX_REFS {
+        let more = moved.len() - MAX_REFS;
+        moved.truncate(MAX_REFS);
+        moved.push(format!("git, not counted: {more} more refs differ"));
+    }
+    notes.extend(moved);
+    if old.stash != new.stash {
+        let (old, new) = (old.stash.len(), new.stash.len());
+        notes.push(format!("git, not counted: stash entries {old} -> {new}"));
+    }
+    notes
+}
+
+/// Where a ref points, in short.
+fn target(r: &GitRef) -> Option<String> {
+    let oid = r.oid.as_ref().map(|oid| oid.as_str().chars().take(OID).collect());
+    oid.or_else(|| r.target.clone())
 }
 
 /// Commits that one HEAD reaches and the other does not. None are counted where the histories do not
@@ -35,17 +86,39 @@ pub(super) fn compare(
 fn commits(
     repo: &Repository,
     (old, new): (Option<Oid>, Option<Oid>),
+    is_shallow: bool,
     summary: &mut GitSummary,
     sink: &mut Sink<'_>,
 ) -> Result<Option<String>, git2::Error> {
+    let between = if is_shallow { cut_short(repo, old, new)? } else { meeting(repo, old, new)? };
+    let Some(between) = between else {
+        return Ok(Some(
+            "git: the two histories do not meet (amended from the root, or another repository), and their \
+             commits are not counted"
+                .to_owned(),
+        ));
+    };
+    for (change, oid) in between {
+        summary.commits_between += 1;
+        if let Some(sink) = sink {
+            sink(Difference::Commit(told(&repo.find_commit(oid)?, change)?));
+        }
+    }
+    let why = "git: the history is cut off (shallow): what lies before the cut is not known";
+    Ok(is_shallow.then(|| why.to_owned()))
+}
+
+/// Commits of one side only; none where the histories do not meet.
+type Between = Option<Vec<(Change, Oid)>>;
+
+fn meeting(repo: &Repository, old: Option<Oid>, new: Option<Oid>) -> Result<Between, git2::Error> {
     if let (Some(old), Some(new)) = (old, new) {
         match repo.merge_base(old, new) {
-            Err(e) if e.code() == git2::ErrorCode::NotFound => {
-                return Ok(Some("the two histories do not meet".to_owned()));
-            }
+            Err(e) if e.code() == git2::ErrorCode::NotFound => return Ok(None),
             base => base?,
         };
     }
+    let mut between = Vec::new();
     for (from, but, change) in [(new, old, Change::Added), (old, new, Change::Removed)] {
         let Some(from) = from else { continue };
         let mut walk = repo.revwalk()?;
@@ -54,24 +127,54 @@ fn commits(
             walk.hide(but)?;
         }
         for oid in walk {
-            let oid = oid?;
-            summary.commits_between += 1;
-            if let Some(sink) = sink {
-                let commit = repo.find_commit(oid)?;
-                let author = commit.author();
-                let (name, mail) = (author.name_bytes(), author.email_bytes());
-                let text = |bytes| String::from_utf8_lossy(bytes);
-                sink(Difference::Commit(CommitDifference {
-                    change,
-                    oid: git_oid(oid)?,
-                    subject: text(commit.summary_bytes().unwrap_or_default()).into_owned(),
-                    author: format!("{} <{}>", text(name), text(mail)),
-                    ts_ms: commit.time().seconds().saturating_mul(1000),
-                }));
-            }
+            between.push((change, oid?));
         }
     }
-    Ok(None)
+    Ok(Some(between))
+}
+
+/// The same where parents are missing, on which libgit2's walk fails.
+fn cut_short(
+    repo: &Repository,
+    old: Option<Oid>,
+    new: Option<Oid>,
+) -> Result<Between, git2::Error> {
+    let (before, after) = (reached(repo, old)?, reached(repo, new)?);
+    let meet = before.is_empty() || after.is_empty() || !before.is_disjoint(&after);
+    let only = |of: &BTreeSet<(i64, Oid)>, but: &BTreeSet<(i64, Oid)>, change| {
+        let own = of.iter().rev().filter(|commit| !but.contains(commit));
+        own.map(|(_, oid)| (change, *oid)).collect::<Vec<_>>()
+    };
+    let mut between = only(&after, &before, Change::Added);
+    between.extend(only(&before, &after, Change::Removed));
+    Ok(meet.then_some(between))
+}
+
+/// Every commit that `from` reaches and that is there, with its time.
+fn reached(repo: &Repository, from: Option<Oid>) -> Result<BTreeSet<(i64, Oid)>, git2::Error> {
+    let odb = repo.odb()?;
+    let mut found = BTreeSet::new();
+    let mut next: Vec<Oid> = from.into_iter().collect();
+    while let Some(oid) = next.pop() {
+        let commit = repo.find_commit(oid)?;
+        if found.insert((commit.time().seconds(), oid)) {
+            next.extend(commit.parent_ids().filter(|parent| odb.exists(*parent)));
+        }
+    }
+    Ok(found)
+}
+
+fn told(commit: &Commit<'_>, change: Change) -> Result<CommitDifference, git2::Error> {
+    let author = commit.author();
+    let (name, mail) = (author.name_bytes(), author.email_bytes());
+    let text = |bytes| String::from_utf8_lossy(bytes);
+    Ok(CommitDifference {
+        change,
+        oid: git_oid(commit.id())?,
+        subject: text(commit.summary_bytes().unwrap_or_default()).into_owned(),
+        author: format!("{} <{}>", text(name), text(mail)),
+        ts_ms: commit.time().seconds().saturating_mul(1000),
+    })
 }
 
 /// Files between the two HEADs; one that was renamed is one file.
@@ -106,16 +209,20 @@ fn file(diff: &Diff<'_>, number: usize) -> Result<Option<GitFileDifference>, git
         Delta::Renamed => Change::Renamed,
         _ => Change::Changed,
     };
-    let path = |file: git2::DiffFile<'_>| {
-        String::from_utf8_lossy(file.path_bytes().unwrap_or_default()).into_owned()
-    };
+    let path = |file: git2::DiffFile<'_>| to_text(file.path_bytes().unwrap_or_default());
     let (_, insertions, deletions) = match Patch::from_diff(diff, number)? {
         Some(patch) => patch.line_stats()?,
         None => (0, 0, 0),
     };
+    let removed = change == Change::Removed;
+    let (name, path_b64) = path(if removed { delta.old_file() } else { delta.new_file() });
+    let old = (change == Change::Renamed).then(|| path(delta.old_file()));
+    let (old_path, old_path_b64) = old.unzip();
     Ok(Some(GitFileDifference {
-        path: path(if change == Change::Removed { delta.old_file() } else { delta.new_file() }),
-        old_path: (change == Change::Renamed).then(|| path(delta.old_file())),
+        path: name,
+        path_b64,
+        old_path,
+        old_path_b64: old_path_b64.flatten(),
         change,
         insertions: insertions as u64,
         deletions: deletions as u64,

@@ -13,14 +13,13 @@ mod state;
 mod tables;
 mod vectors;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
 
 use snapshot_core::{
-    Artifact, ArtifactSource, Control, DiffScope, Difference, RowCounts, SnapshotDiff, SnapshotId,
-    SqliteSummary, StateSummary, StoreName,
+    Artifact, ArtifactSource, Control, DiffScope, Difference, RowCounts, SnapshotDiff, StoreName,
 };
 use snapshot_fs::Dir;
 
@@ -30,6 +29,8 @@ use report::{Sink, StoreReport};
 
 /// Bytes copied at a time.
 const BUFFER: usize = 256 << 10;
+/// Most tables that an error names.
+const TABLES_NAMED: usize = 20;
 /// The file to work with.
 const WORK: &str = "rows";
 
@@ -57,24 +58,12 @@ pub fn diff(
     options: &DiffOptions<'_>,
     mut tell: Option<&mut dyn FnMut(Difference)>,
 ) -> Result<SnapshotDiff, StoresError> {
-    let ids = (a.manifest().snapshot_id, b.manifest().snapshot_id);
-    let mut diff = SnapshotDiff {
-        a: ids.0,
-        b: ids.1,
-        live: ids.0 == SnapshotId::nil() || ids.1 == SnapshotId::nil(),
-        git_summary: snapshot_core::GitSummary::default(),
-        sqlite_summary: SqliteSummary::default(),
-        state_summary: StateSummary::default(),
-        stores: BTreeMap::new(),
-        tables: BTreeMap::new(),
-        memory_files: RowCounts::default(),
-        notes: Vec::new(),
-    };
+    let mut diff = SnapshotDiff::between(a.manifest().snapshot_id, b.manifest().snapshot_id);
     compare_stores(a, b, options, &mut tell, &mut diff)?;
     if *options.scope == DiffScope::default() {
         diff.memory_files = files::compare(a, b, &mut tell, options.control)?;
         compare_history(a, b, options, &mut tell, &mut diff)?;
-        diff.state_summary = state::compare(a, b, &mut tell)?;
+        diff.state_summary = state::compare(a, b, &mut tell, &mut diff.notes)?;
     }
     Ok(diff)
 }
@@ -91,22 +80,51 @@ fn compare_stores(
     let bytes = |artifact: Option<&Artifact>| artifact.map_or(0, |artifact| artifact.size_bytes);
     let total = stores.iter().filter(differ).map(|(_, old, new)| bytes(*old) + bytes(*new)).sum();
     let progress = StageProgress::new(total, options.control);
+    let mut looked_into = BTreeSet::new();
     for store in &stores {
         let (name, old, new) = store;
         let mut counts = RowCounts::default();
         if differ(&store) {
             let unpacked = Unpacked::of((a, *old), (b, *new), options.scratch, &progress)?;
-            let mut report = StoreReport { store: name, sink, notes: &mut diff.notes };
-            let tables = unpacked.compare(options, &mut report)?;
-            tables.values().for_each(|table| counts += *table);
-            if !tables.is_empty() {
-                diff.tables.insert(name.clone(), tables);
+            let mut report = StoreReport { store: name, sink, diff };
+            let compared = unpacked.compare(options, &mut report)?;
+            looked_into.extend(compared.tables);
+            compared.counts.values().for_each(|table| counts += *table);
+            if !compared.counts.is_empty() {
+                diff.tables.insert(name.clone(), compared.counts);
             }
         }
         diff.sqlite_summary.record(name, counts);
         diff.stores.insert(name.clone(), counts);
     }
-    Ok(())
+    let alike: Vec<&str> = stores.iter().filter(|s| !differ(s)).map(|s| s.0.as_str()).collect();
+    match &options.scope.table {
+        Some(wanted) => find_table(wanted, &looked_into, &alike, diff),
+        None => Ok(()),
+    }
+}
+
+/// That the table wanted is one. Stores that are equal are not read, so that it may be in one of those.
+fn find_table(
+    wanted: &str,
+    looked_into: &BTreeSet<String>,
+    alike: &[&str],
+    diff: &mut SnapshotDiff,
+) -> Result<(), StoresError> {
+    if looked_into.iter().any(|table| table.eq_ignore_ascii_case(wanted)) {
+        return Ok(());
+    }
+    if !alike.is_empty() {
+        let alike = alike.join(", ");
+        diff.notes.push(format!(
+            "no store that differs has a table {wanted}; {alike}: both sides are equal"
+        ));
+        return Ok(());
+    }
+    let some: Vec<&str> = looked_into.iter().take(TABLES_NAMED).map(String::as_str).collect();
+    let more = if looked_into.len() > some.len() { ", ..." } else { "" };
+    let why = format!("neither side has this table; there are: {}{more}", some.join(", "));
+    Err(StoresError::refused(Path::new(wanted), why))
 }
 
 /// A store, and what each side has of it.
@@ -170,7 +188,7 @@ impl<'a> Unpacked<'a> {
         &self,
         options: &DiffOptions<'_>,
         report: &mut StoreReport<'_, '_>,
-    ) -> Result<BTreeMap<String, RowCounts>, StoresError> {
+    ) -> Result<rows::Compared, StoresError> {
         let work = self.scratch.path().join(WORK);
         let sides = (self.old.as_deref(), self.new.as_deref());
         let only = options.scope.table.as_deref();
@@ -223,6 +241,7 @@ fn compare_history(
         }
         return Ok(());
     };
+    diff.notes.extend(history::other_refs(old, new));
     if old.head_oid == new.head_oid {
         return Ok(());
     }

@@ -27,14 +27,17 @@ const LEFT: &str = "
 /// See the module.
 pub(super) struct Pair<'a> {
     db: &'a Databases<'a>,
-    /// Its name in SQL.
-    table: String,
+    /// The names in SQL of the tables that hold its rows.
+    old_table: String,
+    new_table: String,
     /// The rowid in SQL, for tables that have one.
     rowid: &'static str,
     /// The columns of both sides; one that a side lacks is NULL there.
     columns: Vec<String>,
     /// Where in `columns` the primary key is, in its order; empty where it has none.
     key: Vec<usize>,
+    /// What tells the keys of those columns apart.
+    collations: Vec<String>,
     /// What to select of each side: the rowid and every column, of `o` and of `n`.
     of_old: String,
     of_new: String,
@@ -44,7 +47,6 @@ impl<'a> Pair<'a> {
     /// None where the rowid has no name.
     pub(super) fn new(
         db: &'a Databases<'a>,
-        name: &str,
         (old, new): (&Table, &Table),
         pairing: &Pairing,
     ) -> Option<Self> {
@@ -55,7 +57,7 @@ impl<'a> Pair<'a> {
         let place = |name: &str| columns.iter().position(|column| column == name);
         let key = match pairing {
             Pairing::Content => Vec::new(),
-            Pairing::Key(key) => key.iter().filter_map(|name| place(name)).collect(),
+            Pairing::Key(key) => key.iter().filter_map(|column| place(&column.name)).collect(),
             Pairing::Rowid => new
                 .columns
                 .iter()
@@ -75,8 +77,13 @@ impl<'a> Pair<'a> {
             list
         };
         let (of_old, of_new) = (select("o", old), select("n", new));
-        let (table, rowid) = (quote(name), rowid.unwrap_or_default());
-        Some(Self { db, table, rowid, columns, key, of_old, of_new })
+        let collations = match pairing {
+            Pairing::Key(key) => key.iter().map(|column| quote(&column.collation)).collect(),
+            Pairing::Rowid | Pairing::Content => Vec::new(),
+        };
+        let (old_table, new_table) = (quote(&old.from), quote(&new.from));
+        let rowid = rowid.unwrap_or_default();
+        Some(Self { db, old_table, new_table, rowid, columns, key, collations, of_old, of_new })
     }
 
     /// Tells the columns to the report, and those that only one side has to people.
@@ -96,7 +103,9 @@ impl<'a> Pair<'a> {
                 _ => {}
             }
         }
-        report.has_columns(self.columns.clone(), self.key.clone());
+        let label =
+            |column: &String| new.label(column).or(old.label(column)).unwrap_or(column).to_owned();
+        report.has_columns(self.columns.iter().map(label).collect(), self.key.clone());
     }
 
     /// The rowid is the key.
@@ -111,8 +120,8 @@ impl<'a> Pair<'a> {
 
     /// The rows lie in the order of their key, so that those of both sides meet by looking them up.
     pub(super) fn by_key(&self, report: &mut TableReport<'_, '_, '_>) -> Result<(), StoresError> {
-        let table = &self.table;
-        self.join(&format!("old.{table} o"), &format!("new.{table} n"), report)
+        let (old, new) = (&self.old_table, &self.new_table);
+        self.join(&format!("old.{old} o"), &format!("new.{new} n"), report)
     }
 
     /// By key or content, where the rowid is neither.
@@ -127,18 +136,19 @@ impl<'a> Pair<'a> {
             old.map_or(Ok(()), |cells| self.leave(cells, &mut old_left))?;
             new.map_or(Ok(()), |cells| self.leave(cells, &mut new_left))
         })?;
-        let (table, rowid) = (&self.table, self.rowid);
+        let rowid = self.rowid;
         if !self.key.is_empty() {
-            let left = |side: &str, alias: &str| {
+            let left = |side: &str, table: &str, alias: &str| {
                 format!(
                     "main.{side}_left l CROSS JOIN {side}.{table} {alias} \
                      ON {alias}.{rowid} = l.rid AND l.digest IS NULL"
                 )
             };
-            self.join(&left("old", "o"), &left("new", "n"), report)?;
+            let olds = left("old", &self.old_table, "o");
+            self.join(&olds, &left("new", &self.new_table, "n"), report)?;
         }
-        self.surplus("old", "new", ("o", &self.of_old), Change::Removed, report)?;
-        self.surplus("new", "old", ("n", &self.of_new), Change::Added, report)
+        self.surplus(Change::Removed, report)?;
+        self.surplus(Change::Added, report)
     }
 
     /// Calls `each` with every two rows of one rowid that differ, and every row alone with its rowid.
@@ -146,11 +156,12 @@ impl<'a> Pair<'a> {
         &self,
         mut each: impl FnMut(Option<Cells<'_>>, Option<Cells<'_>>) -> Result<(), rusqlite::Error>,
     ) -> Result<(), StoresError> {
-        let (db, table, rowid) = (self.db, &self.table, self.rowid);
+        let (db, rowid) = (self.db, self.rowid);
+        let Self { old_table, new_table, of_old, of_new, .. } = self;
         let mut olds =
-            db.prepare(&format!("SELECT {} FROM old.{table} o ORDER BY o.{rowid}", self.of_old))?;
+            db.prepare(&format!("SELECT {of_old} FROM old.{old_table} o ORDER BY o.{rowid}"))?;
         let mut news =
-            db.prepare(&format!("SELECT {} FROM new.{table} n ORDER BY n.{rowid}", self.of_new))?;
+            db.prepare(&format!("SELECT {of_new} FROM new.{new_table} n ORDER BY n.{rowid}"))?;
         let mut olds = olds.query([]).map_err(db.fail())?;
         let mut news = news.query([]).map_err(db.fail())?;
         let mut old = olds.next().map_err(db.fail())?;
@@ -217,14 +228,20 @@ impl<'a> Pair<'a> {
         news: &str,
         report: &mut TableReport<'_, '_, '_>,
     ) -> Result<(), StoresError> {
-        let table = &self.table;
         let columns: Vec<String> = self.key.iter().map(|at| quote(&self.columns[*at])).collect();
-        let on: Vec<String> = columns.iter().map(|c| format!("n.{c} = o.{c}")).collect();
+        // By type too, which a comparison of columns of two kinds does not heed: no row has two other halves.
+        let on = columns.iter().zip(&self.collations).map(|(column, collation)| {
+            format!(
+                "n.{column} COLLATE {collation} = o.{column} AND typeof(n.{column}) = typeof(o.{column})"
+            )
+        });
+        let on: Vec<String> = on.collect();
         let (on, Some(first)) = (on.join(" AND "), columns.first()) else { return Ok(()) };
-        let (of_old, of_new) = (&self.of_old, &self.of_new);
+        let Self { old_table, new_table, of_old, of_new, .. } = self;
         let second = self.columns.len() + 1;
         let known = second + self.key[0] + 1;
-        let sql = format!("SELECT {of_old}, {of_new} FROM {olds} LEFT JOIN new.{table} n ON {on}");
+        let sql =
+            format!("SELECT {of_old}, {of_new} FROM {olds} LEFT JOIN new.{new_table} n ON {on}");
         self.db.each(&sql, |old| {
             let new = old.from(second);
             match old.get(known)? {
@@ -234,7 +251,7 @@ impl<'a> Pair<'a> {
             }
         })?;
         let sql = format!(
-            "SELECT {of_new} FROM {news} LEFT JOIN old.{table} o ON {on} WHERE o.{first} IS NULL"
+            "SELECT {of_new} FROM {news} LEFT JOIN old.{old_table} o ON {on} WHERE o.{first} IS NULL"
         );
         self.db.each(&sql, |new| report.row(Change::Added, new))
     }
@@ -242,13 +259,14 @@ impl<'a> Pair<'a> {
     /// Tells the rows of one side whose content it has more often than the other.
     fn surplus(
         &self,
-        side: &str,
-        other: &str,
-        (alias, list): (&str, &str),
         change: Change,
         report: &mut TableReport<'_, '_, '_>,
     ) -> Result<(), StoresError> {
-        let (table, rowid) = (&self.table, self.rowid);
+        let (side, other, alias, list, table) = match change {
+            Change::Removed => ("old", "new", "o", &self.of_old, &self.old_table),
+            _ => ("new", "old", "n", &self.of_new, &self.new_table),
+        };
+        let rowid = self.rowid;
         let sql = format!(
             "SELECT {list} FROM (SELECT rid, digest, \
              row_number() OVER (PARTITION BY digest ORDER BY rid) AS nth \

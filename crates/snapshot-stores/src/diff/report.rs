@@ -1,7 +1,10 @@
 //! What a comparison tells: counts, notes and, where somebody listens, every difference.
 
 use rusqlite::types::ValueRef;
-use snapshot_core::{CellDifference, Change, Difference, RowCounts, RowDifference, StoreName};
+use snapshot_core::{
+    CellDifference, Change, Difference, NotCompared, RowCounts, RowDifference, SnapshotDiff,
+    StoreName,
+};
 
 use super::cells::{Cells, cell, changed, same};
 
@@ -12,7 +15,7 @@ pub(super) type Sink<'s> = Option<&'s mut dyn FnMut(Difference)>;
 pub(super) struct StoreReport<'r, 's> {
     pub(super) store: &'r StoreName,
     pub(super) sink: &'r mut Sink<'s>,
-    pub(super) notes: &'r mut Vec<String>,
+    pub(super) diff: &'r mut SnapshotDiff,
 }
 
 /// What is told of one table. A row's cells are its rowid and its columns.
@@ -31,6 +34,17 @@ impl<'r, 's> StoreReport<'r, 's> {
         let counts = RowCounts::default();
         TableReport { of: self, table, columns: Vec::new(), key: Vec::new(), counts, silent: false }
     }
+
+    pub(super) fn note(&mut self, what: Vec<String>) {
+        let store = self.store;
+        self.diff.notes.extend(what.into_iter().map(|what| format!("{store}: {what}")));
+    }
+
+    /// Of this table, or the whole store, the counts do not know all.
+    pub(super) fn not_compared(&mut self, table: Option<String>, why: impl Into<String>) {
+        let (store, why) = (self.store.clone(), why.into());
+        self.diff.not_compared.push(NotCompared { store, table, why });
+    }
 }
 
 impl<'r, 's> TableReport<'_, 'r, 's> {
@@ -46,8 +60,14 @@ impl<'r, 's> TableReport<'_, 'r, 's> {
 
     pub(super) fn note(&mut self, why: &str) {
         if !self.silent {
-            self.of.notes.push(format!("{}, table {}: {why}", self.of.store, self.table));
+            self.of.diff.notes.push(format!("{}, table {}: {why}", self.of.store, self.table));
         }
+    }
+
+    /// Of this table the counts do not know all.
+    pub(super) fn not_compared(&mut self, why: impl Into<String>) {
+        let table = Some(self.table.to_owned());
+        self.of.not_compared(table, why);
     }
 
     /// A row that one side has.

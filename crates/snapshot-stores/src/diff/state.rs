@@ -17,6 +17,7 @@ pub(super) fn compare(
     a: &dyn ArtifactSource,
     b: &dyn ArtifactSource,
     sink: &mut Sink<'_>,
+    notes: &mut Vec<String>,
 ) -> Result<StateSummary, StoresError> {
     let mut summary = StateSummary::default();
     for kind in StateKind::ALL {
@@ -34,6 +35,11 @@ pub(super) fn compare(
             let state = kind.as_str();
             let read = |side| read_piece(side, kind).map(|json| json.map(document));
             let (before, after) = (read(a)?, read(b)?);
+            if before == after {
+                notes.push(format!(
+                    "{state} differs in how it is written, or in numbers of over 64 bits"
+                ));
+            }
             places(String::new(), before.as_ref(), after.as_ref(), &mut |path, old, new| {
                 sink(Difference::State(StateDifference {
                     state: state.to_owned(),

@@ -12,12 +12,21 @@ const VECTOR_PARTS: [&str; 5] = ["info", "chunks", "rowids", "vector_chunks", "m
 /// table's rows.
 const FULL_TEXT_PARTS: [&str; 2] = ["idx", "segdir"];
 
+/// Most definitions that are told of one by one.
+const MAX_DEFINITIONS: usize = 20;
+/// The collation that tells all texts apart that any other does.
+const BINARY: &str = "BINARY";
+
 /// A table of one side.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Table {
+    /// The name of the table that holds its rows; its own, but for a full-text table.
+    pub(super) from: String,
     pub(super) kind: Kind,
     /// Its columns and, from 1, their places in the primary key (0: not in it).
     pub(super) columns: Vec<(String, i64)>,
+    /// What the columns are called where their names are none that a person gave; else empty.
+    labels: Vec<String>,
     pub(super) without_rowid: bool,
 }
 
@@ -26,8 +35,8 @@ pub(super) struct Table {
 pub(super) enum Kind {
     /// Rows of its own.
     Plain,
-    /// The content that a full-text index keeps: a copy of what other tables hold, as a rule.
-    FullText,
+    /// The content of a full-text table that a trigger writes: a copy of another table's rows.
+    Copy,
     /// A sqlite-vec index, read through the tables beneath it.
     Vectors,
     /// Another virtual table, of whose rows nothing is known.
@@ -40,12 +49,26 @@ pub(super) enum Pairing {
     /// By the rowid, which is the primary key.
     Rowid,
     /// By the columns of the primary key.
-    Key(Vec<String>),
+    Key(Vec<KeyColumn>),
     /// Not at all: rows with equal content are the same.
     Content,
 }
 
+/// A column of a primary key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct KeyColumn {
+    pub(super) name: String,
+    /// What tells its keys apart, which need not be the column's collation.
+    pub(super) collation: String,
+}
+
 impl Table {
+    /// What a column is called.
+    pub(super) fn label(&self, column: &str) -> Option<&str> {
+        let at = self.columns.iter().position(|(name, _)| name.eq_ignore_ascii_case(column))?;
+        Some(self.labels.get(at).unwrap_or(&self.columns[at].0))
+    }
+
     fn key(&self) -> Vec<&str> {
         let mut key: Vec<_> = self.columns.iter().filter(|(_, place)| *place > 0).collect();
         key.sort_by_key(|(_, place)| *place);
@@ -86,7 +109,10 @@ pub(super) fn list(
             "table" if part_of(name).any(vectors) => continue,
             "table" => (name, Kind::Plain),
             "virtual" if vectors(name) => (name, Kind::Vectors),
-            "virtual" if is(&content, "shadow") => (&content, Kind::FullText),
+            "virtual" if is(&content, "shadow") => match written_by_trigger(conn, schema, name)? {
+                true => (&content, Kind::Copy),
+                false => (&content, Kind::Plain),
+            },
             "virtual" if FULL_TEXT_PARTS.iter().any(|p| is(&format!("{name}_{p}"), "shadow")) => {
                 continue;
             }
@@ -94,12 +120,89 @@ pub(super) fn list(
             _ => continue,
         };
         let columns = match kind {
-            Kind::Plain | Kind::FullText => columns(conn, schema, from)?,
+            Kind::Plain | Kind::Copy => columns(conn, schema, from)?,
             Kind::Vectors | Kind::Virtual => Vec::new(),
         };
-        tables.insert(from.clone(), Table { kind, columns, without_rowid: *without_rowid });
+        let labels = if from == name { Vec::new() } else { labels(conn, schema, name, &columns) };
+        let (from, without_rowid) = (from.clone(), *without_rowid);
+        tables.insert(name.clone(), Table { from, kind, columns, labels, without_rowid });
     }
     Ok(tables)
+}
+
+/// Whether the database itself keeps a full-text table in step with another one
+/// (<https://www.sqlite.org/fts5.html#external_content_tables> has the usual triggers).
+fn written_by_trigger(
+    conn: &Connection,
+    schema: &str,
+    table: &str,
+) -> Result<bool, rusqlite::Error> {
+    let sql = format!("SELECT sql FROM {schema}.sqlite_schema WHERE type = 'trigger'");
+    let mut statement = conn.prepare(&sql)?;
+    let mut triggers = statement.query([])?;
+    while let Some(trigger) = triggers.next()? {
+        let sql: String = trigger.get(0)?;
+        if names(&sql, table) || sql.contains(&quote(table)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether a statement has the name as a word of its own.
+fn names(sql: &str, name: &str) -> bool {
+    let (sql, name) = (sql.to_ascii_lowercase(), name.to_ascii_lowercase());
+    let is_part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '$');
+    sql.match_indices(&name).any(|(at, found)| {
+        let (before, after) = (&sql[..at], &sql[at + found.len()..]);
+        !is_part(before.chars().next_back()) && !is_part(after.chars().next())
+    })
+}
+
+/// What the columns of a full-text table's content are called: its own columns stand at its end, in FTS5 as
+/// in FTS3 and 4, after the rowid.
+fn labels(conn: &Connection, schema: &str, table: &str, content: &[(String, i64)]) -> Vec<String> {
+    // Where its tokenizer is not here, its columns are not known.
+    let own = columns(conn, schema, table).unwrap_or_default();
+    if own.len() + 1 != content.len() {
+        return Vec::new();
+    }
+    let own = own.into_iter().map(|(name, _)| name);
+    std::iter::once("rowid".to_owned()).chain(own).collect()
+}
+
+/// What differs of what is no row: views, triggers, indexes, how tables are defined, the numbers that programs
+/// keep in the header.
+pub(super) fn definitions(conn: &Connection) -> Result<Vec<String>, rusqlite::Error> {
+    let mut notes = Vec::new();
+    for number in ["user_version", "application_id"] {
+        let of =
+            |schema: &str| conn.pragma_query_value(Some(schema), number, |r| r.get::<_, i64>(0));
+        let (old, new) = (of("old")?, of("new")?);
+        if old != new {
+            notes.push(format!("{number} {old} -> {new}"));
+        }
+    }
+    let sql = "SELECT ifnull(n.type, o.type), ifnull(n.name, o.name), o.name IS NULL, n.name IS NULL \
+        FROM old.sqlite_schema o FULL OUTER JOIN new.sqlite_schema n ON n.type = o.type AND n.name = o.name \
+        WHERE o.sql IS NOT n.sql ORDER BY 1, 2";
+    let mut statement = conn.prepare(sql)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (kind, name): (String, String) = (row.get(0)?, row.get(1)?);
+        let how = match (row.get(2)?, row.get(3)?) {
+            (true, _) => "is new",
+            (_, true) => "is gone",
+            _ => "is defined otherwise",
+        };
+        notes.push(format!("{kind} {name} {how}"));
+    }
+    if notes.len() > MAX_DEFINITIONS {
+        let more = notes.len() - MAX_DEFINITIONS;
+        notes.truncate(MAX_DEFINITIONS);
+        notes.push(format!("{more} more definitions differ"));
+    }
+    Ok(notes)
 }
 
 /// A name for the rowid that is no column of either side.
@@ -110,7 +213,6 @@ pub(super) fn rowid_name(old: &Table, new: &Table) -> Option<&'static str> {
 /// How the rows of a table that both sides have find each other.
 pub(super) fn pairing(
     conn: &Connection,
-    name: &str,
     old: &Table,
     new: &Table,
 ) -> Result<Pairing, rusqlite::Error> {
@@ -118,17 +220,34 @@ pub(super) fn pairing(
     if key.is_empty() || key != old.key() {
         return Ok(Pairing::Content);
     }
+    let collations =
+        (key_collations(conn, "old", &old.from)?, key_collations(conn, "new", &new.from)?);
     // A key without an index is another name of the rowid.
-    let indexed = |schema| {
-        let sql = format!(
-            "SELECT count(*) > 0 FROM pragma_index_list(?1, '{schema}') WHERE origin = 'pk'"
-        );
-        conn.query_row(&sql, [name], |r| r.get::<_, bool>(0))
-    };
-    match (indexed("old")?, indexed("new")?) {
-        (false, false) => Ok(Pairing::Rowid),
-        _ => Ok(Pairing::Key(key.into_iter().map(str::to_owned).collect())),
+    if collations.0.is_empty() && collations.1.is_empty() {
+        return Ok(Pairing::Rowid);
     }
+    let column = |(at, name): (usize, &str)| {
+        let agreed = collations.0.get(at).filter(|old| collations.1.get(at) == Some(old));
+        // Keys of two kinds are one only where their bytes are: then no row has two other halves.
+        let collation = agreed.map_or(BINARY, String::as_str).to_owned();
+        KeyColumn { name: name.to_owned(), collation }
+    };
+    Ok(Pairing::Key(key.into_iter().enumerate().map(column).collect()))
+}
+
+/// The collations of the index of a primary key, in its order; none where there is no index, or one that is
+/// not here.
+fn key_collations(
+    conn: &Connection,
+    schema: &str,
+    table: &str,
+) -> Result<Vec<String>, rusqlite::Error> {
+    let sql = format!(
+        "SELECT CASE WHEN EXISTS (SELECT 1 FROM pragma_collation_list c WHERE c.name = x.coll) THEN x.coll \
+         ELSE '{BINARY}' END FROM pragma_index_list(?1, '{schema}') l, pragma_index_xinfo(l.name, '{schema}') x \
+         WHERE l.origin = 'pk' AND x.key = 1 ORDER BY x.seqno"
+    );
+    conn.prepare(&sql)?.query_map([table], |r| r.get(0))?.collect()
 }
 
 /// A name in SQL.

@@ -65,7 +65,7 @@ pub(super) fn compare(
         tell(db, name, row, report).map_err(db.fail())?;
     }
     if metadata_differs(db, name, sides)? {
-        report.note("its metadata columns differ; they are not compared by row");
+        report.not_compared("its metadata columns differ; they are not compared by row");
     }
     Ok(())
 }
@@ -238,7 +238,7 @@ mod tests {
     use std::path::Path;
 
     use rusqlite::{Connection, ffi};
-    use snapshot_core::{Control, Difference, RowCounts, StoreName};
+    use snapshot_core::{Control, Difference, RowCounts, SnapshotDiff, SnapshotId, StoreName};
 
     use super::super::report::StoreReport;
     use super::super::rows;
@@ -274,15 +274,18 @@ mod tests {
     }
 
     fn compare(old: &Path, new: &Path, work: &Path) -> (RowCounts, Vec<Difference>, Vec<String>) {
-        let (mut told, mut notes) = (Vec::new(), Vec::new());
+        let mut told = Vec::new();
+        let mut diff = SnapshotDiff::between(SnapshotId::nil(), SnapshotId::nil());
         let mut hear = |difference| told.push(difference);
         let mut sink: Option<&mut dyn FnMut(Difference)> = Some(&mut hear);
         let store = StoreName::from_static("vector");
-        let mut report = StoreReport { store: &store, sink: &mut sink, notes: &mut notes };
+        let mut report = StoreReport { store: &store, sink: &mut sink, diff: &mut diff };
         let sides = (Some(old), Some(new));
-        let tables = rows::compare(sides, work, None, &mut report, &Control::default()).unwrap();
-        assert!(tables.keys().all(|name| name == "v"), "{tables:?}");
-        (tables.get("v").copied().unwrap_or_default(), told, notes)
+        let compared = rows::compare(sides, work, None, &mut report, &Control::default()).unwrap();
+        let counts = compared.counts;
+        assert!(counts.keys().all(|name| name == "v"), "{counts:?}");
+        let notes = diff.not_compared.into_iter().map(|n| n.why).chain(diff.notes);
+        (counts.get("v").copied().unwrap_or_default(), told, notes.collect())
     }
 
     /// Would catch: vectors counted by the tables beneath them (a chunk, a bitmap and a row for one), or

@@ -1,5 +1,6 @@
 //! Differences as lines for people, the first few of each sort.
 
+use nexo_memory_snapshot::manifest::ArtifactKind;
 use nexo_memory_snapshot::report::{
     Cell, CellDifference, Change, CommitDifference, Difference, FileDifference, FileSide,
     GitFileDifference, RowCounts, RowDifference, StateDifference,
@@ -124,19 +125,31 @@ fn of_cell(cell: &CellDifference) -> String {
     };
     match words {
         Some(words) => clip(&words, MAX_WORDS),
-        None => format!("{} -> {}", value(cell.old.as_ref()), value(cell.new.as_ref())),
+        None => {
+            let (old, new) = (value(cell.old.as_ref()), value(cell.new.as_ref()));
+            match old == new {
+                false => format!("{old} -> {new}"),
+                // As 1 and '1' do, they differ in what they are.
+                true => format!("{old} ({}) -> {new} ({})", sort(&cell.old), sort(&cell.new)),
+            }
+        }
+    }
+}
+
+/// What a value is, as SQLite calls it.
+const fn sort(cell: &Option<Cell>) -> &'static str {
+    match cell {
+        None | Some(Cell::Null) => "null",
+        Some(Cell::Integer(_)) => "integer",
+        Some(Cell::Real(_)) => "real",
+        Some(Cell::Text(_)) => "text",
+        Some(Cell::Blob { .. }) => "blob",
     }
 }
 
 fn of_file(file: FileDifference) -> Vec<(char, String)> {
-    let name = renamed(&file.path, file.old_path.as_deref());
-    let size = |side: &Option<FileSide>| side.as_ref().map(|side| human::bytes(side.size_bytes));
-    let what = match (file.change, size(&file.old), size(&file.new)) {
-        (Change::Renamed, ..) => String::new(),
-        _ if !file.hunks.is_empty() => lines(file.insertions, file.deletions),
-        (_, Some(old), Some(new)) => format!("  {old} -> {new}"),
-        (_, old, new) => format!("  {}", old.or(new).unwrap_or_default()),
-    };
+    let name = renamed(&file.path, &file.path_b64, file.old_path.as_deref(), &file.old_path_b64);
+    let what = what_of(&file);
     let own = sign(file.change);
     let mut told = vec![(own, format!("{own} {name}{what}"))];
     let hunks = file.hunks.into_iter().flat_map(|hunk| {
@@ -167,7 +180,7 @@ fn of_commit(commit: &CommitDifference) -> (char, String) {
 
 fn of_git_file(file: &GitFileDifference) -> (char, String) {
     let sign = sign(file.change);
-    let name = renamed(&file.path, file.old_path.as_deref());
+    let name = renamed(&file.path, &file.path_b64, file.old_path.as_deref(), &file.old_path_b64);
     (sign, format!("{sign} {name}{}", lines(file.insertions, file.deletions)))
 }
 
@@ -199,7 +212,8 @@ fn value(cell: Option<&Cell>) -> String {
         None => String::new(),
         Some(Cell::Null) => "NULL".to_owned(),
         Some(Cell::Integer(n)) => n.to_string(),
-        Some(Cell::Real(x)) => x.to_string(),
+        // With a point, which an integer has not.
+        Some(Cell::Real(x)) => format!("{x:?}"),
         Some(Cell::Text(text)) => clip(text, MAX_VALUE),
         Some(Cell::Blob { blob_bytes, sha256 }) => {
             let digest = sha256.to_string();
@@ -216,8 +230,48 @@ fn lines(insertions: u64, deletions: u64) -> String {
     }
 }
 
-fn renamed(path: &str, old: Option<&str>) -> String {
-    old.map_or_else(|| path.to_owned(), |old| format!("{old} -> {path}"))
+/// How a file differs, after its name.
+fn what_of(file: &FileDifference) -> String {
+    let (old, new) = match (&file.old, &file.new) {
+        (Some(old), Some(new)) => (old, new),
+        _ if !file.hunks.is_empty() => return lines(file.insertions, file.deletions),
+        (old, new) => {
+            let size = old.as_ref().or(new.as_ref()).map_or(0, |side| side.size_bytes);
+            return format!("  {}", human::bytes(size));
+        }
+    };
+    let kind =
+        |side: &FileSide| if side.kind == ArtifactKind::MemorySymlink { "link" } else { "file" };
+    let mut what = match file.change {
+        _ if old.kind != new.kind => format!("  {} -> {}", kind(old), kind(new)),
+        _ if old.sha256 == new.sha256 => String::new(),
+        _ if !file.hunks.is_empty() => lines(file.insertions, file.deletions),
+        _ => format!("  {} -> {}", human::bytes(old.size_bytes), human::bytes(new.size_bytes)),
+    };
+    if let (Some(old), Some(new)) = (old.mode, new.mode)
+        && old != new
+    {
+        what += &format!("  mode {old:04o} -> {new:04o}");
+    }
+    what
+}
+
+fn renamed(
+    path: &str,
+    b64: &Option<String>,
+    old: Option<&str>,
+    old_b64: &Option<String>,
+) -> String {
+    // Names that are no text look alike as such.
+    let named = |path: &str, b64: &Option<String>| match b64 {
+        Some(b64) => format!("{path} (base64 {b64})"),
+        None => path.to_owned(),
+    };
+    let path = named(path, b64);
+    match old {
+        Some(old) => format!("{} -> {path}", named(old, old_b64)),
+        None => path,
+    }
 }
 
 /// The first characters of a long text.

@@ -1,0 +1,150 @@
+//! What a comparison says beside the counts, and what it must not keep to itself.
+
+use std::fs::{self, Permissions};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::{Home, database};
+
+const LAYOUT: [&str; 8] = [
+    "--agent",
+    "ana",
+    "--memdir",
+    "mem",
+    "--store",
+    "long_term=facts.db",
+    "--state-json-root",
+    "state",
+];
+
+fn git(dir: &Path, line: &str) {
+    let ran = Command::new("git")
+        .arg("-C")
+        .arg(dir)
+        .args(["-c", "user.name=ana", "-c", "user.email=a@b.c"])
+        .args(line.split(' '))
+        .env("GIT_COMMITTER_DATE", "2026-01-01T00:00:00Z")
+        .env("GIT_AUTHOR_DATE", "2026-01-01T00:00:00Z")
+        .output()
+        .unwrap();
+    assert!(ran.status.success(), "{line}: {ran:?}");
+}
+
+/// The home's diff of the first snapshot with the live memory, for people.
+fn told(home: &Home, args: &[&str]) -> String {
+    let said = home.run(&[&["diff", "@before", "live"], args, &LAYOUT].concat());
+    assert_eq!((said.code, said.err.as_str()), (0, ""), "{said:?}");
+    said.out
+}
+
+fn counted(home: &Home) -> Value {
+    let (diff, code) = home.json(&[&["diff", "@before", "live", "--stat"][..], &LAYOUT].concat());
+    assert_eq!(code, 0, "{diff}");
+    diff
+}
+
+fn snapshot(home: &Home) {
+    let said = home.run(&[&["snapshot", "--label", "before"][..], &LAYOUT].concat());
+    assert_eq!(said.code, 0, "{said:?}");
+}
+
+/// Would catch: a change of mode or kind that is none, names that look alike, a value whose type changed told as
+/// `1 -> 1`, a number past 64 bits that is no difference, a planted trigger, in silence.
+#[test]
+fn what_is_no_count_is_told() {
+    let home = Home::new();
+    let mem = home.path("mem");
+    home.write("mem/run.sh", "#!/bin/sh\n");
+    home.write("mem/becomes a link", "text\n");
+    fs::set_permissions(mem.join("run.sh"), Permissions::from_mode(0o644)).unwrap();
+    let odd = |byte| mem.join(std::ffi::OsStr::from_bytes(&[b'n', byte]));
+    fs::write(odd(0xe8), "1").unwrap();
+    home.write("state/ana/extract_cursor.json", r#"{"n":18446744073709551617}"#);
+    let facts = home.path("facts.db");
+    database(
+        &facts,
+        "CREATE TABLE t(k INTEGER PRIMARY KEY, v); INSERT INTO t VALUES (1, 1), (2, 1), (3, 3)",
+    );
+    snapshot(&home);
+
+    fs::set_permissions(mem.join("run.sh"), Permissions::from_mode(0o755)).unwrap();
+    fs::remove_file(mem.join("becomes a link")).unwrap();
+    symlink("run.sh", mem.join("becomes a link")).unwrap();
+    fs::remove_file(odd(0xe8)).unwrap();
+    fs::write(odd(0xe9), "2").unwrap();
+    home.write("state/ana/extract_cursor.json", r#"{"n":18446744073709551618}"#);
+    database(
+        &facts,
+        "UPDATE t SET v = 1.0 WHERE k = 1; UPDATE t SET v = '1' WHERE k = 2; \
+         UPDATE t SET v = 9223372036854775807 WHERE k = 3; PRAGMA user_version = 3; \
+         CREATE TRIGGER planted AFTER INSERT ON t BEGIN DELETE FROM t; END",
+    );
+    insta::assert_snapshot!("diff-beside-the-counts", told(&home, &[]));
+    let diff = counted(&home);
+    assert_eq!(diff["memory_files"], json!({ "added": 1, "changed": 2, "removed": 1 }));
+}
+
+/// Would catch: a headline that says that nothing changed where nobody could look, and a mistyped table that is
+/// taken for one in which nothing changed.
+#[test]
+fn what_was_not_compared_is_never_called_the_same() {
+    let home = Home::new();
+    home.write("mem/a.md", "a");
+    let facts = home.path("facts.db");
+    database(
+        &facts,
+        "CREATE TABLE t(rowid, _rowid_, oid); CREATE TABLE u(x); CREATE VIRTUAL TABLE notes USING fts5(x)",
+    );
+    snapshot(&home);
+    database(&facts, "INSERT INTO t VALUES (1, 2, 3)");
+    insta::assert_snapshot!("diff-not-compared", told(&home, &[]));
+    database(&facts, "INSERT INTO notes VALUES ('a fact')");
+    assert!(told(&home, &["--table", "Notes"]).contains("notes  +1 ~0 -0"));
+
+    let typo = [&["diff", "@before", "live", "--table", "noets"][..], &LAYOUT].concat();
+    let (refused, code) = home.json(&typo);
+    let message = refused["error"]["message"].as_str().unwrap();
+    assert_eq!(code, 6, "{refused}");
+    assert!(message.contains("neither side has this table; there are: notes, t, u"), "{message}");
+    let same = home.run(&["diff", "@before", "@before", "--agent", "ana", "--table", "noets"]);
+    assert!(same.out.contains("no store that differs has a table noets"), "{same:?}");
+}
+
+/// Would catch: a shallow history on which the comparison fails, other branches and stashes that go unsaid, an
+/// amended root that is "0 commits" and nothing more.
+#[test]
+fn histories_are_compared_as_far_as_they_go() {
+    let home = Home::new();
+    database(&home.path("facts.db"), "CREATE TABLE t(x)");
+    let (upstream, mem) = (home.path("upstream"), home.path("mem"));
+    fs::create_dir_all(&upstream).unwrap();
+    git(&upstream, "init -q -b main");
+    for n in ["1", "2", "3"] {
+        home.write("upstream/MEMORY.md", n);
+        git(&upstream, "add .");
+        git(&upstream, &format!("commit -q -m commit-{n}"));
+    }
+    git(&upstream, "branch side");
+    let from = format!("file://{}", upstream.display());
+    git(home.0.path(), &format!("clone -q --depth 1 {from} mem"));
+    snapshot(&home);
+    home.write("mem/MEMORY.md", "4");
+    git(&mem, "commit -q -a -m commit-4");
+    git(&mem, "branch side");
+    let diff = counted(&home);
+    assert_eq!(diff["git_summary"]["commits_between"], 1, "{diff}");
+    insta::assert_snapshot!("diff-shallow", told(&home, &[]));
+
+    git(&mem, "checkout -q --orphan other");
+    git(&mem, "commit -q -a -m root");
+    let diff = counted(&home);
+    assert_eq!(diff["git_summary"]["commits_between"], 0, "{diff}");
+    assert!(diff["notes"].to_string().contains("histories do not meet"), "{diff}");
+    assert!(
+        diff["notes"].to_string().contains("HEAD was on refs/heads/main, now on refs/heads/other")
+    );
+}
