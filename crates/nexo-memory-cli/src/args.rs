@@ -9,6 +9,8 @@ use clap_complete::Shell;
 use nexo_memory_snapshot::id::{AgentId, CreatedBy, StoreName, Tenant};
 use nexo_memory_snapshot::request::{DiffSide, PathInside, SnapshotRef};
 
+use crate::exit::Failure;
+
 const ABOUT: &str = "\
 Freeze an agent's memory at one instant, seal it into one file that anyone can check, and put it \
 back whole.
@@ -197,6 +199,7 @@ Reads only the frames that hold it. The digest is known at the end: what was pri
 trusted only after exit code 0. `ls` lists the paths; git@REVISION:PATH is a file as a commit of the \
 snapshot's git history has it. On a terminal, characters that could \
 steer it are escaped; in a pipe or file, the bytes are as they were.")]
+    #[command(override_usage = "nexo-memory cat [OPTIONS] <SNAPSHOT> <PATH>")]
     #[command(after_help = "\
 Examples:
   nexo-memory cat latest memory_files/MEMORY.md --agent ana
@@ -587,14 +590,8 @@ pub(crate) struct ShowArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct CatArgs {
-    /// latest, latest~1, @label, an id or its first characters, or a bundle's path
-    #[arg(value_name = "SNAPSHOT")]
-    pub(crate) snapshot: SnapshotRef,
-    /// The file, as `ls` names it, or git@REVISION:PATH
-    pub(crate) path: PathInside,
-    /// The agent, where the snapshot's name does not tell it
-    #[arg(long)]
-    pub(crate) agent: Option<AgentId>,
+    #[command(flatten)]
+    pub(crate) inside: Inside,
 }
 
 #[derive(Debug, Args)]
@@ -616,10 +613,14 @@ pub(crate) struct ExtractArgs {
 #[derive(Debug, Args)]
 pub(crate) struct Inside {
     /// latest, latest~1, @label, an id or its first characters, or a bundle's path
-    #[arg(value_name = "SNAPSHOT")]
-    pub(crate) snapshot: SnapshotRef,
-    /// A path in the bundle, or git@REVISION:PATH in its git history
-    pub(crate) path: Option<PathInside>,
+    #[arg(value_name = "SNAPSHOT", required_unless_present = "named")]
+    first: Option<String>,
+    /// A path in the bundle, as `ls` names it, or git@REVISION:PATH in its git history
+    #[arg(value_name = "PATH")]
+    second: Option<String>,
+    /// The snapshot as a flag (also --id, --bundle), before the PATH alone
+    #[arg(long = "from", aliases = ["id", "bundle"], value_name = "SNAPSHOT")]
+    named: Option<SnapshotRef>,
     /// The agent, where the snapshot's name does not tell it
     #[arg(long)]
     pub(crate) agent: Option<AgentId>,
@@ -792,6 +793,28 @@ impl Named {
     pub(crate) fn get(&self) -> Option<&SnapshotRef> {
         self.snapshot.as_ref().or(self.named.as_ref())
     }
+}
+
+impl Inside {
+    /// The snapshot that was named, either way, and the path in it.
+    pub(crate) fn get(&self) -> Result<(SnapshotRef, Option<PathInside>), Failure> {
+        let (snapshot, path) = match (&self.named, &self.first, &self.second) {
+            (Some(_), Some(_), Some(second)) => {
+                let why =
+                    format!("two snapshots are named, or two paths: \"{second}\" is too much");
+                return Err(Failure::usage(why).try_this("leave out --from, or one of the two"));
+            }
+            (Some(named), path, None) => (named.clone(), path),
+            (None, Some(first), path) => (parsed(first)?, path),
+            (_, None, _) => return Err(Failure::usage("no snapshot is named")),
+        };
+        Ok((snapshot, path.as_deref().map(parsed).transpose()?))
+    }
+}
+
+/// What was typed, as what it should be.
+fn parsed<T: FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, Failure> {
+    text.parse().map_err(|e: T::Err| Failure::usage(e.to_string()))
 }
 
 impl FromStr for StoreArg {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
 use nexo_memory_snapshot::ShellQuiesce;
-use nexo_memory_snapshot::error::{ErrorKind, SnapshotError, error_chain};
+use nexo_memory_snapshot::error::{ErrorKind, Match, SnapshotError, error_chain};
 use nexo_memory_snapshot::id::{AgentId, Tenant};
 use nexo_memory_snapshot::local_fs::Engine;
 #[cfg(feature = "nats")]
@@ -25,8 +25,10 @@ use crate::exit::Failure;
 use crate::human;
 use crate::output::{Output, can_ask};
 use crate::progress::Bar;
-use crate::settings::Settings;
+use crate::settings::{Settings, quoted};
 
+/// Most candidates for a name that are shown.
+const CANDIDATES: usize = 10;
 /// How long a command waits at its end for its events to arrive.
 const HAND_OVER: Duration = Duration::from_secs(2);
 /// How often a question looks whether Ctrl-C was pressed.
@@ -147,7 +149,10 @@ impl Context {
         let kind = error.kind();
         let failure = match error {
             // These know more than their kind.
-            SnapshotError::Ambiguous { .. } | SnapshotError::WhichAgent { .. } => error.into(),
+            SnapshotError::WhichAgent { .. } | SnapshotError::NoSuchAgent { .. } => error.into(),
+            SnapshotError::Ambiguous { wanted, candidates, .. } => {
+                self.ambiguous(&wanted, &candidates)
+            }
             // Where it looked is told in lines of its own.
             _ if kind == ErrorKind::UnknownAgent => {
                 Failure::new(kind, format!("nothing found for agent \"{name}\"")).try_this(format!(
@@ -171,6 +176,43 @@ impl Context {
             ErrorKind::UnknownSnapshot => failure.detail("root", self.root_and_origin()),
             _ => failure,
         }
+    }
+
+    /// What a name may mean, a line each.
+    fn ambiguous(&self, wanted: &str, candidates: &[Match]) -> Failure {
+        let many = candidates.len();
+        let failure = Failure::new(
+            ErrorKind::UnknownSnapshot,
+            format!("\"{wanted}\" begins the ids of {many} snapshots"),
+        );
+        let line = |candidate: &Match| {
+            let agent = candidate.agent.as_ref().map_or("?", AgentId::as_str);
+            let time = candidate.created_at_ms.map(|ms| self.time(ms));
+            let time = time.unwrap_or_else(|| "not readable".to_owned());
+            let label = candidate.label.as_ref().map(|label| format!("  \"{label}\""));
+            format!("{}  {agent}  {time}{}", candidate.id, label.unwrap_or_default())
+        };
+        let shown = candidates.iter().take(CANDIDATES);
+        let failure = shown.fold(failure, |f, candidate| f.detail("may be", line(candidate)));
+        let failure = match many.saturating_sub(CANDIDATES) {
+            0 => failure,
+            more => failure.detail("may be", format!("{more} more")),
+        };
+        failure.try_this("give more of the id")
+    }
+
+    /// An error about a path in a snapshot, with the command that shows which paths there are.
+    pub(crate) fn explain_inside(&self, error: SnapshotError, meta: &SnapshotMeta) -> Failure {
+        let kind = error.kind();
+        if !matches!(kind, ErrorKind::UnknownSnapshot | ErrorKind::Usage) {
+            return self.explain(error, Some(&meta.agent_id));
+        }
+        let named = match meta.bundle_path.starts_with(self.root()) {
+            true => meta.id.to_string(),
+            false => quoted(&meta.bundle_path.to_string_lossy()),
+        };
+        let command = self.settings.command(&format!("ls {named}"));
+        Failure::from_error(kind, &error).try_this(command)
     }
 
     /// One of several that failed: told at once to people, who see the others too, and the document that

@@ -100,7 +100,10 @@ fn misunderstood(error: &clap::Error) -> ExitCode {
     }
     if json {
         let text = error.render().to_string();
-        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        // Which arguments are missing stands in lines of their own.
+        let lines = text.lines().take_while(|line| !line.is_empty()).map(str::trim);
+        let message = lines.collect::<Vec<_>>().join(" ");
+        let message = message.trim_start_matches("error: ");
         return end(out, Err(Failure::usage(message).try_this("nexo-memory --help")));
     }
     let help = error.kind() == ClapKind::DisplayHelpOnMissingArgumentOrSubcommand;

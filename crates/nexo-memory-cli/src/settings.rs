@@ -307,7 +307,7 @@ fn variable(name: &'static str, env: Env<'_>) -> Result<Option<PathBuf>, Failure
 }
 
 /// An argument as a shell reads it back.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-=~@:+,".contains(c);
     if !text.is_empty() && text.chars().all(plain) && !text.starts_with('~') {
         return text.to_owned();

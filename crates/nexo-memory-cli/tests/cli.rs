@@ -15,6 +15,8 @@ mod config;
 mod diff;
 #[path = "cli/doctor.rs"]
 mod doctor;
+#[path = "cli/errors.rs"]
+mod errors;
 #[path = "cli/events.rs"]
 mod events;
 #[path = "cli/help.rs"]
@@ -23,6 +25,8 @@ mod help;
 mod json;
 #[path = "cli/keeping.rs"]
 mod keeping;
+#[path = "cli/names.rs"]
+mod names;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -413,9 +417,15 @@ fn one_file_of_a_snapshot_is_printed_as_it_was() {
     let ran = cat("memory_files/raw");
     assert_eq!((ran.status.code(), ran.stdout == bytes), (Some(0), true), "{ran:?}");
 
-    for no_file in ["memory_files/none", "memory_files/notes"] {
+    for (no_file, code) in [
+        ("memory_files/none", 3),
+        ("memory_files/notes", 2),
+        ("memory_files/notes/", 2),
+        ("memory_files", 2),
+    ] {
         let ran = cat(no_file);
-        assert_eq!((ran.status.code(), ran.stdout.as_slice()), (Some(2), &b""[..]), "{ran:?}");
+        assert_eq!((ran.status.code(), ran.stdout.as_slice()), (Some(code), &b""[..]), "{ran:?}");
+        assert!(String::from_utf8_lossy(&ran.stderr).contains("try: nexo-memory ls "), "{ran:?}");
     }
     assert_eq!(home.json(&["cat", "latest", "memory_files/raw"]).1, 2);
     let bundle = text(&meta["bundle_path"]).replacen('~', home.0.path().to_str().unwrap(), 1);

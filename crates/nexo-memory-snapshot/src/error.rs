@@ -21,8 +21,21 @@ use crate::process::ProcessError;
 
 pub use snapshot_core::{ErrorKind, error_chain};
 
-/// Most candidates named for an ambiguous prefix.
-const SHOWN: usize = 8;
+/// Most candidates, or agents, that an error names.
+const SHOWN: usize = 10;
+
+/// A snapshot that a prefix may mean.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Match {
+    /// Its id.
+    pub id: SnapshotId,
+    /// Whose it is, where its place tells.
+    pub agent: Option<AgentId>,
+    /// When it was taken, milliseconds since the epoch, UTC; none where its summary cannot be read.
+    pub created_at_ms: Option<i64>,
+    /// Its label.
+    pub label: Option<String>,
+}
 
 /// What went wrong.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +98,19 @@ pub enum SnapshotError {
         /// The agent.
         agent: AgentId,
     },
+    /// An agent of whom there is neither a trace in the vault nor a memory.
+    #[error("there is no agent {agent} of tenant {tenant}: nothing of it lies in {}, and no memory of it is known; {}",
+        root.display(), known_agents(known))]
+    NoSuchAgent {
+        /// The tenant.
+        tenant: Tenant,
+        /// The agent.
+        agent: AgentId,
+        /// Those whom the vault or the host knows.
+        known: Vec<AgentId>,
+        /// The vault.
+        root: PathBuf,
+    },
     /// A name that needs an agent, where several have snapshots.
     #[error("\"{wanted}\" needs an agent: {} have snapshots in {}", names(agents), root.display())]
     WhichAgent {
@@ -106,12 +132,14 @@ pub enum SnapshotError {
         root: PathBuf,
     },
     /// A prefix of several ids.
-    #[error("\"{wanted}\" begins the ids of {} snapshots: {}", candidates.len(), ids(candidates))]
+    #[error("\"{wanted}\" begins the ids of {} snapshots in {}: {}", candidates.len(), root.display(), listed(candidates))]
     Ambiguous {
         /// The prefix.
         wanted: String,
-        /// The ids, newest first.
-        candidates: Vec<SnapshotId>,
+        /// All that it may mean, newest first.
+        candidates: Vec<Match>,
+        /// The vault.
+        root: PathBuf,
     },
     /// The files of this snapshot are there but do not make one.
     #[error("{} is not a usable snapshot: {why}", path.display())]
@@ -274,7 +302,7 @@ impl SnapshotError {
             | Self::WhichAgent { .. }
             | Self::NotAFile { .. }
             | Self::Path { .. } => ErrorKind::Usage,
-            Self::UnknownAgent { .. } => ErrorKind::UnknownAgent,
+            Self::UnknownAgent { .. } | Self::NoSuchAgent { .. } => ErrorKind::UnknownAgent,
             Self::UnknownSnapshot { .. } | Self::Ambiguous { .. } | Self::NotInBundle { .. } => {
                 ErrorKind::UnknownSnapshot
             }
@@ -322,6 +350,7 @@ impl SnapshotError {
                     "a writer keeps the database locked: allow more time, or pause it"
                 }
                 ErrorKind::RecoveryPending => "let doctor decide what becomes of it",
+                ErrorKind::Integrity => "verify it, and let doctor look at the vault",
                 ErrorKind::SchemaTooNew => "use the program that wrote it, or a newer one",
                 _ => return None,
             },
@@ -347,8 +376,25 @@ fn names(agents: &[AgentId]) -> String {
     agents.iter().map(AgentId::as_str).collect::<Vec<_>>().join(", ")
 }
 
-fn ids(ids: &[SnapshotId]) -> String {
-    let shown: Vec<String> = ids.iter().take(SHOWN).map(SnapshotId::to_string).collect();
-    let more = if ids.len() > SHOWN { ", ..." } else { "" };
-    shown.join(", ") + more
+/// Whom somebody may have meant.
+fn known_agents(known: &[AgentId]) -> String {
+    match known {
+        [] => "no agent is".to_owned(),
+        known => format!("there are: {}", first_of(known.iter().map(AgentId::to_string))),
+    }
+}
+
+fn listed(candidates: &[Match]) -> String {
+    first_of(candidates.iter().map(|candidate| {
+        let Match { id, agent, label, .. } = candidate;
+        let agent = agent.as_ref().map_or("unknown", AgentId::as_str);
+        let label = label.as_ref().map(|label| format!(" \"{label}\"")).unwrap_or_default();
+        format!("{id} ({agent}{label})")
+    }))
+}
+
+/// The first few, and whether there are more.
+fn first_of(all: impl ExactSizeIterator<Item = String>) -> String {
+    let more = if all.len() > SHOWN { ", ..." } else { "" };
+    all.take(SHOWN).collect::<Vec<_>>().join(", ") + more
 }

@@ -99,8 +99,10 @@ impl FromStr for PathInside {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
+        // As people type folders.
+        let folder = |path| str::trim_end_matches(path, '/');
         let Some(rest) = text.strip_prefix(GIT) else {
-            return BundlePath::parse(text).map(Self::Bundle);
+            return BundlePath::parse(folder(text)).map(Self::Bundle);
         };
         // No ref has a colon in its name.
         let (revision, path) = rest.split_once(':').unwrap_or((rest, ""));
@@ -112,7 +114,7 @@ impl FromStr for PathInside {
             return bad("the revision has a control character");
         }
         let revision = if revision.is_empty() { "HEAD" } else { revision }.to_owned();
-        let path = if path.is_empty() { None } else { Some(BundlePath::parse(path)?) };
+        let path = if path.is_empty() { None } else { Some(BundlePath::parse(folder(path))?) };
         Ok(Self::Git(GitPath { revision, path }))
     }
 }

@@ -162,15 +162,17 @@ impl FromStr for SnapshotRef {
         if let Some(label) = text.strip_prefix('@').filter(|label| !label.is_empty()) {
             return Ok(Self::Label(label.to_owned()));
         }
-        if let Ok(id) = text.parse() {
+        // In capitals, as some tools show them, or not.
+        let lower = text.to_ascii_lowercase();
+        if let Ok(id) = lower.parse() {
             return Ok(Self::Id(id));
         }
         if text.contains('/') || text.ends_with(".tar.zst") || text.ends_with(".age") {
             return Ok(Self::Path(PathBuf::from(text)));
         }
-        let hex = text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f' | b'-'));
-        if hex && (4..36).contains(&text.len()) {
-            return Ok(Self::Prefix(text.to_owned()));
+        let hex = lower.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f' | b'-'));
+        if hex && (4..36).contains(&lower.len()) {
+            return Ok(Self::Prefix(lower));
         }
         Err(ParseError::Id {
             what: "snapshot",
@@ -209,6 +211,12 @@ mod tests {
             "00000000-0000-4000-8000-000000000000",
         ] {
             assert_eq!(text.parse::<SnapshotRef>().unwrap().to_string(), text);
+        }
+        for (capitals, id) in [
+            ("3F9C", "3f9c"),
+            ("0000000A-0000-4000-8000-00000000000B", "0000000a-0000-4000-8000-00000000000b"),
+        ] {
+            assert_eq!(capitals.parse::<SnapshotRef>().unwrap().to_string(), id);
         }
         for bad in ["", "abc", "@", "latest~", "latest~-1", "zzzz"] {
             assert!(bad.parse::<SnapshotRef>().is_err(), "{bad:?}");

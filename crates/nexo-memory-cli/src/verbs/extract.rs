@@ -6,12 +6,13 @@ use crate::exit::Ended;
 use crate::human;
 
 pub(super) fn run(context: &mut Context, args: &ExtractArgs) -> Ended {
-    let (agent, path) = (args.inside.agent.as_ref(), args.inside.path.as_ref());
+    let (snapshot, path) = args.inside.get()?;
+    let agent = args.inside.agent.as_ref();
     let engine = context.engine(agent)?;
-    let (meta, _) = context.resolve(&engine, agent, &args.inside.snapshot)?;
-    let extracted = engine.extract(&meta, path, &args.to, &context.control);
+    let (meta, _) = context.resolve(&engine, agent, &snapshot)?;
+    let extracted = engine.extract(&meta, path.as_ref(), &args.to, &context.control);
     context.still();
-    let extracted = extracted.map_err(|e| context.explain(e, Some(&meta.agent_id)))?;
+    let extracted = extracted.map_err(|e| context.explain_inside(e, &meta))?;
     if context.out.is_json() {
         context.out.json(&extracted);
     }

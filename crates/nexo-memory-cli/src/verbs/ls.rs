@@ -11,17 +11,18 @@ use serde_json::json;
 
 use crate::args::LsArgs;
 use crate::context::Context;
-use crate::exit::{Ended, Failure};
+use crate::exit::Ended;
 use crate::human;
 
 /// Characters of a git id that are shown, as git has it.
 const SHORT_OID: usize = 7;
 
 pub(super) fn run(context: &mut Context, args: &LsArgs) -> Ended {
+    let (snapshot, path) = args.inside.get()?;
     let agent = args.inside.agent.as_ref();
     let engine = context.engine(agent)?;
-    let (meta, _) = context.resolve(&engine, agent, &args.inside.snapshot)?;
-    match &args.inside.path {
+    let (meta, _) = context.resolve(&engine, agent, &snapshot)?;
+    match &path {
         Some(PathInside::Git(at)) => in_history(context, &engine, &meta, at),
         Some(PathInside::Bundle(path)) => in_bundle(context, &engine, &meta, Some(path)),
         None => in_bundle(context, &engine, &meta, None),
@@ -39,8 +40,7 @@ fn in_bundle(
     if let Some(path) = path.filter(|_| found.is_empty()) {
         let bundle = meta.bundle_path.clone();
         let nothing = SnapshotError::NotInBundle { path: path.to_string(), bundle };
-        let command = context.settings.command(&format!("ls {}", meta.id));
-        return Err(Failure::from_error(nothing.kind(), &nothing).try_this(command));
+        return Err(context.explain_inside(nothing, meta));
     }
     if context.out.is_json() {
         context.out.json(&json!({ "snapshot": meta, "artifacts": found }));
@@ -54,7 +54,7 @@ fn in_bundle(
 fn in_history(context: &mut Context, engine: &Engine, meta: &SnapshotMeta, at: &GitPath) -> Ended {
     let entries = engine.git_entries(meta, at, &context.control);
     context.still();
-    let entries = entries.map_err(|e| context.explain(e, Some(&meta.agent_id)))?;
+    let entries = entries.map_err(|e| context.explain_inside(e, meta))?;
     if context.out.is_json() {
         context.out.json(&json!({ "snapshot": meta, "entries": entries }));
         return Ok(None);

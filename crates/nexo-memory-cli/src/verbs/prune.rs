@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use nexo_memory_snapshot::error::{ErrorKind, SnapshotError};
 use nexo_memory_snapshot::id::{AgentId, Tenant};
+use nexo_memory_snapshot::local_fs::AgentStatus;
 use nexo_memory_snapshot::report::RetentionTickReport;
 use nexo_memory_snapshot::retention::{Plan, RetentionConfig, RetentionWorker};
 use serde_json::{Value, json};
@@ -21,18 +22,12 @@ pub(super) fn run(context: &mut Context, args: &PruneArgs) -> Ended {
     let policies = Arc::new(move |_: &Tenant, agent: &AgentId| config.policy_of(agent));
     let worker =
         engine.retention_worker(RetentionConfig { policies, ..RetentionConfig::default() });
-    let agents = match &args.agent {
-        Some(agent) => vec![agent.clone()],
-        None => {
-            let status = engine.status(context.tenant(), None);
-            let status = status.map_err(|e| context.explain(e, None))?;
-            status
-                .into_iter()
-                .filter(|s| s.snapshots > 0 || !s.problems.is_empty())
-                .map(|s| s.agent_id)
-                .collect()
-        }
-    };
+    let status = engine.status(context.tenant(), args.agent.as_ref());
+    let status = status.map_err(|e| context.explain(e, args.agent.as_ref()))?;
+    let has_something =
+        |s: &AgentStatus| args.agent.is_some() || s.snapshots > 0 || !s.problems.is_empty();
+    let agents: Vec<AgentId> =
+        status.into_iter().filter(has_something).map(|s| s.agent_id).collect();
     let (mut documents, mut worst) = (Vec::new(), None);
     let mut report = RetentionTickReport::default();
     for agent in &agents {

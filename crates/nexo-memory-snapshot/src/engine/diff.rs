@@ -3,7 +3,7 @@
 use snapshot_bundle::{Bundle, BundleWriter, WriteOptions};
 use snapshot_core::{
     Control, CreatedBy, DiffRequest, DiffScope, DiffSide, Difference, RestoreRequest, SnapshotDiff,
-    SnapshotId, SnapshotRef,
+    SnapshotId, SnapshotMeta, SnapshotRef,
 };
 use snapshot_stores::{DiffOptions, cut};
 use snapshot_vault::AgentLock;
@@ -36,17 +36,20 @@ impl Engine {
         tell: Option<&mut dyn FnMut(Difference)>,
         ctl: &Control,
     ) -> Result<SnapshotDiff, SnapshotError> {
+        // Before anything is made in the vault: of a mistyped agent nothing is to stay.
+        let found = |side: &DiffSide| match side {
+            DiffSide::Snapshot(r) => self.resolve(&req.tenant, Some(&req.agent_id), r).map(Some),
+            DiffSide::Live => Ok(None),
+        };
+        let (a, b) = (found(&req.a)?, found(&req.b)?);
         let agent = self.parts.vault.agent(&req.tenant, &req.agent_id);
         let lock = agent.lock(ctl.wait_until(LOCK_TIMEOUT), ctl)?;
         let scratch = lock.staging()?;
-        let side = |side: &DiffSide| match side {
-            DiffSide::Snapshot(r) => {
-                let meta = self.resolve(&req.tenant, Some(&req.agent_id), r)?;
-                self.open(&meta, ctl)
-            }
-            DiffSide::Live => Ok(self.live_bundle(&lock, req, ctl)?.into()),
+        let side = |found: Option<SnapshotMeta>| match found {
+            Some(meta) => self.open(&meta, ctl),
+            None => Ok(self.live_bundle(&lock, req, ctl)?.into()),
         };
-        let (a, b) = (side(&req.a)?, side(&req.b)?);
+        let (a, b) = (side(a)?, side(b)?);
         let options = DiffOptions {
             scope,
             scratch: scratch.dir(),

@@ -20,6 +20,7 @@ impl Engine {
         agent: &AgentId,
         ctl: &Control,
     ) -> Result<Vec<SnapshotId>, SnapshotError> {
+        self.must_know(tenant, agent)?;
         let vault = self.parts.vault.agent(tenant, agent);
         let until = ctl.wait_until(LOCK_TIMEOUT);
         let lock = vault.lock(until, ctl)?;

@@ -1,14 +1,15 @@
 //! Listing snapshots, and finding the one that a person means.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use snapshot_core::{
-    AgentId, Manifest, SnapshotId, SnapshotMeta, SnapshotRef, Tenant, error_chain,
+    AgentId, Manifest, MemoryLayout, SnapshotId, SnapshotMeta, SnapshotRef, Tenant, error_chain,
 };
 use snapshot_vault::{ListProblem, Listing, ProblemKind};
 
 use super::Engine;
-use crate::error::SnapshotError;
+use crate::error::{Match, SnapshotError};
 
 impl Engine {
     /// The snapshots of an agent, or of all agents of the tenant, newest first, and what is wrong
@@ -73,8 +74,8 @@ impl Engine {
                 self.check_one_agent(&listing, r)?;
                 listing.snapshots.into_iter().find(|m| m.label.as_deref() == Some(label))
             }
-            SnapshotRef::Id(id) => by_prefix(listing, &id.to_string())?,
-            SnapshotRef::Prefix(prefix) => by_prefix(listing, prefix)?,
+            SnapshotRef::Id(id) => self.by_prefix(listing, &id.to_string())?,
+            SnapshotRef::Prefix(prefix) => self.by_prefix(listing, prefix)?,
         };
         found.ok_or_else(|| self.unknown(tenant, agent, r))
     }
@@ -100,6 +101,56 @@ impl Engine {
         })
     }
 
+    /// The one snapshot whose id begins so. Files that are no usable snapshot count too: a name that
+    /// may mean one of them must not silently mean another.
+    fn by_prefix(
+        &self,
+        listing: Listing,
+        prefix: &str,
+    ) -> Result<Option<SnapshotMeta>, SnapshotError> {
+        let matches = |id: &SnapshotId| id.to_string().starts_with(prefix);
+        let mut found = listing.snapshots;
+        found.retain(|m| matches(&m.id));
+        let listed: BTreeSet<_> = found.iter().map(|m| m.id).collect();
+        let mut unusable: Vec<ListProblem> = listing.problems;
+        unusable.retain(|p| p.id.is_some_and(|id| matches(&id) && !listed.contains(&id)));
+        let mut candidates: Vec<_> =
+            found.iter().map(of_meta).chain(unusable.iter().filter_map(of_problem)).collect();
+        candidates.dedup_by_key(|candidate| candidate.id);
+        if candidates.len() > 1 {
+            let (wanted, root) = (prefix.to_owned(), self.root().to_owned());
+            return Err(SnapshotError::Ambiguous { wanted, candidates, root });
+        }
+        match unusable.into_iter().next() {
+            Some(ListProblem { path, kind: ProblemKind::TooNew, why, .. }) => {
+                Err(SnapshotError::TooNew { path, why })
+            }
+            Some(ListProblem { path, id, why, .. }) => {
+                Err(SnapshotError::Unusable { path, id, why })
+            }
+            None => Ok(found.pop()),
+        }
+    }
+
+    /// That there is such an agent: something of it in the vault, or a memory where the host says. What is asked of
+    /// a mistyped one must neither look well nor leave something behind.
+    pub(super) fn must_know(&self, tenant: &Tenant, agent: &AgentId) -> Result<(), SnapshotError> {
+        let known = self.known_agents()?;
+        let has_memory = |layout: MemoryLayout| layout.paths().iter().any(|path| path.exists());
+        if known.contains(&(tenant.clone(), agent.clone()))
+            || self.layout(tenant, agent).is_ok_and(has_memory)
+        {
+            return Ok(());
+        }
+        let known = known.into_iter().filter(|(of, _)| of == tenant).map(|(_, agent)| agent);
+        Err(SnapshotError::NoSuchAgent {
+            tenant: tenant.clone(),
+            agent: agent.clone(),
+            known: known.collect(),
+            root: self.root().to_owned(),
+        })
+    }
+
     fn unknown(&self, tenant: &Tenant, agent: Option<&AgentId>, r: &SnapshotRef) -> SnapshotError {
         let whose = match agent {
             Some(agent) => format!("agent {agent} of tenant {tenant}"),
@@ -113,28 +164,20 @@ impl Engine {
     }
 }
 
-/// The one snapshot whose id begins so. Files that are no usable snapshot count too: a name that
-/// may mean one of them must not silently mean another.
-fn by_prefix(listing: Listing, prefix: &str) -> Result<Option<SnapshotMeta>, SnapshotError> {
-    let matches = |id: &SnapshotId| id.to_string().starts_with(prefix);
-    let mut found = listing.snapshots;
-    found.retain(|m| matches(&m.id));
-    let listed: BTreeSet<_> = found.iter().map(|m| m.id).collect();
-    let mut unusable: Vec<ListProblem> = listing.problems;
-    unusable.retain(|p| p.id.is_some_and(|id| matches(&id) && !listed.contains(&id)));
-    let mut candidates: Vec<_> =
-        found.iter().map(|m| m.id).chain(unusable.iter().filter_map(|p| p.id)).collect();
-    candidates.dedup();
-    if candidates.len() > 1 {
-        return Err(SnapshotError::Ambiguous { wanted: prefix.to_owned(), candidates });
+fn of_meta(meta: &SnapshotMeta) -> Match {
+    Match {
+        id: meta.id,
+        agent: Some(meta.agent_id.clone()),
+        created_at_ms: Some(meta.created_at_ms),
+        label: meta.label.clone(),
     }
-    match unusable.into_iter().next() {
-        Some(ListProblem { path, kind: ProblemKind::TooNew, why, .. }) => {
-            Err(SnapshotError::TooNew { path, why })
-        }
-        Some(ListProblem { path, id, why, .. }) => Err(SnapshotError::Unusable { path, id, why }),
-        None => Ok(found.pop()),
-    }
+}
+
+/// Of what cannot be read, its place says whose it is.
+fn of_problem(problem: &ListProblem) -> Option<Match> {
+    let folder = problem.path.parent().and_then(Path::file_name).and_then(|name| name.to_str());
+    let agent = folder.and_then(|name| name.parse().ok());
+    Some(Match { id: problem.id?, agent, created_at_ms: None, label: None })
 }
 
 fn of_agent(

@@ -73,6 +73,7 @@ impl Engine {
         decision: Option<Decision>,
         ctl: &Control,
     ) -> Result<Recovery, SnapshotError> {
+        self.must_know(tenant, agent)?;
         let lock = self.parts.vault.agent(tenant, agent).lock(ctl.wait_until(LOCK_TIMEOUT), ctl)?;
         let outcome = self.recover_locked(&lock, decision, LOCK_TIMEOUT, ctl)?;
         Ok(Recovery { tenant: tenant.clone(), agent: agent.clone(), outcome })

@@ -159,6 +159,7 @@ impl Engine {
         hold: Option<Note>,
     ) -> Result<(), SnapshotError> {
         let Some((tenant, agent)) = whose else { return Ok(self.parts.vault.set_hold(hold)?) };
+        self.must_know(tenant, agent)?;
         self.change_notes(&self.parts.vault.agent(tenant, agent), |notes| notes.hold = hold)
     }
 

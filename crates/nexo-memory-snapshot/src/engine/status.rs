@@ -110,13 +110,14 @@ impl Engine {
     /// is a problem of its status, and hides nobody else's.
     ///
     /// # Errors
-    /// If the agents of the vault cannot be listed.
+    /// [`SnapshotError::NoSuchAgent`], or if the agents of the vault cannot be listed.
     pub fn status(
         &self,
         tenant: &Tenant,
         agent: Option<&AgentId>,
     ) -> Result<Vec<AgentStatus>, SnapshotError> {
         if let Some(agent) = agent {
+            self.must_know(tenant, agent)?;
             return Ok(vec![self.status_of(tenant, agent)]);
         }
         let known = self.known_agents()?.into_iter().filter(|(t, _)| t == tenant);

@@ -9,6 +9,7 @@ use tracing::info_span;
 
 use super::Engine;
 use super::copy::{Watch, copy};
+use super::extract::below;
 use crate::error::SnapshotError;
 use crate::metrics::Operation;
 
@@ -52,11 +53,16 @@ impl Engine {
         ctl: &Control,
     ) -> Result<u64, SnapshotError> {
         let opened = self.open(meta, ctl)?;
-        let artifact = opened.bundle.manifest().artifact(path);
-        if artifact.is_some_and(|artifact| !artifact.kind.has_content()) {
-            return Err(SnapshotError::NotAFile { path: path.to_string() });
-        }
-        let total = artifact.map_or(0, |artifact| artifact.size_bytes);
+        let manifest = opened.bundle.manifest();
+        let total = match manifest.artifact(path) {
+            Some(artifact) if artifact.kind.has_content() => artifact.size_bytes,
+            None if below(manifest, Some(path)).is_empty() => {
+                let (path, bundle) = (path.to_string(), meta.bundle_path.clone());
+                return Err(SnapshotError::NotInBundle { path, bundle });
+            }
+            // A folder, or what stands for one.
+            _ => return Err(SnapshotError::NotAFile { path: path.to_string() }),
+        };
         let mut reader = opened.bundle.read(path)?;
         let watch = Watch { step: Step::Verify, total, control: ctl };
         let copied = copy(&mut reader, watch, |bytes| {

@@ -1,6 +1,6 @@
 //! Every way to name a snapshot.
 
-use nexo_memory_snapshot::error::{ErrorKind, SnapshotError};
+use nexo_memory_snapshot::error::{ErrorKind, Match, SnapshotError};
 use nexo_memory_snapshot::id::{AgentId, Tenant};
 use nexo_memory_snapshot::ports::Control;
 use nexo_memory_snapshot::request::{SnapshotRef, SnapshotRequest};
@@ -44,12 +44,24 @@ fn an_ambiguous_prefix_names_its_candidates() {
     home.next_ids(&[[0x22, 2], [0x22, 3]]);
     let (first, second) = (home.take(), home.take());
     let both = SnapshotRef::Prefix("22".into());
-    match home.engine().resolve(&Tenant::default(), None, &both) {
-        Err(SnapshotError::Ambiguous { candidates, .. }) => {
-            assert_eq!(candidates, [second.id, first.id]);
+    let resolve = || home.engine().resolve(&Tenant::default(), None, &both).unwrap_err();
+    let found = |error: SnapshotError| match error {
+        SnapshotError::Ambiguous { candidates, root, .. } => {
+            assert_eq!(root, home.vault());
+            let told = |c: Match| (c.id, c.agent, c.created_at_ms.is_some());
+            candidates.into_iter().map(told).collect::<Vec<_>>()
         }
         other => panic!("{other:?}"),
-    }
+    };
+    let whose = Some(ana());
+    assert_eq!(
+        found(resolve()),
+        [(second.id, whose.clone(), true), (first.id, whose.clone(), true)]
+    );
+    // One whose summary cannot be read may be meant too.
+    std::fs::write(second.bundle_path.with_file_name(format!("{}.manifest.json", second.id)), "{")
+        .unwrap();
+    assert_eq!(found(resolve()), [(first.id, whose.clone(), true), (second.id, whose, false)]);
 }
 
 #[test]

@@ -90,7 +90,7 @@ impl Engine {
     /// bundle that something is wrong with is read whole before anything is decided.
     ///
     /// # Errors
-    /// If the vault's agents cannot be listed, somebody is at work on one that is to be mended, or
+    /// [`SnapshotError::NoSuchAgent`]; if the vault's agents cannot be listed, somebody is at work on one that is to be mended, or
     /// the caller stopped it. What cannot be read is a finding.
     pub fn doctor(
         &self,
@@ -100,7 +100,10 @@ impl Engine {
         ctl: &Control,
     ) -> Result<DoctorReport, SnapshotError> {
         let agents: Vec<AgentId> = match agent {
-            Some(agent) => vec![agent.clone()],
+            Some(agent) => {
+                self.must_know(tenant, agent)?;
+                vec![agent.clone()]
+            }
             None => {
                 let known = self.known_agents()?.into_iter().filter(|(t, _)| t == tenant);
                 known.map(|(_, agent)| agent).collect()
