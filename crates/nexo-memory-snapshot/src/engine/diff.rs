@@ -54,6 +54,7 @@ impl Engine {
             scope,
             scratch: scratch.dir(),
             max_git_object_bytes: self.parts.max_git_object_bytes,
+            threads: self.parts.threads,
             control: ctl,
         };
         Ok(snapshot_stores::diff(&a.bundle, &b.bundle, &options, tell)?)

@@ -31,6 +31,11 @@ impl<'r> Cells<'r> {
         Self { row: self.row, start: self.start + cells }
     }
 
+    /// The row that they are of.
+    pub(super) const fn row(self) -> &'r Row<'r> {
+        self.row
+    }
+
     pub(super) fn get(self, column: usize) -> Result<ValueRef<'r>, rusqlite::Error> {
         self.row.get_ref(self.start + column)
     }

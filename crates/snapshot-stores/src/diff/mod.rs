@@ -12,6 +12,7 @@ mod rows;
 mod state;
 mod tables;
 mod vectors;
+mod walk;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
@@ -43,6 +44,8 @@ pub struct DiffOptions<'a> {
     pub scratch: &'a Dir,
     /// Largest git object that is taken, in bytes.
     pub max_git_object_bytes: u64,
+    /// How many threads may read a store at once.
+    pub threads: usize,
     /// Cancellation and progress.
     pub control: &'a Control,
 }
@@ -192,7 +195,7 @@ impl<'a> Unpacked<'a> {
         let work = self.scratch.path().join(WORK);
         let sides = (self.old.as_deref(), self.new.as_deref());
         let only = options.scope.table.as_deref();
-        rows::compare(sides, &work, only, report, options.control)
+        rows::compare(sides, &work, only, report, (options.control, options.threads))
     }
 }
 

@@ -9,10 +9,11 @@ use rusqlite::Statement;
 use rusqlite::types::ValueRef;
 use snapshot_core::Change;
 
-use super::cells::{Cells, digest, same};
+use super::cells::{Cells, digest};
 use super::report::TableReport;
 use super::rows::Databases;
 use super::tables::{Pairing, Table, quote, rowid_name};
+use super::walk::{Side, Walk};
 use crate::error::StoresError;
 
 /// What is left of each side: its rowid, and a digest where the content is how it finds its other half.
@@ -30,17 +31,13 @@ pub(super) struct Pair<'a> {
     /// The names in SQL of the tables that hold its rows.
     old_table: String,
     new_table: String,
-    /// The rowid in SQL, for tables that have one.
-    rowid: &'static str,
+    walk: Walk,
     /// The columns of both sides; one that a side lacks is NULL there.
     columns: Vec<String>,
     /// Where in `columns` the primary key is, in its order; empty where it has none.
     key: Vec<usize>,
     /// What tells the keys of those columns apart.
     collations: Vec<String>,
-    /// What to select of each side: the rowid and every column, of `o` and of `n`.
-    of_old: String,
-    of_new: String,
 }
 
 impl<'a> Pair<'a> {
@@ -65,7 +62,7 @@ impl<'a> Pair<'a> {
                 .filter_map(|(name, _)| place(name))
                 .collect(),
         };
-        let select = |alias: &str, side: &Table| {
+        let select = |alias: &'static str, side: &Table| {
             let mut list =
                 rowid.map_or_else(|| "NULL".to_owned(), |rowid| format!("{alias}.{rowid}"));
             for column in &columns {
@@ -76,14 +73,23 @@ impl<'a> Pair<'a> {
             }
             list
         };
-        let (of_old, of_new) = (select("o", old), select("n", new));
         let collations = match pairing {
             Pairing::Key(key) => key.iter().map(|column| quote(&column.collation)).collect(),
             Pairing::Rowid | Pairing::Content => Vec::new(),
         };
         let (old_table, new_table) = (quote(&old.from), quote(&new.from));
-        let rowid = rowid.unwrap_or_default();
-        Some(Self { db, old_table, new_table, rowid, columns, key, collations, of_old, of_new })
+        let side = |alias, schema, table: &String, side| Side {
+            from: format!("{schema}.{table} {alias}"),
+            alias,
+            select: select(alias, side),
+        };
+        let walk = Walk {
+            old: side("o", "old", &old_table, old),
+            new: side("n", "new", &new_table, new),
+            rowid: rowid.unwrap_or_default(),
+            columns: columns.len(),
+        };
+        Some(Self { db, old_table, new_table, walk, columns, key, collations })
     }
 
     /// Tells the columns to the report, and those that only one side has to people.
@@ -110,7 +116,7 @@ impl<'a> Pair<'a> {
 
     /// The rowid is the key.
     pub(super) fn by_rowid(&self, report: &mut TableReport<'_, '_, '_>) -> Result<(), StoresError> {
-        self.side_by_side(|old, new| match (old, new) {
+        self.walk.run(self.db, |old, new| match (old, new) {
             (Some(old), Some(new)) => report.changed(old, new),
             (Some(old), None) => report.row(Change::Removed, old),
             (None, Some(new)) => report.row(Change::Added, new),
@@ -120,8 +126,7 @@ impl<'a> Pair<'a> {
 
     /// The rows lie in the order of their key, so that those of both sides meet by looking them up.
     pub(super) fn by_key(&self, report: &mut TableReport<'_, '_, '_>) -> Result<(), StoresError> {
-        let (old, new) = (&self.old_table, &self.new_table);
-        self.join(&format!("old.{old} o"), &format!("new.{new} n"), report)
+        self.join(&self.walk.old.from, &self.walk.new.from, report)
     }
 
     /// By key or content, where the rowid is neither.
@@ -132,11 +137,11 @@ impl<'a> Pair<'a> {
         self.db.batch(LEFT)?;
         let keep = |side| self.db.prepare(&format!("INSERT INTO main.{side}_left VALUES (?1, ?2)"));
         let (mut old_left, mut new_left) = (keep("old")?, keep("new")?);
-        self.side_by_side(|old, new| {
+        self.walk.run(self.db, |old, new| {
             old.map_or(Ok(()), |cells| self.leave(cells, &mut old_left))?;
             new.map_or(Ok(()), |cells| self.leave(cells, &mut new_left))
         })?;
-        let rowid = self.rowid;
+        let rowid = self.walk.rowid;
         if !self.key.is_empty() {
             let left = |side: &str, table: &str, alias: &str| {
                 format!(
@@ -149,60 +154,6 @@ impl<'a> Pair<'a> {
         }
         self.surplus(Change::Removed, report)?;
         self.surplus(Change::Added, report)
-    }
-
-    /// Calls `each` with every two rows of one rowid that differ, and every row alone with its rowid.
-    fn side_by_side(
-        &self,
-        mut each: impl FnMut(Option<Cells<'_>>, Option<Cells<'_>>) -> Result<(), rusqlite::Error>,
-    ) -> Result<(), StoresError> {
-        let (db, rowid) = (self.db, self.rowid);
-        let Self { old_table, new_table, of_old, of_new, .. } = self;
-        let mut olds =
-            db.prepare(&format!("SELECT {of_old} FROM old.{old_table} o ORDER BY o.{rowid}"))?;
-        let mut news =
-            db.prepare(&format!("SELECT {of_new} FROM new.{new_table} n ORDER BY n.{rowid}"))?;
-        let mut olds = olds.query([]).map_err(db.fail())?;
-        let mut news = news.query([]).map_err(db.fail())?;
-        let mut old = olds.next().map_err(db.fail())?;
-        let mut new = news.next().map_err(db.fail())?;
-        let mut seen = 0;
-        loop {
-            db.check(&mut seen)?;
-            let rid =
-                |row: Option<&rusqlite::Row<'_>>| row.map(|row| row.get::<_, i64>(0)).transpose();
-            let rids = (rid(old).map_err(db.fail())?, rid(new).map_err(db.fail())?);
-            let (has_old, has_new) = match rids {
-                (None, None) => return Ok(()),
-                (Some(a), Some(b)) => (a <= b, b <= a),
-                (a, b) => (a.is_some(), b.is_some()),
-            };
-            let cells =
-                |row: Option<_>, has: bool| row.filter(|_| has).map(|row| Cells::new(row, 0));
-            let (old_cells, new_cells) = (cells(old, has_old), cells(new, has_new));
-            let equal = match (old_cells, new_cells) {
-                (Some(a), Some(b)) => self.equal(a, b).map_err(db.fail())?,
-                _ => false,
-            };
-            if !equal {
-                each(old_cells, new_cells).map_err(db.fail())?;
-            }
-            if has_old {
-                old = olds.next().map_err(db.fail())?;
-            }
-            if has_new {
-                new = news.next().map_err(db.fail())?;
-            }
-        }
-    }
-
-    fn equal(&self, old: Cells<'_>, new: Cells<'_>) -> Result<bool, rusqlite::Error> {
-        for column in 1..=self.columns.len() {
-            if !same(old.get(column)?, new.get(column)?) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 
     /// Keeps a row for later: by its content where it has no key, or one with a NULL, which is unlike
@@ -229,15 +180,13 @@ impl<'a> Pair<'a> {
         report: &mut TableReport<'_, '_, '_>,
     ) -> Result<(), StoresError> {
         let columns: Vec<String> = self.key.iter().map(|at| quote(&self.columns[*at])).collect();
-        // By type too, which a comparison of columns of two kinds does not heed: no row has two other halves.
-        let on = columns.iter().zip(&self.collations).map(|(column, collation)| {
-            format!(
-                "n.{column} COLLATE {collation} = o.{column} AND typeof(n.{column}) = typeof(o.{column})"
-            )
-        });
+        let on = columns.iter().zip(&self.collations);
+        let on =
+            on.map(|(column, collation)| format!("n.{column} COLLATE {collation} = o.{column}"));
         let on: Vec<String> = on.collect();
         let (on, Some(first)) = (on.join(" AND "), columns.first()) else { return Ok(()) };
-        let Self { old_table, new_table, of_old, of_new, .. } = self;
+        let (old_table, new_table) = (&self.old_table, &self.new_table);
+        let (of_old, of_new) = (&self.walk.old.select, &self.walk.new.select);
         let second = self.columns.len() + 1;
         let known = second + self.key[0] + 1;
         let sql =
@@ -246,7 +195,7 @@ impl<'a> Pair<'a> {
             let new = old.from(second);
             match old.get(known)? {
                 ValueRef::Null => report.row(Change::Removed, old),
-                _ if self.equal(old, new)? => Ok(()),
+                _ if self.walk.equal(old, new)? => Ok(()),
                 _ => report.changed(old, new),
             }
         })?;
@@ -263,10 +212,10 @@ impl<'a> Pair<'a> {
         report: &mut TableReport<'_, '_, '_>,
     ) -> Result<(), StoresError> {
         let (side, other, alias, list, table) = match change {
-            Change::Removed => ("old", "new", "o", &self.of_old, &self.old_table),
-            _ => ("new", "old", "n", &self.of_new, &self.new_table),
+            Change::Removed => ("old", "new", "o", &self.walk.old.select, &self.old_table),
+            _ => ("new", "old", "n", &self.walk.new.select, &self.new_table),
         };
-        let rowid = self.rowid;
+        let rowid = self.walk.rowid;
         let sql = format!(
             "SELECT {list} FROM (SELECT rid, digest, \
              row_number() OVER (PARTITION BY digest ORDER BY rid) AS nth \

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Row};
 
 /// Names under which SQLite gives a rowid, unless a column has the name.
 const ROWID_NAMES: [&str; 3] = ["rowid", "_rowid_", "oid"];
@@ -14,8 +14,6 @@ const FULL_TEXT_PARTS: [&str; 2] = ["idx", "segdir"];
 
 /// Most definitions that are told of one by one.
 const MAX_DEFINITIONS: usize = 20;
-/// The collation that tells all texts apart that any other does.
-const BINARY: &str = "BINARY";
 
 /// A table of one side.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +23,8 @@ pub(super) struct Table {
     pub(super) kind: Kind,
     /// Its columns and, from 1, their places in the primary key (0: not in it).
     pub(super) columns: Vec<(String, i64)>,
+    /// The columns' declared types.
+    types: Vec<String>,
     /// What the columns are called where their names are none that a person gave; else empty.
     labels: Vec<String>,
     pub(super) without_rowid: bool,
@@ -54,6 +54,9 @@ pub(super) enum Pairing {
     Content,
 }
 
+/// Names and places in the primary key, from 1, and the declared types.
+type Columns = (Vec<(String, i64)>, Vec<String>);
+
 /// A column of a primary key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct KeyColumn {
@@ -73,6 +76,13 @@ impl Table {
         let mut key: Vec<_> = self.columns.iter().filter(|(_, place)| *place > 0).collect();
         key.sort_by_key(|(_, place)| *place);
         key.into_iter().map(|(name, _)| name.as_str()).collect()
+    }
+
+    fn key_types(&self) -> Vec<String> {
+        let columns = self.columns.iter().zip(&self.types);
+        let mut key: Vec<_> = columns.filter(|((_, place), _)| *place > 0).collect();
+        key.sort_by_key(|((_, place), _)| *place);
+        key.into_iter().map(|(_, declared)| declared.to_ascii_lowercase()).collect()
     }
 
     pub(super) fn has(&self, column: &str) -> bool {
@@ -119,13 +129,13 @@ pub(super) fn list(
             "virtual" => (name, Kind::Virtual),
             _ => continue,
         };
-        let columns = match kind {
+        let (columns, types) = match kind {
             Kind::Plain | Kind::Copy => columns(conn, schema, from)?,
-            Kind::Vectors | Kind::Virtual => Vec::new(),
+            Kind::Vectors | Kind::Virtual => Default::default(),
         };
         let labels = if from == name { Vec::new() } else { labels(conn, schema, name, &columns) };
         let (from, without_rowid) = (from.clone(), *without_rowid);
-        tables.insert(name.clone(), Table { from, kind, columns, labels, without_rowid });
+        tables.insert(name.clone(), Table { from, kind, columns, types, labels, without_rowid });
     }
     Ok(tables)
 }
@@ -163,7 +173,7 @@ fn names(sql: &str, name: &str) -> bool {
 /// in FTS3 and 4, after the rowid.
 fn labels(conn: &Connection, schema: &str, table: &str, content: &[(String, i64)]) -> Vec<String> {
     // Where its tokenizer is not here, its columns are not known.
-    let own = columns(conn, schema, table).unwrap_or_default();
+    let (own, _) = columns(conn, schema, table).unwrap_or_default();
     if own.len() + 1 != content.len() {
         return Vec::new();
     }
@@ -220,31 +230,35 @@ pub(super) fn pairing(
     if key.is_empty() || key != old.key() {
         return Ok(Pairing::Content);
     }
-    let collations =
+    let (olds, news) =
         (key_collations(conn, "old", &old.from)?, key_collations(conn, "new", &new.from)?);
     // A key without an index is another name of the rowid.
-    if collations.0.is_empty() && collations.1.is_empty() {
+    if olds.is_empty() && news.is_empty() {
         return Ok(Pairing::Rowid);
     }
-    let column = |(at, name): (usize, &str)| {
-        let agreed = collations.0.get(at).filter(|old| collations.1.get(at) == Some(old));
-        // Keys of two kinds are one only where their bytes are: then no row has two other halves.
-        let collation = agreed.map_or(BINARY, String::as_str).to_owned();
-        KeyColumn { name: name.to_owned(), collation }
-    };
-    Ok(Pairing::Key(key.into_iter().enumerate().map(column).collect()))
+    // Two kinds of keys could pair one row with two, and no index finds them.
+    let collations: Option<Vec<String>> = news.clone().into_iter().collect();
+    match collations.filter(|_| olds == news && old.key_types() == new.key_types()) {
+        None => Ok(Pairing::Content),
+        Some(collations) => {
+            let columns = key.into_iter().zip(collations);
+            let column =
+                |(name, collation): (&str, _)| KeyColumn { name: name.to_owned(), collation };
+            Ok(Pairing::Key(columns.map(column).collect()))
+        }
+    }
 }
 
-/// The collations of the index of a primary key, in its order; none where there is no index, or one that is
-/// not here.
+/// The collations of the index of a primary key, in its order, none for one that is not here; empty where there is no
+/// index.
 fn key_collations(
     conn: &Connection,
     schema: &str,
     table: &str,
-) -> Result<Vec<String>, rusqlite::Error> {
+) -> Result<Vec<Option<String>>, rusqlite::Error> {
     let sql = format!(
-        "SELECT CASE WHEN EXISTS (SELECT 1 FROM pragma_collation_list c WHERE c.name = x.coll) THEN x.coll \
-         ELSE '{BINARY}' END FROM pragma_index_list(?1, '{schema}') l, pragma_index_xinfo(l.name, '{schema}') x \
+        "SELECT (SELECT c.name FROM pragma_collation_list c WHERE c.name = x.coll COLLATE NOCASE) \
+         FROM pragma_index_list(?1, '{schema}') l, pragma_index_xinfo(l.name, '{schema}') x \
          WHERE l.origin = 'pk' AND x.key = 1 ORDER BY x.seqno"
     );
     conn.prepare(&sql)?.query_map([table], |r| r.get(0))?.collect()
@@ -261,11 +275,8 @@ fn part_of(name: &str) -> impl Iterator<Item = &str> {
     VECTOR_PARTS.iter().filter_map(move |part| bare.strip_suffix(part)?.strip_suffix('_'))
 }
 
-fn columns(
-    conn: &Connection,
-    schema: &str,
-    table: &str,
-) -> Result<Vec<(String, i64)>, rusqlite::Error> {
-    let sql = format!("SELECT name, pk FROM pragma_table_info(?1, '{schema}')");
-    conn.prepare(&sql)?.query_map([table], |r| Ok((r.get(0)?, r.get(1)?)))?.collect()
+fn columns(conn: &Connection, schema: &str, table: &str) -> Result<Columns, rusqlite::Error> {
+    let sql = format!("SELECT name, pk, type FROM pragma_table_info(?1, '{schema}')");
+    let column = |r: &Row<'_>| Ok(((r.get(0)?, r.get(1)?), r.get(2)?));
+    conn.prepare(&sql)?.query_map([table], column)?.collect()
 }

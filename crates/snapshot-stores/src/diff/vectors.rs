@@ -281,7 +281,8 @@ mod tests {
         let store = StoreName::from_static("vector");
         let mut report = StoreReport { store: &store, sink: &mut sink, diff: &mut diff };
         let sides = (Some(old), Some(new));
-        let compared = rows::compare(sides, work, None, &mut report, &Control::default()).unwrap();
+        let compared =
+            rows::compare(sides, work, None, &mut report, (&Control::default(), 2)).unwrap();
         let counts = compared.counts;
         assert!(counts.keys().all(|name| name == "v"), "{counts:?}");
         let notes = diff.not_compared.into_iter().map(|n| n.why).chain(diff.notes);
