@@ -139,12 +139,59 @@ fn histories_are_compared_as_far_as_they_go() {
     assert_eq!(diff["git_summary"]["commits_between"], 1, "{diff}");
     insta::assert_snapshot!("diff-shallow", told(&home, &[]));
 
-    git(&mem, "checkout -q --orphan other");
-    git(&mem, "commit -q -a -m root");
-    let diff = counted(&home);
+    // As a program does that fetches no more than it must: the cut moves, and the old HEAD lies behind it.
+    let moved = Home::new();
+    database(&moved.path("facts.db"), "CREATE TABLE t(x)");
+    git(moved.0.path(), &format!("clone -q --depth 1 {from} mem"));
+    snapshot(&moved);
+    for n in ["5", "6"] {
+        home.write("upstream/MEMORY.md", n);
+        git(&upstream, &format!("commit -q -a -m commit-{n}"));
+    }
+    git(&moved.path("mem"), "fetch -q --depth 1");
+    git(&moved.path("mem"), "reset -q --hard origin/main");
+    let diff = counted(&moved);
+    assert!(diff["notes"].to_string().contains("the history is shallow"), "{diff}");
+    assert!(!diff["notes"].to_string().contains("amended"), "{diff}");
+
+    let whole = Home::new();
+    database(&whole.path("facts.db"), "CREATE TABLE t(x)");
+    git(whole.0.path(), &format!("clone -q {from} mem"));
+    snapshot(&whole);
+    git(&whole.path("mem"), "checkout -q --orphan other");
+    git(&whole.path("mem"), "commit -q -a -m root");
+    let diff = counted(&whole);
     assert_eq!(diff["git_summary"]["commits_between"], 0, "{diff}");
-    assert!(diff["notes"].to_string().contains("histories do not meet"), "{diff}");
-    assert!(
-        diff["notes"].to_string().contains("HEAD was on refs/heads/main, now on refs/heads/other")
+    let notes = diff["notes"].to_string();
+    assert!(notes.contains("histories do not meet"), "{diff}");
+    assert!(notes.contains("HEAD was on refs/heads/main, now on refs/heads/other"), "{diff}");
+}
+
+/// Would catch: damage in what is compared taken for a disk that fails, or for an end of the differences.
+#[test]
+fn damage_is_no_difference() {
+    let home = Home::new();
+    let facts = home.path("facts.db");
+    home.write("mem/a.md", "a");
+    database(
+        &facts,
+        "CREATE TABLE t(k INTEGER PRIMARY KEY, v); \
+         WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 9000) \
+         INSERT INTO t SELECT i, hex(randomblob(40)) FROM n",
     );
+    snapshot(&home);
+    database(&facts, "UPDATE t SET v = 'new' WHERE k % 100 = 0");
+    let (meta, _) = home.json(&["list", "--agent", "ana"]);
+    let bundle = super::text(&meta["snapshots"][0]["bundle_path"]);
+    let bundle = bundle.replacen('~', home.0.path().to_str().unwrap(), 1);
+    let mut bytes = fs::read(&bundle).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&bundle, bytes).unwrap();
+    let diff = [&["diff", "@before", "live"][..], &LAYOUT].concat();
+    let said = home.run(&diff);
+    assert_eq!((said.code, said.out.as_str()), (4, ""), "{said:?}");
+    let (document, code) = home.json(&diff);
+    assert_eq!((code, &document["error"]["kind"]), (4, &json!("integrity")), "{document}");
+    assert_eq!(document.get("stores"), None, "{document}");
 }
