@@ -114,6 +114,66 @@ fn what_was_not_compared_is_never_called_the_same() {
     assert!(same.out.contains("no store that differs has a table noets"), "{same:?}");
 }
 
+/// Would catch: a table that is there called one that neither side has: an index, or one of a store that could
+/// not be read; a name that is no text on which the whole comparison fails.
+#[test]
+fn a_table_that_is_there_is_not_called_missing() {
+    let home = Home::new();
+    home.write("mem/a.md", "a");
+    let facts = home.path("facts.db");
+    database(
+        &facts,
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, x); \
+         CREATE VIRTUAL TABLE words USING fts5(x, content='t', content_rowid='id')",
+    );
+    snapshot(&home);
+    database(&facts, "INSERT INTO t VALUES (1, 'a'); INSERT INTO words(rowid, x) VALUES (1, 'a')");
+    let index = told(&home, &["--table", "words"]);
+    assert!(
+        index.contains("note: long_term, table words: a full-text index of another"),
+        "{index}"
+    );
+
+    fs::remove_file(&facts).unwrap();
+    database(&facts, "PRAGMA encoding = 'UTF-16le'; CREATE TABLE t(x); INSERT INTO t VALUES ('a')");
+    let encoded = told(&home, &["--table", "t"]);
+    assert!(encoded.contains("long_term could not be compared"), "{encoded}");
+
+    fs::remove_file(&facts).unwrap();
+    database(
+        &facts,
+        "CREATE TABLE n1(x); PRAGMA writable_schema = 1; \
+         UPDATE sqlite_schema SET name = CAST(x'6ee8' AS TEXT), tbl_name = CAST(x'6ee8' AS TEXT), \
+         sql = 'CREATE TABLE \"' || CAST(x'6ee8' AS TEXT) || '\"(x)'",
+    );
+    let odd = told(&home, &[]);
+    assert!(odd.contains("long_term could not be compared"), "{odd}");
+    assert!(odd.contains("not compared: long_term: its tables cannot be listed"), "{odd}");
+}
+
+/// Would catch: tables of more columns than a statement may have called unchanged.
+#[test]
+fn a_table_too_wide_to_compare_is_in_the_headline() {
+    let home = Home::new();
+    home.write("mem/a.md", "a");
+    let facts = home.path("facts.db");
+    let columns: Vec<String> = (1..2000).map(|n| format!("c{n}")).collect();
+    database(
+        &facts,
+        &format!(
+            "CREATE TABLE wide(k INTEGER PRIMARY KEY, {}); CREATE TABLE t(x)",
+            columns.join(", ")
+        ),
+    );
+    snapshot(&home);
+    database(&facts, "INSERT INTO wide(k, c1999) VALUES (1, 1); INSERT INTO t VALUES (1)");
+    let wide = told(&home, &[]);
+    assert!(
+        wide.contains("learned 1, changed 0, forgot 0 rows; long_term.wide could not be compared"),
+        "{wide}"
+    );
+}
+
 /// Would catch: a shallow history on which the comparison fails, other branches and stashes that go unsaid, an
 /// amended root that is "0 commits" and nothing more.
 #[test]
