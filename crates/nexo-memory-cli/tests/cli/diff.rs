@@ -60,27 +60,35 @@ fn what_is_no_count_is_told() {
     let mem = home.path("mem");
     home.write("mem/run.sh", "#!/bin/sh\n");
     home.write("mem/becomes a link", "text\n");
+    home.write("mem/becomes a folder", "text\n");
+    home.write("mem/becomes a file/in it", "text\n");
     fs::set_permissions(mem.join("run.sh"), Permissions::from_mode(0o644)).unwrap();
     let odd = |byte| mem.join(std::ffi::OsStr::from_bytes(&[b'n', byte]));
     fs::write(odd(0xe8), "1").unwrap();
-    home.write("state/ana/extract_cursor.json", r#"{"n":18446744073709551617}"#);
+    home.write("state/ana/extract_cursor.json", r#"{"n":18446744073709551617,"m":1}"#);
     let facts = home.path("facts.db");
     database(
         &facts,
-        "CREATE TABLE t(k INTEGER PRIMARY KEY, v); INSERT INTO t VALUES (1, 1), (2, 1), (3, 3)",
+        "CREATE TABLE t(k INTEGER PRIMARY KEY, v); INSERT INTO t VALUES (1, 1), (2, 1), (3, 3), \
+         (4, hex(zeroblob(9000)) || 'old')",
     );
     snapshot(&home);
 
     fs::set_permissions(mem.join("run.sh"), Permissions::from_mode(0o755)).unwrap();
     fs::remove_file(mem.join("becomes a link")).unwrap();
     symlink("run.sh", mem.join("becomes a link")).unwrap();
+    fs::remove_file(mem.join("becomes a folder")).unwrap();
+    home.write("mem/becomes a folder/in it", "other text\n");
+    fs::remove_dir_all(mem.join("becomes a file")).unwrap();
+    home.write("mem/becomes a file", "file\n");
     fs::remove_file(odd(0xe8)).unwrap();
     fs::write(odd(0xe9), "2").unwrap();
-    home.write("state/ana/extract_cursor.json", r#"{"n":18446744073709551618}"#);
+    home.write("state/ana/extract_cursor.json", r#"{"n":18446744073709551618,"m":2}"#);
     database(
         &facts,
         "UPDATE t SET v = 1.0 WHERE k = 1; UPDATE t SET v = '1' WHERE k = 2; \
-         UPDATE t SET v = 9223372036854775807 WHERE k = 3; PRAGMA user_version = 3; \
+         UPDATE t SET v = 9223372036854775807 WHERE k = 3; \
+         UPDATE t SET v = hex(zeroblob(9000)) || 'new' WHERE k = 4; PRAGMA user_version = 3; \
          CREATE TRIGGER planted AFTER INSERT ON t BEGIN DELETE FROM t; END",
     );
     insta::assert_snapshot!("diff-beside-the-counts", told(&home, &[]));
