@@ -263,3 +263,31 @@ fn damage_is_no_difference() {
     assert_eq!((code, &document["error"]["kind"]), (4, &json!("integrity")), "{document}");
     assert_eq!(document.get("stores"), None, "{document}");
 }
+
+/// Would catch: two files of a history whose names are no text and look alike taken for one.
+#[test]
+fn odd_names_in_a_history_are_told_apart() {
+    let home = Home::new();
+    let mem = home.path("mem");
+    home.write("mem/MEMORY.md", "1");
+    database(&home.path("facts.db"), "CREATE TABLE t(x)");
+    git(&mem, "init -q -b main");
+    git(&mem, "add .");
+    git(&mem, "commit -q -m 1");
+    snapshot(&home);
+    for byte in [0xe8, 0xe9] {
+        fs::write(mem.join(std::ffi::OsStr::from_bytes(&[b'n', byte])), [byte]).unwrap();
+    }
+    git(&mem, "add .");
+    git(&mem, "commit -q -m 2");
+    let (diff, _) = home.json(&[&["diff", "@before", "live"][..], &LAYOUT].concat());
+    let names = diff["changes"].as_array().unwrap().iter().filter(|c| c["what"] == "git_file");
+    let names: Vec<&Value> = names.map(|file| &file["path_b64"]).collect();
+    assert_eq!(names, [&json!("bug="), &json!("buk=")], "{diff}");
+    let people = told(&home, &[]);
+    assert!(
+        people.contains("+ n\u{fffd} (base64 bug=)")
+            && people.contains("+ n\u{fffd} (base64 buk=)"),
+        "{people}"
+    );
+}

@@ -33,6 +33,7 @@ pub(super) struct Databases<'a> {
 }
 
 /// What was compared of a store.
+#[derive(Default)]
 pub(super) struct Compared {
     /// The tables that differ.
     pub(super) counts: BTreeMap<String, RowCounts>,
@@ -59,7 +60,7 @@ pub(super) fn compare(
         let why =
             format!("its texts are encoded as {old} on the older side, as {new} on the newer");
         report.not_compared(None, why);
-        return Ok(Compared { counts: BTreeMap::new(), tables: BTreeSet::new() });
+        return Ok(Compared::default());
     }
     let db = Databases { conn: open_scratch(scratch)?, at, control };
     if let Some(encoding) = encodings.0.or(encodings.1) {
@@ -69,42 +70,20 @@ pub(super) fn compare(
     db.attach("new", new)?;
     // Never committed: the file is forgotten with the connection.
     db.batch("BEGIN")?;
-    let (old, new) = match (list(&db.conn, "old"), list(&db.conn, "new")) {
-        (Ok(old), Ok(new)) => (old, new),
-        // As of a name that is no text, which would keep all the rest from being compared.
+    let compared = match (list(&db.conn, "old"), list(&db.conn, "new")) {
+        (Ok(old), Ok(new)) => db.tables((&old, &new), only, report)?,
+        // As of a name that is no text, which would keep the other stores from being compared.
         (Err(e), _) | (_, Err(e)) => {
             report.not_compared(None, format!("its tables cannot be listed: {e}"));
-            return Ok(Compared { counts: BTreeMap::new(), tables: BTreeSet::new() });
+            return Ok(Compared::default());
         }
     };
-    let tables: BTreeSet<String> = old.keys().chain(new.keys()).cloned().collect();
-    let mut counts = BTreeMap::new();
-    for name in tables.iter().filter(|name| only.is_none_or(|only| only.eq_ignore_ascii_case(name)))
-    {
-        let mut table = report.table(name);
-        let is_index =
-            [old.get(name), new.get(name)].into_iter().flatten().all(|t| t.kind == Kind::Index);
-        if only.is_some() && is_index {
-            table.note("a full-text index of another table, where its rows are counted");
-        }
-        match db.table(name, (old.get(name), new.get(name)), &mut table) {
-            // What else the store holds is still worth comparing.
-            Err(StoresError::Sqlite { source, .. }) => {
-                table.not_compared(format!("not to its end: {source}"));
-            }
-            done => done?,
-        }
-        if !table.counts.is_zero() {
-            counts.insert(name.clone(), table.counts);
-        }
-    }
     if only.is_none() && old_and_new {
-        match definitions(&db.conn) {
-            Ok(notes) => report.note(notes),
-            Err(e) => report.note(vec![format!("its definitions cannot be compared: {e}")]),
-        }
+        let notes = definitions(&db.conn);
+        let why = |e| vec![format!("its definitions cannot be compared: {e}")];
+        report.note(notes.unwrap_or_else(why));
     }
-    Ok(Compared { counts, tables })
+    Ok(compared)
 }
 
 /// How a file's texts are encoded, which all databases of one connection must share
@@ -163,6 +142,37 @@ impl Databases<'_> {
         Ok(())
     }
 
+    /// The tables of both sides, by name, or the wanted one.
+    fn tables(
+        &self,
+        (old, new): (&BTreeMap<String, Table>, &BTreeMap<String, Table>),
+        only: Option<&str>,
+        report: &mut StoreReport<'_, '_>,
+    ) -> Result<Compared, StoresError> {
+        let tables: BTreeSet<String> = old.keys().chain(new.keys()).cloned().collect();
+        let mut counts = BTreeMap::new();
+        let is_wanted = |name: &&String| only.is_none_or(|only| only.eq_ignore_ascii_case(name));
+        for name in tables.iter().filter(is_wanted) {
+            let sides = (old.get(name), new.get(name));
+            let mut table = report.table(name);
+            let is_index = |table: &Table| table.kind == Kind::Index;
+            if only.is_some() && [sides.0, sides.1].into_iter().flatten().all(is_index) {
+                table.note("a full-text index of another table, where its rows are counted");
+            }
+            match self.table(name, sides, &mut table) {
+                // What else the store holds is still worth comparing.
+                Err(StoresError::Sqlite { source, .. }) => {
+                    table.not_compared(format!("not to its end: {source}"));
+                }
+                done => done?,
+            }
+            if !table.counts.is_zero() {
+                counts.insert(name.clone(), table.counts);
+            }
+        }
+        Ok(Compared { counts, tables })
+    }
+
     /// A copy of our own that nobody writes: no locks, and no journal is looked for.
     fn attach(&self, schema: &str, file: Option<&Path>) -> Result<(), StoresError> {
         let uri = file.map_or_else(|| ":memory:".to_owned(), immutable_uri);
@@ -206,29 +216,31 @@ impl Databases<'_> {
         sides: Sides<'_>,
         report: &mut TableReport<'_, '_, '_>,
     ) -> Result<(), StoresError> {
-        let are_both = matches!(sides, (Some(a), Some(b)) if a.kind == b.kind);
+        let are_both = matches!(sides, (Some(old), Some(new)) if old.kind == new.kind);
         let mut differs = !are_both;
         for (part, column) in FULL_TEXT_PARTS.iter().filter(|_| are_both) {
-            let part_name = format!("{name}_{part}");
-            let known = "SELECT count(*) FROM pragma_table_list WHERE name = ?1 AND type = 'shadow' \
-                AND schema IN ('old', 'new')";
-            let known: i64 =
-                self.prepare(known)?.query_row([&part_name], |r| r.get(0)).map_err(self.fail())?;
-            let part = quote(&part_name);
-            let sql = format!(
-                "SELECT EXISTS (SELECT 1 FROM old.{part} o FULL OUTER JOIN new.{part} n \
-                 ON n.rowid = o.rowid WHERE o.{column} IS NOT n.{column})"
-            );
-            differs |= match known {
-                0 => false,
-                2 => self.prepare(&sql)?.query_row([], |r| r.get(0)).map_err(self.fail())?,
-                _ => true,
-            };
+            differs |= self.part_differs(&format!("{name}_{part}"), column)?;
         }
         if differs {
             report.not_compared("a full-text table that keeps no content; its words differ");
         }
         Ok(())
+    }
+
+    /// Whether a table beneath a full-text table differs; one that neither side has does not.
+    fn part_differs(&self, part: &str, column: &str) -> Result<bool, StoresError> {
+        let sql = "SELECT count(*) FROM pragma_table_list WHERE name = ?1 AND type = 'shadow' \
+            AND schema IN ('old', 'new')";
+        let have: i64 = self.prepare(sql)?.query_row([part], |r| r.get(0)).map_err(self.fail())?;
+        if have != 2 {
+            return Ok(have == 1);
+        }
+        let part = quote(part);
+        let sql = format!(
+            "SELECT EXISTS (SELECT 1 FROM old.{part} o FULL OUTER JOIN new.{part} n \
+             ON n.rowid = o.rowid WHERE o.{column} IS NOT n.{column})"
+        );
+        self.prepare(&sql)?.query_row([], |r| r.get(0)).map_err(self.fail())
     }
 
     /// It repeats what another table holds: told, and not counted again.
@@ -485,6 +497,10 @@ mod tests {
             );
             assert_eq!(told(&table, &format!("{table} CREATE TABLE u(x)")).not_compared, [""; 0]);
         }
+        // Of these some columns are kept, which say nothing of the others.
+        let table = "CREATE VIRTUAL TABLE n USING fts5(x, y UNINDEXED, content='', contentless_unindexed=1);";
+        let row = |x: &str| format!("{table} INSERT INTO n(rowid, x, y) VALUES (1, '{x}', 'y')");
+        assert_eq!(told(&row("a"), &row("b")).not_compared.len(), 1);
     }
 
     /// Would catch: the usual index of an agent's memories, which is another table's words, told in every

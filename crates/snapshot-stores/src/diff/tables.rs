@@ -95,22 +95,16 @@ pub(super) fn list(
     conn: &Connection,
     schema: &str,
 ) -> Result<BTreeMap<String, Table>, rusqlite::Error> {
-    let sql = format!(
-        "SELECT name, type, wr FROM pragma_table_list WHERE schema = '{schema}' AND type <> 'view' \
-         AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
-    );
-    let mut listed: BTreeMap<String, (String, bool)> = BTreeMap::new();
-    let mut statement = conn.prepare(&sql)?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        listed.insert(row.get(0)?, (row.get(1)?, row.get(2)?));
-    }
+    let listed = listed(conn, schema)?;
     let is = |name: &str, kind: &str| listed.get(name).is_some_and(|(found, _)| found == kind);
     // Its module is not here, so that SQLite takes the tables beneath it for a user's own; unless a host
     // registered it for every connection.
     let vectors = |name: &str| {
         let part = |part| listed.contains_key(&format!("{name}_{part}"));
         is(name, "virtual") && part("rowids") && part("chunks") && part("vector_chunks00")
+    };
+    let is_full_text = |name: &str| {
+        FULL_TEXT_PARTS.iter().any(|(part, _)| is(&format!("{name}_{part}"), "shadow"))
     };
     let mut tables = BTreeMap::new();
     for (name, (kind, without_rowid)) in &listed {
@@ -119,18 +113,14 @@ pub(super) fn list(
             "table" if part_of(name).any(vectors) => continue,
             "table" => (name, Kind::Plain),
             "virtual" if vectors(name) => (name, Kind::Vectors),
+            "virtual" if is_full_text(name) && is_contentless(conn, schema, name)? => {
+                (name, Kind::Contentless)
+            }
             "virtual" if is(&content, "shadow") => match written_by_trigger(conn, schema, name)? {
                 true => (&content, Kind::Copy),
                 false => (&content, Kind::Plain),
             },
-            "virtual"
-                if FULL_TEXT_PARTS.iter().any(|(p, _)| is(&format!("{name}_{p}"), "shadow")) =>
-            {
-                match is_contentless(conn, schema, name)? {
-                    true => (name, Kind::Contentless),
-                    false => (name, Kind::Index),
-                }
-            }
+            "virtual" if is_full_text(name) => (name, Kind::Index),
             "virtual" => (name, Kind::Virtual),
             _ => continue,
         };
@@ -146,6 +136,18 @@ pub(super) fn list(
         tables.insert(name.clone(), table);
     }
     Ok(tables)
+}
+
+/// Every table's type, and whether it has no rowids, by name.
+fn listed(
+    conn: &Connection,
+    schema: &str,
+) -> Result<BTreeMap<String, (String, bool)>, rusqlite::Error> {
+    let sql = format!(
+        "SELECT name, type, wr FROM pragma_table_list WHERE schema = '{schema}' AND type <> 'view' \
+         AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+    );
+    conn.prepare(&sql)?.query_map([], |r| Ok((r.get(0)?, (r.get(1)?, r.get(2)?))))?.collect()
 }
 
 /// Whether the database itself keeps a full-text table in step with another one
