@@ -8,6 +8,7 @@ mod human;
 mod output;
 mod progress;
 mod settings;
+mod table;
 mod verbs;
 
 use std::process::ExitCode;

@@ -8,11 +8,11 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal, StdoutLock, Write};
 
 use anstream::{AutoStream, ColorChoice};
-use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use crate::args::Color;
 use crate::exit::Failure;
+use crate::table::{self, Column};
 
 const BOLD: &str = "\x1b[1m";
 const RED: &str = "\x1b[1;31m";
@@ -39,6 +39,8 @@ pub(crate) enum Style {
 pub(crate) struct Output {
     json: bool,
     quiet: bool,
+    /// Columns of the terminal; none where there is none, and nothing is cut.
+    width: Option<usize>,
     stdout: AutoStream<io::Stdout>,
     stderr: AutoStream<io::Stderr>,
     failed: Option<io::Error>,
@@ -62,6 +64,7 @@ impl Output {
         Self {
             json,
             quiet,
+            width: width(),
             stdout: AutoStream::new(io::stdout(), choice),
             stderr: AutoStream::new(io::stderr(), choice),
             failed: None,
@@ -163,19 +166,13 @@ impl Output {
         text.lines().for_each(|line| self.line(line));
     }
 
-    /// A table of the result, fitted to the terminal.
-    pub(crate) fn table(&mut self, header: &[&str], rows: &[Vec<String>]) {
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-        table.set_header(header.iter().map(|name| (*name).to_owned()));
-        for row in rows {
-            table.add_row(row.iter().map(|cell| escape(cell)));
+    /// A table of the result, in the width of the terminal.
+    pub(crate) fn table(&mut self, columns: &[Column], rows: &[Vec<String>]) {
+        let escaped = |row: &Vec<String>| row.iter().map(|cell| escape(cell)).collect();
+        let rows: Vec<Vec<String>> = rows.iter().map(escaped).collect();
+        for line in table::lines(columns, &rows, self.width) {
+            self.line(&line);
         }
-        for column in table.column_iter_mut() {
-            column.set_padding((0, 2));
-        }
-        let text = table.trim_fmt();
-        text.lines().for_each(|line| self.line(line.trim_end()));
     }
 
     /// The sink of a result that is bytes: to a terminal made harmless, elsewhere as they are.
@@ -264,6 +261,13 @@ impl Write for Bytes {
 /// Whether a person can be asked: both ends of the conversation are a terminal.
 pub(crate) fn can_ask() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// The width that `COLUMNS` says, as it does to other programs, else that of the terminal that stdout is.
+fn width() -> Option<usize> {
+    let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let terminal = || terminal_size::terminal_size_of(io::stdout());
+    said.or_else(|| terminal().map(|(width, _)| usize::from(width.0)))
 }
 
 /// Text in which no character can move the cursor, hide text or turn its direction.

@@ -49,6 +49,10 @@ impl Bar {
     fn prepare(&self, step: Step, sized: bool) -> bool {
         let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
         let now = now.get_or_insert_with(|| Now { since: Instant::now(), drawn: None });
+        if !sized && now.drawn == Some((step, true)) {
+            // One who does not know how much there is, beside one who does.
+            return false;
+        }
         if now.drawn.is_none() && now.since.elapsed() < self.patience {
             return false;
         }
@@ -76,6 +80,8 @@ impl Progress for Bar {
 
 #[cfg(test)]
 mod tests {
+    use indicatif::InMemoryTerm;
+
     use super::*;
 
     #[test]
@@ -88,6 +94,26 @@ mod tests {
         assert_eq!((bar.bar.position(), bar.bar.length()), (3, Some(10)));
         bar.advance(Step::Verify, 0, 0);
         assert_eq!(bar.bar.message(), "verifying");
+    }
+
+    /// Would catch: a bar that nobody can read at this width, or that flickers between two kinds where two report.
+    #[test]
+    fn a_bar_says_what_how_much_and_how_fast() {
+        let term = InMemoryTerm::new(3, 80);
+        let target = ProgressDrawTarget::term_like(Box::new(term.clone()));
+        let bar = Bar::on(target, Duration::ZERO);
+        bar.advance(Step::Wait, 0, 0);
+        bar.bar.tick();
+        let waiting = term.contents();
+        assert!(waiting.starts_with("waiting "), "{waiting:?}");
+        bar.advance(Step::Seal, 3 << 20, 10 << 20);
+        bar.advance(Step::Seal, 1, 0);
+        bar.bar.tick();
+        let sealing = term.contents();
+        let start = "sealing                  ████████░░░░░░░░░░░░░░░░░░░░ 3.00 MiB/10.00 MiB ";
+        assert!(sealing.starts_with(start), "{sealing:?}");
+        bar.clear();
+        assert_eq!(term.contents(), "");
     }
 
     #[test]

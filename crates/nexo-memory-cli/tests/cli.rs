@@ -27,6 +27,8 @@ mod json;
 mod keeping;
 #[path = "cli/names.rs"]
 mod names;
+#[path = "cli/widths.rs"]
+mod widths;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -398,6 +398,7 @@ fn read_through(
     }
     let walk = pipeline.finish()?;
     let tail = hash_range(raw, inner.frames.file_end()..inner.len, &mut hasher, control);
+    control.advance(Step::Verify, inner.len, inner.len);
     let digest = match (unreadable, tail) {
         (Some(e), _) => Err(e),
         (None, Err(e @ BundleError::Interrupted(_))) => return Err(e),

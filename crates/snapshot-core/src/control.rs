@@ -20,7 +20,8 @@ pub struct Control {
 
 /// Hears how far an operation is. Called from worker threads, often; it must not block.
 pub trait Progress: Send + Sync {
-    /// `done` of `total` units (bytes, or things) of `step`; `total` is 0 while unknown.
+    /// `done` of `total` bytes of `step`; `total` is 0 where it is not known. Of one step there may be several
+    /// totals, one after another.
     fn advance(&self, step: Step, done: u64, total: u64);
 }
 
@@ -37,6 +38,8 @@ pub enum Step {
     Verify,
     /// Unpacking a bundle beside the live memory.
     Stage,
+    /// Comparing what two sides hold.
+    Compare,
     /// Writers are held; the present state is being kept.
     Keep,
     /// Changing the live memory.
@@ -120,6 +123,7 @@ impl Step {
             Self::Seal => "sealing",
             Self::Verify => "verifying",
             Self::Stage => "staging",
+            Self::Compare => "comparing",
             Self::Keep => "keeping the present state",
             Self::Commit => "restoring",
         }

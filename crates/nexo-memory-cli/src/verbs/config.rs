@@ -11,6 +11,7 @@ use crate::context::Context;
 use crate::exit::Ended;
 use crate::human;
 use crate::settings::{From, Origin, configured};
+use crate::table::Column;
 
 /// One value in force.
 struct Row {
@@ -43,7 +44,7 @@ pub(super) fn show(context: &mut Context) -> Ended {
             vec![row.name, row.shown, origin]
         })
         .collect();
-    context.out.table(&["NAME", "VALUE", "FROM"], &cells);
+    context.out.table(&["NAME", "VALUE", "FROM"].map(Column::Kept), &cells);
     for line in lines {
         context.out.line(&line);
     }

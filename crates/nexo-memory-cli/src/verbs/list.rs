@@ -7,6 +7,10 @@ use crate::args::ListArgs;
 use crate::context::Context;
 use crate::exit::Ended;
 use crate::human;
+use crate::table::Column::{self, Kept, Whole, Words};
+
+const COLUMNS: [Column; 5] =
+    [Kept("ID"), Kept("AGENT"), Words("TAKEN"), Whole("SIZE"), Words("LABEL")];
 
 pub(super) fn run(context: &mut Context, args: &ListArgs) -> Ended {
     let agent = args.agent.as_ref();
@@ -34,7 +38,7 @@ pub(super) fn run(context: &mut Context, args: &ListArgs) -> Ended {
         return Ok(None);
     }
     let rows: Vec<_> = listing.snapshots.iter().map(|meta| row(context, meta)).collect();
-    context.out.table(&["ID", "AGENT", "TAKEN", "SIZE", "LABEL"], &rows);
+    context.out.table(&COLUMNS, &rows);
     Ok(None)
 }
 

@@ -13,6 +13,7 @@ use crate::args::LsArgs;
 use crate::context::Context;
 use crate::exit::Ended;
 use crate::human;
+use crate::table::Column;
 
 /// Characters of a git id that are shown, as git has it.
 const SHORT_OID: usize = 7;
@@ -47,7 +48,7 @@ fn in_bundle(
         return Ok(None);
     }
     let rows: Vec<_> = found.iter().map(|artifact| artifact_row(artifact)).collect();
-    context.out.table(&["MODE", "SIZE", "PATH"], &rows);
+    context.out.table(&["MODE", "SIZE", "PATH"].map(Column::Kept), &rows);
     Ok(None)
 }
 
@@ -60,7 +61,8 @@ fn in_history(context: &mut Context, engine: &Engine, meta: &SnapshotMeta, at: &
         return Ok(None);
     }
     let rows: Vec<_> = entries.iter().map(entry_row).collect();
-    context.out.table(&["MODE", "SIZE", "OBJECT", "PATH"], &rows);
+    let columns = ["MODE", "SIZE", "OBJECT", "PATH"].map(Column::Kept);
+    context.out.table(&columns, &rows);
     Ok(None)
 }
 

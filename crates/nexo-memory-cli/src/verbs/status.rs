@@ -9,6 +9,17 @@ use crate::args::StatusArgs;
 use crate::context::Context;
 use crate::exit::Ended;
 use crate::human;
+use crate::table::Column::{self, Kept, Whole, Words};
+
+/// What matters most is left out last.
+const COLUMNS: [Column; 6] = [
+    Kept("AGENT"),
+    Kept("STATE"),
+    Whole("LAST GOOD"),
+    Words("TAKEN"),
+    Whole("SNAPSHOTS"),
+    Whole("SIZE"),
+];
 
 pub(super) fn run(context: &mut Context, args: &StatusArgs) -> Ended {
     let agent = args.agent.as_ref();
@@ -41,7 +52,7 @@ pub(super) fn run(context: &mut Context, args: &StatusArgs) -> Ended {
         context.out.line(&line);
     } else {
         let cells: Vec<_> = rows.iter().map(|(s, findings)| row(context, s, findings)).collect();
-        context.out.table(&["AGENT", "LAST GOOD", "TAKEN", "SNAPSHOTS", "SIZE", "STATE"], &cells);
+        context.out.table(&COLUMNS, &cells);
     }
     for (status, findings) in &rows {
         for line in shorten(findings.clone()) {
@@ -70,10 +81,10 @@ fn row(context: &Context, status: &AgentStatus, findings: &[String]) -> Vec<Stri
     };
     vec![
         status.agent_id.to_string(),
+        state.to_owned(),
         good.map_or_else(|| "none".to_owned(), |meta| meta.id.short()),
         good.map(|meta| context.time(meta.created_at_ms)).unwrap_or_default(),
         status.snapshots.to_string(),
         human::bytes(status.total_bytes),
-        state.to_owned(),
     ]
 }

@@ -16,6 +16,9 @@ const CHUNK: usize = 1 << 20;
 /// Who is told how far it is, and may stop it.
 pub(super) struct Watch<'a> {
     pub(super) step: Step,
+    /// Bytes that others did of it before.
+    pub(super) before: u64,
+    /// Bytes of all.
     pub(super) total: u64,
     pub(super) control: &'a Control,
 }
@@ -50,7 +53,7 @@ pub(super) fn copy(
     let mut done = 0;
     loop {
         watch.control.check().map_err(|e| CopyError::Other(e.into()))?;
-        watch.control.advance(watch.step, done, watch.total);
+        watch.control.advance(watch.step, watch.before.saturating_add(done), watch.total);
         let n = match reader.read(&mut chunk) {
             Ok(0) => return Ok(done),
             Ok(n) => n,

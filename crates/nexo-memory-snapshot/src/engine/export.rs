@@ -103,7 +103,8 @@ fn copy_bundle(
     ctl: &Control,
 ) -> Result<(), SnapshotError> {
     let (temp, mut file) = dir.create_temp(FILE_MODE)?;
-    let watch = Watch { step: Step::Seal, total: sidecar.bundle_size_bytes, control: ctl };
+    let watch =
+        Watch { step: Step::Seal, before: 0, total: sidecar.bundle_size_bytes, control: ctl };
     let out = file.path().to_owned();
     let copied = copy_file(source, path, watch, |bytes| {
         Ok(file.write_all(bytes).map_err(FsError::io("write", &out))?)

@@ -70,7 +70,7 @@ impl Engine {
         let total = wanted.iter().fold(0, |sum: u64, a| sum.saturating_add(a.size_bytes));
         for artifact in &wanted {
             ctl.check()?;
-            let watch = Watch { step: Step::Stage, total, control: ctl };
+            let watch = Watch { step: Step::Stage, before: out.done.bytes, total, control: ctl };
             put(&mut out, (&opened.bundle, &meta.bundle_path), artifact, watch)?;
         }
         // Once nothing more is made in them.

@@ -102,7 +102,7 @@ impl Engine {
         let staging = lock.staging()?;
         let mut copy = staging.create_bundle()?;
         let (staged, total) = (copy.path().to_owned(), length(source, path)?);
-        let watch = Watch { step: Step::Stage, total, control: ctl };
+        let watch = Watch { step: Step::Stage, before: 0, total, control: ctl };
         let found = copy_file(source, path, watch, |bytes| {
             Ok(copy.write_all(bytes).map_err(FsError::io("write", &staged))?)
         })?;
@@ -123,7 +123,7 @@ impl Engine {
         ctl: &Control,
     ) -> Result<SnapshotMeta, SnapshotError> {
         let total = length(source, path)?;
-        let watch = Watch { step: Step::Verify, total, control: ctl };
+        let watch = Watch { step: Step::Verify, before: 0, total, control: ctl };
         let found = copy_file(source, path, watch, |_| Ok(()))?;
         beside.check_sum(path, found)?;
         let again = source.try_clone().map_err(FsError::io("open", path))?;

@@ -96,7 +96,8 @@ impl Engine {
         let mut located = self.locate_outside(&path)?;
         let stat = Dir::stat_file(&located.file, &path)?;
         let recorded = located.sidecar.as_ref().map(|s| s.bundle_sha256);
-        let watch = Watch { step: Step::Verify, total: stat.size, control: &Control::default() };
+        let watch =
+            Watch { step: Step::Verify, before: 0, total: stat.size, control: &Control::default() };
         let sha256 = match recorded {
             Some(sha256) => sha256,
             None => copy_file(&mut located.file, &path, watch, |_| Ok(()))?,

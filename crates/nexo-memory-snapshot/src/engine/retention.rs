@@ -197,7 +197,8 @@ impl Engine {
     /// Reads the file, and compares it with its summary.
     fn check(&self, meta: &SnapshotMeta, ctl: &Control) -> Result<Health, SnapshotError> {
         let mut located = self.locate(meta, ctl)?;
-        let watch = Watch { step: Step::Verify, total: meta.bundle_size_bytes, control: ctl };
+        let watch =
+            Watch { step: Step::Verify, before: 0, total: meta.bundle_size_bytes, control: ctl };
         let found = copy_file(&mut located.file, &located.path, watch, |_| Ok(()))?;
         let damage = (found != meta.bundle_sha256)
             .then(|| format!("its SHA-256 is {found}, its summary says {}", meta.bundle_sha256));

@@ -64,7 +64,7 @@ impl Engine {
             _ => return Err(SnapshotError::NotAFile { path: path.to_string() }),
         };
         let mut reader = opened.bundle.read(path)?;
-        let watch = Watch { step: Step::Verify, total, control: ctl };
+        let watch = Watch { step: Step::Verify, before: 0, total, control: ctl };
         let copied = copy(&mut reader, watch, |bytes| {
             out.write_all(bytes)
                 .map_err(|source| SnapshotError::Output { what: path.to_string(), source })

@@ -16,6 +16,7 @@ mod cut;
 mod diff;
 mod inside;
 mod predecessor;
+mod progress;
 mod property;
 mod restore;
 mod state;

@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use rusqlite::{Connection, Statement};
-use snapshot_core::{Change, Control, RowCounts};
+use snapshot_core::{Change, Control, RowCounts, Step};
 
 use super::cells::Cells;
 use super::pair::Pair;
@@ -122,6 +122,7 @@ impl Databases<'_> {
         *rows += 1;
         if rows.is_multiple_of(ROWS_BETWEEN_CHECKS) {
             self.control.check().map_err(StoresError::stopped("comparing the stores"))?;
+            self.control.advance(Step::Compare, 0, 0);
         }
         Ok(())
     }

@@ -49,13 +49,18 @@ pub fn stage(
     let staging = memdir.sub(&name)?;
     check_folders(memdir, &staging, targets)?;
     check_folding(&staging, targets)?;
-    let total = targets.iter().filter(|t| t.is_written()).count() as u64;
-    let mut done = 0;
+    let size = |after: &FileFingerprint| match after.kind {
+        FileKind::File { size, .. } => size,
+        FileKind::Dir | FileKind::Symlink { .. } => 0,
+    };
+    let written = targets.iter().filter(|t| t.is_written()).filter_map(|t| t.after.as_ref());
+    let total = written.map(size).fold(0, u64::saturating_add);
+    let mut done: u64 = 0;
     for (index, target) in targets.iter().enumerate() {
         let Some(after) = target.after.as_ref().filter(|_| target.is_written()) else { continue };
         control.check().map_err(StoresError::stopped("staging the memory files"))?;
         stage_one(memdir, &staging, source, (index, &target.path), after, control)?;
-        done += 1;
+        done = done.saturating_add(size(after));
         control.advance(Step::Stage, done, total);
     }
     // One sync for all: thousands of files would each wait for the disk.

@@ -354,7 +354,7 @@ pub(crate) fn finish(
 ) -> Result<(), StoresError> {
     done(journal.restore_id, applied);
     Work::new(opts.work).finish(journal)?;
-    opts.capture.control.advance(Step::Commit, 1, 1);
+    opts.capture.control.advance(Step::Commit, 0, 0);
     Ok(())
 }
 

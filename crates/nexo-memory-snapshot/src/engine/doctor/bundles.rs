@@ -343,7 +343,7 @@ impl Engine {
         };
         let damage = if read()?.is_some() { read()? } else { None };
         let size = Dir::stat_file(&file, path)?.size;
-        let watch = Watch { step: Step::Verify, total: size, control: ctl };
+        let watch = Watch { step: Step::Verify, before: 0, total: size, control: ctl };
         file.rewind().map_err(FsError::io("read", path))?;
         let sha256 = copy_file(&mut file, path, watch, |_| Ok(()))?;
         let inside = match damage {
