@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 use snapshot_core::{
-    Artifact, ArtifactSource, BundlePath, Manifest, PortError, Sha256Digest, root_digest,
+    Artifact, ArtifactSource, BundlePath, ErrorKind, Manifest, PortError, Sha256Digest, root_digest,
 };
 
 use crate::error::BundleError;
@@ -238,7 +238,12 @@ impl Read for ArtifactReader {
         {
             self.failed = true;
             self.ready = 0..0;
-            return Err(io::Error::new(io::ErrorKind::InvalidData, e));
+            // Whoever gets it may not know bundles: damage is told from a disk that fails by this.
+            let kind = match e.kind() {
+                ErrorKind::Integrity => io::ErrorKind::InvalidData,
+                _ => io::ErrorKind::Other,
+            };
+            return Err(io::Error::new(kind, e));
         }
         let count = self.ready.len().min(out.len());
         let from = self.ready.start;

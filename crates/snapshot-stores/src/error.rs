@@ -274,6 +274,10 @@ impl StoresError {
             Self::Port(e) => e.kind,
             Self::Parse(e) => e.kind(),
             Self::Interrupted { source, .. } => source.kind(),
+            // As a bundle's reader says of damage.
+            Self::Io { source, .. } if source.kind() == std::io::ErrorKind::InvalidData => {
+                ErrorKind::Integrity
+            }
             Self::Io { .. } | Self::Git { .. } => ErrorKind::Io,
             Self::GitUnsupported { .. }
             | Self::GitOwner { .. }

@@ -1,5 +1,5 @@
 //! Files and links of the memdir, compared by path, content and mode; folders and times alone are no change of
-//! memory.
+//! memory, a file that became a folder is.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
@@ -45,7 +45,8 @@ pub(super) fn compare(
 
 /// Every file that differs, in the order of their paths.
 fn pairs<'m>(a: &'m dyn ArtifactSource, b: &'m dyn ArtifactSource) -> Vec<Pair<'m>> {
-    let (old, new) = (files(a), files(b));
+    let (old, new) = (entries(a), entries(b));
+    let (old, new) = (beside(&old, &new), beside(&new, &old));
     let mut gone: HashMap<_, Vec<&BundlePath>> = HashMap::new();
     for (path, artifact) in old.iter().rev().filter(|(path, _)| !new.contains_key(*path)) {
         gone.entry((artifact.kind, artifact.sha256)).or_default().push(path);
@@ -84,11 +85,21 @@ fn modes_differ(old: &Artifact, new: &Artifact) -> bool {
     matches!((old.mode, new.mode), (Some(old), Some(new)) if old != new)
 }
 
-fn files(side: &dyn ArtifactSource) -> BTreeMap<BundlePath, &Artifact> {
-    side.manifest()
-        .memory_entries()
-        .filter(|(_, artifact)| artifact.kind != ArtifactKind::MemoryDir)
-        .collect()
+/// What a memdir has, by path.
+type Entries<'m> = BTreeMap<BundlePath, &'m Artifact>;
+
+fn entries(side: &dyn ArtifactSource) -> Entries<'_> {
+    side.manifest().memory_entries().collect()
+}
+
+/// Files and links, and folders only where the other side has one of those.
+fn beside<'m>(own: &Entries<'m>, other: &Entries<'m>) -> Entries<'m> {
+    let is_file = |artifact: &Artifact| artifact.kind != ArtifactKind::MemoryDir;
+    let counts = |path: &BundlePath, artifact: &Artifact| {
+        is_file(artifact) || other.get(path).is_some_and(|other| is_file(other))
+    };
+    let kept = own.iter().filter(|(path, artifact)| counts(path, artifact));
+    kept.map(|(path, artifact)| (path.clone(), *artifact)).collect()
 }
 
 impl Pair<'_> {

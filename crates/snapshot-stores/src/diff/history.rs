@@ -92,11 +92,17 @@ fn commits(
 ) -> Result<Option<String>, git2::Error> {
     let between = if is_shallow { cut_short(repo, old, new)? } else { meeting(repo, old, new)? };
     let Some(between) = between else {
-        return Ok(Some(
-            "git: the two histories do not meet (amended from the root, or another repository), and their \
-             commits are not counted"
-                .to_owned(),
-        ));
+        let why = match is_shallow {
+            true => {
+                "git: the history is shallow: what lies before its cut is not known, nor whether the two meet \
+                there; their commits are not counted"
+            }
+            false => {
+                "git: the two histories do not meet (amended from the root, or another repository), and their \
+                commits are not counted"
+            }
+        };
+        return Ok(Some(why.to_owned()));
     };
     for (change, oid) in between {
         summary.commits_between += 1;
@@ -104,7 +110,7 @@ fn commits(
             sink(Difference::Commit(told(&repo.find_commit(oid)?, change)?));
         }
     }
-    let why = "git: the history is cut off (shallow): what lies before the cut is not known";
+    let why = "git: the history is shallow: what lies before its cut is not known";
     Ok(is_shallow.then(|| why.to_owned()))
 }
 

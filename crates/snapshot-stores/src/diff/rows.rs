@@ -10,7 +10,9 @@ use snapshot_core::{Change, Control, RowCounts, Step};
 use super::cells::Cells;
 use super::pair::Pair;
 use super::report::{StoreReport, TableReport};
-use super::tables::{Kind, Pairing, Table, definitions, list, pairing, quote, rowid_name};
+use super::tables::{
+    FULL_TEXT_PARTS, Kind, Pairing, Table, definitions, list, pairing, quote, rowid_name,
+};
 use super::vectors;
 use crate::error::StoresError;
 use crate::sqlite::{immutable_uri, open_scratch};
@@ -41,6 +43,7 @@ pub(super) struct Files<'a> {
 }
 
 /// What was compared of a store.
+#[derive(Default)]
 pub(super) struct Compared {
     /// The tables that differ.
     pub(super) counts: BTreeMap<String, RowCounts>,
@@ -66,34 +69,26 @@ pub(super) fn compare(
         let why =
             format!("its texts are encoded as {old} on the older side, as {new} on the newer");
         report.not_compared(None, why);
-        return Ok(Compared { counts: BTreeMap::new(), tables: BTreeSet::new() });
+        return Ok(Compared::default());
     }
     let files = Files { old, new, encoding: encodings.0.or(encodings.1), control };
     let db = Databases { threads, ..Databases::on(scratch, files)? };
     // Never committed: the file is forgotten with the connection.
     db.batch("BEGIN")?;
-    let tables = |schema| list(&db.conn, schema).map_err(db.fail());
-    let (old, new) = (tables("old")?, tables("new")?);
-    let tables: BTreeSet<String> = old.keys().chain(new.keys()).cloned().collect();
-    let mut counts = BTreeMap::new();
-    for name in tables.iter().filter(|name| only.is_none_or(|only| only.eq_ignore_ascii_case(name)))
-    {
-        let mut table = report.table(name);
-        match db.table(name, (old.get(name), new.get(name)), &mut table) {
-            // What else the store holds is still worth comparing.
-            Err(StoresError::Sqlite { source, .. }) => {
-                table.not_compared(format!("not to its end: {source}"));
-            }
-            done => done?,
+    let compared = match (list(&db.conn, "old"), list(&db.conn, "new")) {
+        (Ok(old), Ok(new)) => db.tables((&old, &new), only, report)?,
+        // As of a name that is no text, which would keep the other stores from being compared.
+        (Err(e), _) | (_, Err(e)) => {
+            report.not_compared(None, format!("its tables cannot be listed: {e}"));
+            return Ok(Compared::default());
         }
-        if !table.counts.is_zero() {
-            counts.insert(name.clone(), table.counts);
-        }
-    }
+    };
     if only.is_none() && old_and_new {
-        report.note(definitions(&db.conn).map_err(db.fail())?);
+        let notes = definitions(&db.conn);
+        let why = |e| vec![format!("its definitions cannot be compared: {e}")];
+        report.note(notes.unwrap_or_else(why));
     }
-    Ok(Compared { counts, tables })
+    Ok(compared)
 }
 
 /// How a file's texts are encoded, which all databases of one connection must share
@@ -173,6 +168,37 @@ impl<'a> Databases<'a> {
         Ok(())
     }
 
+    /// The tables of both sides, by name, or the wanted one.
+    fn tables(
+        &self,
+        (old, new): (&BTreeMap<String, Table>, &BTreeMap<String, Table>),
+        only: Option<&str>,
+        report: &mut StoreReport<'_, '_>,
+    ) -> Result<Compared, StoresError> {
+        let tables: BTreeSet<String> = old.keys().chain(new.keys()).cloned().collect();
+        let mut counts = BTreeMap::new();
+        let is_wanted = |name: &&String| only.is_none_or(|only| only.eq_ignore_ascii_case(name));
+        for name in tables.iter().filter(is_wanted) {
+            let sides = (old.get(name), new.get(name));
+            let mut table = report.table(name);
+            let is_index = |table: &Table| table.kind == Kind::Index;
+            if only.is_some() && [sides.0, sides.1].into_iter().flatten().all(is_index) {
+                table.note("a full-text index of another table, where its rows are counted");
+            }
+            match self.table(name, sides, &mut table) {
+                // What else the store holds is still worth comparing.
+                Err(StoresError::Sqlite { source, .. }) => {
+                    table.not_compared(format!("not to its end: {source}"));
+                }
+                done => done?,
+            }
+            if !table.counts.is_zero() {
+                counts.insert(name.clone(), table.counts);
+            }
+        }
+        Ok(Compared { counts, tables })
+    }
+
     /// A copy of our own that nobody writes: no locks, and no journal is looked for.
     fn attach(&self, schema: &str, file: Option<&Path>) -> Result<(), StoresError> {
         let uri = file.map_or_else(|| ":memory:".to_owned(), immutable_uri);
@@ -181,10 +207,10 @@ impl<'a> Databases<'a> {
         self.conn.pragma_update(Some(schema), "mmap_size", 0).map_err(self.fail())
     }
 
-    fn table(
+    fn table<'s>(
         &self,
         name: &str,
-        sides: Sides<'_>,
+        sides: Sides<'s>,
         report: &mut TableReport<'_, '_, '_>,
     ) -> Result<(), StoresError> {
         let is = |kind| [sides.0, sides.1].into_iter().flatten().any(|table| table.kind == kind);
@@ -192,13 +218,55 @@ impl<'a> Databases<'a> {
             report.not_compared("a virtual table, whose rows cannot be read here");
             return Ok(());
         }
+        if is(Kind::Contentless) {
+            return self.contentless(name, sides, report);
+        }
         if is(Kind::Vectors) {
             return vectors::compare(self, name, sides, report);
         }
-        if is(Kind::Copy) {
-            return self.copy(sides, report);
+        // What an index repeats is counted where it lies.
+        let own = |side: Option<&'s Table>| side.filter(|table| table.kind != Kind::Index);
+        let sides = (own(sides.0), own(sides.1));
+        // On one side only, a trigger that somebody planted would hide what came with it.
+        let is_copy = |table: &Table| table.kind == Kind::Copy;
+        match [sides.0, sides.1].into_iter().flatten().all(is_copy) {
+            true => self.copy(sides, report),
+            false => self.plain(sides, report),
         }
-        self.plain(sides, report)
+    }
+
+    /// Of its texts there are only the words; whether they are the same is all that can be told.
+    fn contentless(
+        &self,
+        name: &str,
+        sides: Sides<'_>,
+        report: &mut TableReport<'_, '_, '_>,
+    ) -> Result<(), StoresError> {
+        let are_both = matches!(sides, (Some(old), Some(new)) if old.kind == new.kind);
+        let mut differs = !are_both;
+        for (part, column) in FULL_TEXT_PARTS.iter().filter(|_| are_both) {
+            differs |= self.part_differs(&format!("{name}_{part}"), column)?;
+        }
+        if differs {
+            report.not_compared("a full-text table that keeps no content; its words differ");
+        }
+        Ok(())
+    }
+
+    /// Whether a table beneath a full-text table differs; one that neither side has does not.
+    fn part_differs(&self, part: &str, column: &str) -> Result<bool, StoresError> {
+        let sql = "SELECT count(*) FROM pragma_table_list WHERE name = ?1 AND type = 'shadow' \
+            AND schema IN ('old', 'new')";
+        let have: i64 = self.prepare(sql)?.query_row([part], |r| r.get(0)).map_err(self.fail())?;
+        if have != 2 {
+            return Ok(have == 1);
+        }
+        let part = quote(part);
+        let sql = format!(
+            "SELECT EXISTS (SELECT 1 FROM old.{part} o FULL OUTER JOIN new.{part} n \
+             ON n.rowid = o.rowid WHERE o.{column} IS NOT n.{column})"
+        );
+        self.prepare(&sql)?.query_row([], |r| r.get(0)).map_err(self.fail())
     }
 
     /// It repeats what another table holds: told, and not counted again.
@@ -416,6 +484,51 @@ mod tests {
         }
     }
 
+    /// Would catch: rows of a full-text table hidden by a trigger that only names it, or that came with them.
+    #[test]
+    fn a_trigger_hides_no_rows_of_a_full_text_table() {
+        let tables = "CREATE VIRTUAL TABLE notes USING fts5(x); CREATE TABLE log(notes);";
+        let row = "INSERT INTO notes VALUES ('a');";
+        for trigger in [
+            "CREATE TRIGGER r AFTER INSERT ON log BEGIN SELECT count(*) FROM notes; END;",
+            "CREATE TRIGGER w AFTER INSERT ON log BEGIN INSERT INTO log(notes) VALUES ('into notes2'); END;",
+        ] {
+            let before = format!("{tables} {trigger}");
+            assert_eq!(
+                told(&before, &format!("{before} {row}")).counts,
+                counts(1, 0, 0),
+                "{trigger}"
+            );
+        }
+        let planted =
+            "CREATE TRIGGER p AFTER INSERT ON log BEGIN INSERT INTO notes VALUES (new.notes); END;";
+        let found = told(tables, &format!("{tables} {row} {planted}"));
+        assert_eq!(found.counts, counts(1, 0, 0));
+    }
+
+    /// Would catch: silence where texts came into a table that keeps only their words, or a table that nobody
+    /// touched told as one that could not be compared.
+    #[test]
+    fn words_without_their_texts_are_told_where_they_differ() {
+        for (module, none, id) in
+            [("fts5", "content = ''", "rowid"), ("fts4", "content=\"\"", "docid")]
+        {
+            let table = format!(
+                "CREATE VIRTUAL TABLE n USING {module}(x, {none}); INSERT INTO n({id}, x) VALUES (1, 'a');"
+            );
+            let found = told(&table, &format!("{table} INSERT INTO n({id}, x) VALUES (2, 'b')"));
+            assert!(
+                found.not_compared[0].starts_with("n: a full-text table that keeps no"),
+                "{found:?}"
+            );
+            assert_eq!(told(&table, &format!("{table} CREATE TABLE u(x)")).not_compared, [""; 0]);
+        }
+        // Of these some columns are kept, which say nothing of the others.
+        let table = "CREATE VIRTUAL TABLE n USING fts5(x, y UNINDEXED, content='', contentless_unindexed=1);";
+        let row = |x: &str| format!("{table} INSERT INTO n(rowid, x, y) VALUES (1, '{x}', 'y')");
+        assert_eq!(told(&row("a"), &row("b")).not_compared.len(), 1);
+    }
+
     /// Would catch: the usual index of an agent's memories, which is another table's words, told in every
     /// diff as what cannot be read.
     #[test]
@@ -450,6 +563,12 @@ mod tests {
         let table = r#"CREATE TABLE "t""; DROP TABLE x;--"(rowid, "a"" b", _rowid_);"#;
         let sql = format!(r#"{table} INSERT INTO "t""; DROP TABLE x;--" VALUES (9, 1, 2)"#);
         assert_eq!(told(table, &sql).counts, counts(1, 0, 0));
+        // A generated column is listed nowhere that the others are, and hides the rowid like them.
+        let table = "CREATE TABLE t(k INTEGER PRIMARY KEY, x, rowid AS (7));";
+        let before = format!("{table} INSERT INTO t(k, x) VALUES (1, 1), (2, 2), (3, 3)");
+        let found =
+            told(&before, &format!("{table} INSERT INTO t(k, x) VALUES (2, 2), (3, 9), (4, 4)"));
+        assert_eq!(found.counts, counts(1, 1, 1), "{found:?}");
         let all = "CREATE TABLE t(rowid, _rowid_, oid);";
         let found = told(all, &format!("{all} INSERT INTO t VALUES (1, 2, 3)"));
         assert!(found.not_compared[0].contains("no name for its rowid"), "{found:?}");

@@ -1,6 +1,7 @@
 //! Pieces of runtime state, compared as JSON documents.
 
 use serde_json::Value;
+use serde_json::value::RawValue;
 use snapshot_core::{
     ArtifactSource, BundlePath, Change, Difference, StateDifference, StateKind, StateSummary,
 };
@@ -36,9 +37,7 @@ pub(super) fn compare(
             let read = |side| read_piece(side, kind).map(|json| json.map(document));
             let (before, after) = (read(a)?, read(b)?);
             if before == after {
-                notes.push(format!(
-                    "{state} differs in how it is written, or in numbers of over 64 bits"
-                ));
+                notes.push(format!("{state} differs in how it is written"));
             }
             places(String::new(), before.as_ref(), after.as_ref(), &mut |path, old, new| {
                 sink(Difference::State(StateDifference {
@@ -54,10 +53,60 @@ pub(super) fn compare(
     Ok(summary)
 }
 
-/// The document, or the text where it is none.
+/// The document, or the text where it is none. A number that would lose digits is the text of them.
 fn document(json: Vec<u8>) -> Value {
-    serde_json::from_slice(&json)
+    serde_json::from_slice(&exact(&json))
         .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&json).into_owned()))
+}
+
+/// The same with quotes around numbers of which a [`Value`] keeps less than is there.
+fn exact(json: &[u8]) -> Vec<u8> {
+    let mut exact = Vec::with_capacity(json.len());
+    let mut rest = json;
+    while let Some(first) = rest.first() {
+        let length = match first {
+            b'"' => text_length(rest),
+            b'-' | b'0'..=b'9' => rest
+                .iter()
+                .take_while(|c| matches!(c, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E'))
+                .count(),
+            _ => 1,
+        };
+        let (token, after) = rest.split_at(length);
+        match matches!(first, b'-' | b'0'..=b'9') && loses(token) {
+            true => exact.extend([b"\"", token, b"\""].concat()),
+            false => exact.extend(token),
+        }
+        rest = after;
+    }
+    exact
+}
+
+/// Bytes of the text that `json` begins with, quotes and all.
+fn text_length(json: &[u8]) -> usize {
+    let mut escaped = false;
+    let end = json.iter().skip(1).position(|c| {
+        let is_end = *c == b'"' && !escaped;
+        escaped = *c == b'\\' && !escaped;
+        is_end
+    });
+    end.map_or(json.len(), |end| end + 2)
+}
+
+/// Whether a number is no integer of 64 bits, and one that a float does not give back as it was written.
+fn loses(number: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(number);
+    let is_whole = text.parse::<i64>().is_ok() || text.parse::<u64>().is_ok();
+    let is_number = serde_json::from_slice::<&RawValue>(number).is_ok();
+    let float = text.parse::<f64>().map(|float| float.to_string()).unwrap_or_default();
+    is_number && !is_whole && significant(&text) != significant(&float)
+}
+
+/// The digits of a number without what only says how large it is.
+fn significant(number: &str) -> String {
+    let digits = number.split(['e', 'E']).next().unwrap_or_default();
+    let digits: String = digits.chars().filter(char::is_ascii_digit).collect();
+    digits.trim_matches('0').to_owned()
 }
 
 /// Calls `tell` with every place that differs, as a JSON pointer. What only one side has is one place.
@@ -115,5 +164,22 @@ mod tests {
                 ("/is", Change::Added),
             ]
         );
+    }
+
+    /// Would catch: two numbers past 64 bits told as the same, and digits in a text taken for a number.
+    #[test]
+    fn numbers_keep_their_digits() {
+        let read = |json: &str| document(json.as_bytes().to_vec());
+        assert_eq!(
+            read(r#"{"a\\":18446744073709551617,"b\"1":[-1,0.1,1e5],"12345678901234567890123":1}"#),
+            json!({ "a\\": "18446744073709551617", "b\"1": [-1, 0.1, 1e5], "12345678901234567890123": 1 })
+        );
+        assert_ne!(read("0.12345678901234567891"), read("0.12345678901234567892"));
+        assert_eq!(read("0.30000000000000004"), json!(0.300_000_000_000_000_04));
+        assert_eq!(read("1790000000.1234560"), json!(1_790_000_000.123_456));
+        assert_eq!(read("1e400"), json!("1e400"));
+        assert_eq!(read("18446744073709551615"), json!(u64::MAX));
+        assert_eq!(read("-9223372036854775808"), json!(i64::MIN));
+        assert_eq!(read("{\"x"), json!("{\"x"));
     }
 }

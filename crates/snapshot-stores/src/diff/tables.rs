@@ -8,9 +8,8 @@ use rusqlite::{Connection, Row};
 const ROWID_NAMES: [&str; 3] = ["rowid", "_rowid_", "oid"];
 /// Tables of a sqlite-vec index (0.1) that hold nothing but its vectors and where they lie.
 const VECTOR_PARTS: [&str; 5] = ["info", "chunks", "rowids", "vector_chunks", "metadatachunks"];
-/// Tables of full-text indexes (FTS5, FTS3 and 4). One without content of its own is an index of another
-/// table's rows.
-const FULL_TEXT_PARTS: [&str; 2] = ["idx", "segdir"];
+/// Tables of full-text indexes (FTS5, FTS3 and 4), and the column that differs wherever one indexes other texts.
+pub(super) const FULL_TEXT_PARTS: [(&str, &str); 2] = [("data", "block"), ("segdir", "root")];
 
 /// Most definitions that are told of one by one.
 const MAX_DEFINITIONS: usize = 20;
@@ -25,6 +24,8 @@ pub(super) struct Table {
     pub(super) columns: Vec<(String, i64)>,
     /// The columns' declared types.
     types: Vec<String>,
+    /// Columns that are generated: they hold nothing, but their names are taken.
+    generated: Vec<String>,
     /// What the columns are called where their names are none that a person gave; else empty.
     labels: Vec<String>,
     pub(super) without_rowid: bool,
@@ -39,6 +40,10 @@ pub(super) enum Kind {
     Copy,
     /// A sqlite-vec index, read through the tables beneath it.
     Vectors,
+    /// A full-text index of another table's rows.
+    Index,
+    /// A full-text index of texts that are kept nowhere in the database.
+    Contentless,
     /// Another virtual table, of whose rows nothing is known.
     Virtual,
 }
@@ -88,6 +93,11 @@ impl Table {
     pub(super) fn has(&self, column: &str) -> bool {
         self.columns.iter().any(|(name, _)| name.eq_ignore_ascii_case(column))
     }
+
+    /// Whether a column hides the rowid's name.
+    fn takes(&self, name: &str) -> bool {
+        self.has(name) || self.generated.iter().any(|taken| taken.eq_ignore_ascii_case(name))
+    }
 }
 
 /// The tables whose rows are compared, by name.
@@ -95,22 +105,16 @@ pub(super) fn list(
     conn: &Connection,
     schema: &str,
 ) -> Result<BTreeMap<String, Table>, rusqlite::Error> {
-    let sql = format!(
-        "SELECT name, type, wr FROM pragma_table_list WHERE schema = '{schema}' AND type <> 'view' \
-         AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
-    );
-    let mut listed: BTreeMap<String, (String, bool)> = BTreeMap::new();
-    let mut statement = conn.prepare(&sql)?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        listed.insert(row.get(0)?, (row.get(1)?, row.get(2)?));
-    }
+    let listed = listed(conn, schema)?;
     let is = |name: &str, kind: &str| listed.get(name).is_some_and(|(found, _)| found == kind);
     // Its module is not here, so that SQLite takes the tables beneath it for a user's own; unless a host
     // registered it for every connection.
     let vectors = |name: &str| {
         let part = |part| listed.contains_key(&format!("{name}_{part}"));
         is(name, "virtual") && part("rowids") && part("chunks") && part("vector_chunks00")
+    };
+    let is_full_text = |name: &str| {
+        FULL_TEXT_PARTS.iter().any(|(part, _)| is(&format!("{name}_{part}"), "shadow"))
     };
     let mut tables = BTreeMap::new();
     for (name, (kind, without_rowid)) in &listed {
@@ -119,25 +123,41 @@ pub(super) fn list(
             "table" if part_of(name).any(vectors) => continue,
             "table" => (name, Kind::Plain),
             "virtual" if vectors(name) => (name, Kind::Vectors),
+            "virtual" if is_full_text(name) && is_contentless(conn, schema, name)? => {
+                (name, Kind::Contentless)
+            }
             "virtual" if is(&content, "shadow") => match written_by_trigger(conn, schema, name)? {
                 true => (&content, Kind::Copy),
                 false => (&content, Kind::Plain),
             },
-            "virtual" if FULL_TEXT_PARTS.iter().any(|p| is(&format!("{name}_{p}"), "shadow")) => {
-                continue;
-            }
+            "virtual" if is_full_text(name) => (name, Kind::Index),
             "virtual" => (name, Kind::Virtual),
             _ => continue,
         };
         let (columns, types) = match kind {
             Kind::Plain | Kind::Copy => columns(conn, schema, from)?,
-            Kind::Vectors | Kind::Virtual => Default::default(),
+            Kind::Vectors | Kind::Index | Kind::Contentless | Kind::Virtual => Default::default(),
         };
+        let generated =
+            if kind == Kind::Plain { generated(conn, schema, from)? } else { Vec::new() };
         let labels = if from == name { Vec::new() } else { labels(conn, schema, name, &columns) };
         let (from, without_rowid) = (from.clone(), *without_rowid);
-        tables.insert(name.clone(), Table { from, kind, columns, types, labels, without_rowid });
+        let table = Table { from, kind, columns, types, generated, labels, without_rowid };
+        tables.insert(name.clone(), table);
     }
     Ok(tables)
+}
+
+/// Every table's type, and whether it has no rowids, by name.
+fn listed(
+    conn: &Connection,
+    schema: &str,
+) -> Result<BTreeMap<String, (String, bool)>, rusqlite::Error> {
+    let sql = format!(
+        "SELECT name, type, wr FROM pragma_table_list WHERE schema = '{schema}' AND type <> 'view' \
+         AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+    );
+    conn.prepare(&sql)?.query_map([], |r| Ok((r.get(0)?, (r.get(1)?, r.get(2)?))))?.collect()
 }
 
 /// Whether the database itself keeps a full-text table in step with another one
@@ -152,21 +172,38 @@ fn written_by_trigger(
     let mut triggers = statement.query([])?;
     while let Some(trigger) = triggers.next()? {
         let sql: String = trigger.get(0)?;
-        if names(&sql, table) || sql.contains(&quote(table)) {
+        if inserts_into(&sql, table) {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-/// Whether a statement has the name as a word of its own.
-fn names(sql: &str, name: &str) -> bool {
-    let (sql, name) = (sql.to_ascii_lowercase(), name.to_ascii_lowercase());
-    let is_part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '$');
-    sql.match_indices(&name).any(|(at, found)| {
-        let (before, after) = (&sql[..at], &sql[at + found.len()..]);
-        !is_part(before.chars().next_back()) && !is_part(after.chars().next())
+/// Whether a statement inserts into the table, and does not only name it.
+fn inserts_into(sql: &str, table: &str) -> bool {
+    let sql = sql.to_ascii_lowercase();
+    let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
+    let is_target = |at: usize, len: usize| {
+        let before = sql[..at].trim_end_matches(|c: char| c.is_whitespace() || "\"'`[".contains(c));
+        let after = sql[at + len..].chars().next();
+        before.len() < at && before.ends_with("into") && !after.is_some_and(is_part)
+    };
+    let quoted = quote(table);
+    // Between its quotes, a name has each of its own twice.
+    [table, &quoted[1..quoted.len() - 1]].iter().any(|name| {
+        let name = name.to_ascii_lowercase();
+        sql.match_indices(&name).any(|(at, found)| is_target(at, found.len()))
     })
+}
+
+/// Whether a full-text table was made with `content=''`, however that is written.
+fn is_contentless(conn: &Connection, schema: &str, table: &str) -> Result<bool, rusqlite::Error> {
+    let sql = format!("SELECT sql FROM {schema}.sqlite_schema WHERE type = 'table' AND name = ?1");
+    let sql: String = conn.query_row(&sql, [table], |r| r.get(0))?;
+    let bare = |c: &char| !c.is_whitespace();
+    let sql: String = sql.chars().filter(bare).collect::<String>().to_ascii_lowercase();
+    let none = ["content=''", "content=\"\"", "content=``", "content=[]"];
+    Ok(none.iter().any(|none| sql.contains(none)))
 }
 
 /// What the columns of a full-text table's content are called: its own columns stand at its end, in FTS5 as
@@ -217,7 +254,7 @@ pub(super) fn definitions(conn: &Connection) -> Result<Vec<String>, rusqlite::Er
 
 /// A name for the rowid that is no column of either side.
 pub(super) fn rowid_name(old: &Table, new: &Table) -> Option<&'static str> {
-    ROWID_NAMES.into_iter().find(|name| !old.has(name) && !new.has(name))
+    ROWID_NAMES.into_iter().find(|name| !old.takes(name) && !new.takes(name))
 }
 
 /// How the rows of a table that both sides have find each other.
@@ -279,4 +316,9 @@ fn columns(conn: &Connection, schema: &str, table: &str) -> Result<Columns, rusq
     let sql = format!("SELECT name, pk, type FROM pragma_table_info(?1, '{schema}')");
     let column = |r: &Row<'_>| Ok(((r.get(0)?, r.get(1)?), r.get(2)?));
     conn.prepare(&sql)?.query_map([table], column)?.collect()
+}
+
+fn generated(conn: &Connection, schema: &str, table: &str) -> Result<Vec<String>, rusqlite::Error> {
+    let sql = format!("SELECT name FROM pragma_table_xinfo(?1, '{schema}') WHERE hidden > 0");
+    conn.prepare(&sql)?.query_map([table], |r| r.get(0))?.collect()
 }

@@ -15,6 +15,8 @@ use crate::output::Output;
 const MAX_VALUE: usize = 160;
 /// Most characters of a text whose words are compared.
 const MAX_WORDS: usize = 600;
+/// Characters that are shown before the first that differs.
+const BEFORE: usize = 20;
 /// Most lines of one file.
 const MAX_FILE_LINES: usize = 40;
 /// Characters of an object id.
@@ -119,21 +121,32 @@ fn of_cell(cell: &CellDifference) -> String {
     if let Some(cosine) = cell.cosine {
         return format!("vector changed, cosine {cosine:.2}");
     }
-    let words = match (&cell.old, &cell.new) {
-        (Some(Cell::Text(old)), Some(Cell::Text(new))) => words::compared(old, new),
-        _ => None,
-    };
-    match words {
-        Some(words) => clip(&words, MAX_WORDS),
-        None => {
-            let (old, new) = (value(cell.old.as_ref()), value(cell.new.as_ref()));
-            match old == new {
-                false => format!("{old} -> {new}"),
-                // As 1 and '1' do, they differ in what they are.
-                true => format!("{old} ({}) -> {new} ({})", sort(&cell.old), sort(&cell.new)),
-            }
-        }
+    if let (Some(Cell::Text(old)), Some(Cell::Text(new))) = (&cell.old, &cell.new)
+        && old != new
+    {
+        return match words::compared(old, new) {
+            Some(words) => clip(&words, MAX_WORDS),
+            None => of_texts(old, new),
+        };
     }
+    let (old, new) = (value(cell.old.as_ref()), value(cell.new.as_ref()));
+    match old == new {
+        false => format!("{old} -> {new}"),
+        // As 1 and '1' do, they differ in what they are.
+        true => format!("{old} ({}) -> {new} ({})", sort(&cell.old), sort(&cell.new)),
+    }
+}
+
+/// Two texts, from where they differ if that is past what would be shown.
+fn of_texts(old: &str, new: &str) -> String {
+    let (shown_old, shown_new) = (clip(old, MAX_VALUE), clip(new, MAX_VALUE));
+    if shown_old != shown_new {
+        return format!("{shown_old} -> {shown_new}");
+    }
+    let alike = old.chars().zip(new.chars()).take_while(|(old, new)| old == new).count();
+    let from = alike.saturating_sub(BEFORE);
+    let rest = |text: &str| clip(&text.chars().skip(from).collect::<String>(), MAX_VALUE);
+    format!("…{} -> …{}, after {from} characters that are the same", rest(old), rest(new))
 }
 
 /// What a value is, as SQLite calls it.
@@ -240,18 +253,22 @@ fn what_of(file: &FileDifference) -> String {
             return format!("  {}", human::bytes(size));
         }
     };
-    let kind =
-        |side: &FileSide| if side.kind == ArtifactKind::MemorySymlink { "link" } else { "file" };
+    let kind = |side: &FileSide| match side.kind {
+        ArtifactKind::MemorySymlink => "link",
+        ArtifactKind::MemoryDir => "folder",
+        _ => "file",
+    };
     let mut what = match file.change {
         _ if old.kind != new.kind => format!("  {} -> {}", kind(old), kind(new)),
         _ if old.sha256 == new.sha256 => String::new(),
         _ if !file.hunks.is_empty() => lines(file.insertions, file.deletions),
         _ => format!("  {} -> {}", human::bytes(old.size_bytes), human::bytes(new.size_bytes)),
     };
-    if let (Some(old), Some(new)) = (old.mode, new.mode)
-        && old != new
+    if let (Some(old_mode), Some(new_mode)) = (old.mode, new.mode)
+        && old.kind == new.kind
+        && old_mode != new_mode
     {
-        what += &format!("  mode {old:04o} -> {new:04o}");
+        what += &format!("  mode {old_mode:04o} -> {new_mode:04o}");
     }
     what
 }
