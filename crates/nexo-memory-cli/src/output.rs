@@ -266,6 +266,7 @@ pub(crate) fn can_ask() -> bool {
 /// The width that `COLUMNS` says, as it does to other programs, else that of the terminal that stdout is.
 fn width() -> Option<usize> {
     let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let said = said.filter(|width| *width > 0);
     let terminal = || terminal_size::terminal_size_of(io::stdout());
     said.or_else(|| terminal().map(|(width, _)| usize::from(width.0)))
 }

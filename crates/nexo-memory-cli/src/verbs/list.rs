@@ -10,7 +10,7 @@ use crate::human;
 use crate::table::Column::{self, Kept, Whole, Words};
 
 const COLUMNS: [Column; 5] =
-    [Kept("ID"), Kept("AGENT"), Words("TAKEN"), Whole("SIZE"), Words("LABEL")];
+    [Kept("ID"), Kept("AGENT"), Words("TAKEN"), Words("LABEL"), Whole("SIZE")];
 
 pub(super) fn run(context: &mut Context, args: &ListArgs) -> Ended {
     let agent = args.agent.as_ref();
@@ -47,7 +47,7 @@ fn row(context: &Context, meta: &SnapshotMeta) -> Vec<String> {
         meta.id.short(),
         meta.agent_id.to_string(),
         context.time(meta.created_at_ms),
-        human::bytes(meta.bundle_size_bytes),
         meta.label.clone().unwrap_or_default(),
+        human::bytes(meta.bundle_size_bytes),
     ]
 }
