@@ -39,6 +39,18 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+/// Flags of an agent `ana` without a configuration: a memdir, a store and runtime state.
+const LAYOUT: [&str; 8] = [
+    "--agent",
+    "ana",
+    "--memdir",
+    "mem",
+    "--store",
+    "long_term=facts.db",
+    "--state-json-root",
+    "state",
+];
+
 /// A home of its own.
 struct Home(TempDir);
 
@@ -306,17 +318,7 @@ fn a_diff_tells_first_how_much_and_then_what() {
             vector(1.0)
         ),
     );
-    let layout = [
-        "--agent",
-        "ana",
-        "--memdir",
-        "mem",
-        "--store",
-        "long_term=facts.db",
-        "--state-json-root",
-        "state",
-    ];
-    let run = |args: &[&str]| home.run(&[args, &layout].concat());
+    let run = |args: &[&str]| home.run(&[args, &LAYOUT].concat());
     assert_eq!(run(&["snapshot", "--label", "before"]).code, 0);
 
     home.write("mem/MEMORY.md", "# Ana\n\nlikes tea\nlives in Rome\n");
@@ -344,16 +346,16 @@ fn a_diff_tells_first_how_much_and_then_what() {
     assert_eq!(told.out.split_once("\n\n").unwrap().0, stat.out.trim_end());
 
     let (whole, code) =
-        home.json(&[&["diff", "@before", "live", "--limit", "1"], layout.as_slice()].concat());
+        home.json(&[&["diff", "@before", "live", "--limit", "1"], LAYOUT.as_slice()].concat());
     assert_eq!(code, 0);
     let what =
         |what| whole["changes"].as_array().unwrap().iter().filter(move |c| c["what"] == what);
     assert_eq!((what("row").count(), what("file").count(), what("state").count()), (7, 3, 3));
     insta::assert_json_snapshot!("diff-json", whole, { ".a" => "[id]", ".**.mode" => "[mode]" });
     let (stat, _) =
-        home.json(&[&["diff", "@before", "live", "--stat"], layout.as_slice()].concat());
+        home.json(&[&["diff", "@before", "live", "--stat"], LAYOUT.as_slice()].concat());
     assert_eq!((stat.get("changes"), &stat["stores"]), (None, &whole["stores"]));
-    let (same, _) = home.json(&[&["diff", "@before", "@before"], layout.as_slice()].concat());
+    let (same, _) = home.json(&[&["diff", "@before", "@before"], LAYOUT.as_slice()].concat());
     assert_eq!(same["changes"], json!([]));
 
     for (args, code) in [
@@ -361,7 +363,7 @@ fn a_diff_tells_first_how_much_and_then_what() {
         (&["diff", "@before", "live", "--store", "a", "--store", "b"], 2),
         (&["snapshot", "--store", "long_term"], 2),
     ] {
-        let refused = home.json(&[args, &layout].concat());
+        let refused = home.json(&[args, &LAYOUT].concat());
         assert_eq!(
             (refused.1, refused.0["error"].is_object()),
             (code, true),

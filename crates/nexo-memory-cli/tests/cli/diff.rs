@@ -8,18 +8,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::{Home, database};
-
-const LAYOUT: [&str; 8] = [
-    "--agent",
-    "ana",
-    "--memdir",
-    "mem",
-    "--store",
-    "long_term=facts.db",
-    "--state-json-root",
-    "state",
-];
+use super::{Home, LAYOUT, database};
 
 fn git(dir: &Path, line: &str) {
     let ran = Command::new("git")

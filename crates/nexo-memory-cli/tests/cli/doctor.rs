@@ -156,9 +156,9 @@ fn why(finding: &Value) -> &str {
 }
 
 /// Names, rights, times and contents of everything below a folder.
-type Tree = BTreeMap<PathBuf, (u32, i64, Option<Vec<u8>>)>;
+pub(super) type Tree = BTreeMap<PathBuf, (u32, i64, Option<Vec<u8>>)>;
 
-fn tree(folder: &Path) -> Tree {
+pub(super) fn tree(folder: &Path) -> Tree {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

@@ -1,9 +1,11 @@
 //! Names of snapshots: every form, in every verb.
 
 use std::fs;
+use std::path::PathBuf;
 
 use serde_json::json;
 
+use super::doctor::tree;
 use super::{Home, text};
 
 const CONFIG: &str = "memory: { snapshot: { agents: { ana: { memdir: mem } } } }";
@@ -95,7 +97,7 @@ fn of_a_mistyped_agent_nothing_is_well_and_nothing_made() {
     let home = Home::new();
     home.with_ana();
     home.write("empty.yaml", CONFIG);
-    let before = tree(&home);
+    let before = paths(&home);
     for (args, code) in [
         (["snapshot"].as_slice(), 3),
         (&["restore", "latest", "--yes"], 3),
@@ -121,26 +123,14 @@ fn of_a_mistyped_agent_nothing_is_well_and_nothing_made() {
     ] {
         let said = home.run(&[args, &["--agent", "anna"]].concat());
         assert_eq!(said.code, code, "{args:?}: {said:?}");
-        assert_eq!(tree(&home), before, "{args:?}");
+        assert_eq!(paths(&home), before, "{args:?}");
     }
     let (error, _) = home.json(&["status", "--agent", "anna"]);
     assert_eq!(error["error"]["kind"], json!("unknown_agent"));
     assert!(text(&error["error"]["message"]).contains("there are: ana"), "{error}");
 }
 
-/// Every path below the home, sorted.
-fn tree(home: &Home) -> Vec<String> {
-    let mut paths = Vec::new();
-    let mut folders = vec![home.0.path().to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            paths.push(path.display().to_string());
-            if path.is_dir() {
-                folders.push(path);
-            }
-        }
-    }
-    paths.sort();
-    paths
+/// Every path below the home.
+fn paths(home: &Home) -> Vec<PathBuf> {
+    tree(home.0.path()).into_keys().collect()
 }
