@@ -13,6 +13,9 @@ use crate::git::{self, GitRepo};
 use crate::sqlite::Live;
 use crate::state;
 
+/// How the reason begins why a part that was named is left out.
+const NO_PART: &str = "there is no ";
+
 /// Everything of one agent that exists now.
 pub(crate) struct Sources {
     /// Databases by (device, inode): two names of one file are one entry.
@@ -157,9 +160,14 @@ impl Sources {
     }
 
     fn missing(&mut self, what: String, path: &Path) {
-        self.missing
-            .push(NotCarried { path: what, why: format!("there is no {}", path.display()) });
+        self.missing.push(NotCarried { path: what, why: format!("{NO_PART}{}", path.display()) });
     }
+}
+
+/// Whether a snapshot says that this part (`memdir`, `store NAME`) was not there; a file of the memdir may have the
+/// name too.
+pub(crate) fn is_missing(left_out: &NotCarried, part: &str) -> bool {
+    left_out.path == part && left_out.why.starts_with(NO_PART)
 }
 
 /// Lists the memdir until every store found in it is one for SQLite too, whatever its header says.

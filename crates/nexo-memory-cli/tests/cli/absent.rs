@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 
 use serde_json::{Value, json};
 
-use super::{Home, text};
+use super::{Home, database, text};
 
 const ANA: &str = "memory: { snapshot: { agents: { ana: { memdir: mem } } } }";
 
@@ -166,4 +166,43 @@ fn an_extraction_is_refused_where_a_file_is_in_the_way() {
     for path in ["file", "out/memory_files", "deep/memory_files/notes"] {
         assert_eq!(fs::read_to_string(home.path(path)).unwrap(), "mine");
     }
+}
+
+/// Would catch: a memory emptied because the snapshot was taken while its disk was away; rows told as forgotten for it.
+#[test]
+fn what_a_snapshot_could_not_take_is_never_emptied() {
+    let home = Home::new();
+    home.with_ana();
+    database(&home.path("real.db"), "CREATE TABLE t(x); INSERT INTO t VALUES (1)");
+    let ana = |store: &str, memdir: &str, args: &[&str]| {
+        let layout = ["--agent", "ana", "--memdir", memdir, "--store", store];
+        home.json(&[args, &layout].concat())
+    };
+    let (real, gone) = ("facts=real.db", "facts=gone.db");
+    assert_eq!(ana(gone, "mem", &["snapshot", "--label", "no-store"]).1, 0);
+    assert_eq!(ana(real, "gone", &["snapshot", "--label", "no-memdir"]).1, 0);
+    for (label, what) in [("@no-store", "real.db"), ("@no-memdir", "mem")] {
+        let (said, code) = ana(real, "mem", &["restore", label, "--yes"]);
+        assert_eq!(code, 6, "{said}");
+        let message = text(&said["error"]["message"]);
+        assert!(message.contains(what) && message.contains("was taken without it"), "{message}");
+    }
+    let rows = rusqlite::Connection::open(home.path("real.db")).unwrap();
+    let rows: i64 = rows.query_row("SELECT count(*) FROM t", [], |r| r.get(0)).unwrap();
+    assert_eq!((rows, home.path("mem/MEMORY.md").exists()), (1, true));
+
+    let (diff, _) = ana(real, "mem", &["diff", "@no-store", "live", "--stat"]);
+    assert_eq!(diff["not_compared"][0]["store"], "facts", "{diff}");
+    assert_eq!(diff["stores"]["facts"], json!({ "added": 0, "changed": 0, "removed": 0 }));
+    let (diff, _) = ana(real, "mem", &["diff", "@no-memdir", "live", "--stat"]);
+    assert!(diff["notes"].to_string().contains("memory files and git are not compared"), "{diff}");
+    assert_eq!(diff["memory_files"], json!({ "added": 0, "changed": 0, "removed": 0 }));
+
+    // Into a folder nothing is emptied; but never into one of the vault's own.
+    assert_eq!(ana(real, "mem", &["restore", "@no-store", "--to", "look"]).1, 0);
+    let inside = ".nexo/state/tenants/default/staging/ana/look";
+    assert_eq!(ana(real, "mem", &["restore", "@no-store", "--to", inside]).1, 2);
+    assert!(!home.path(inside).exists());
+    // A mistyped agent has nothing due.
+    assert_eq!(home.json(&["verify", "--due", "--agent", "anna"]).1, 3);
 }

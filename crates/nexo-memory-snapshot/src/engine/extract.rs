@@ -125,12 +125,18 @@ impl Engine {
     /// The folder at `to`, made where it is missing, for what leaves the vault: not one of the vault's own,
     /// where nobody would find it, and the doctor would.
     pub(super) fn folder_outside(&self, to: &Path) -> Result<Dir, SnapshotError> {
+        let path = self.place_outside(to)?;
+        self.parts.fs.ensure_dir(&path, DIR_MODE).map_err(taken)
+    }
+
+    /// The path `to`, which must not lie among the vault's own folders.
+    pub(super) fn place_outside(&self, to: &Path) -> Result<PathBuf, SnapshotError> {
         let path = super::absolute(to)?;
         if self.parts.vault.owns(&path) {
             let why = "it lies among the vault's own folders: choose another place";
             return Err(SnapshotError::Path { path, why });
         }
-        self.parts.fs.ensure_dir(&path, DIR_MODE).map_err(taken)
+        Ok(path)
     }
 }
 

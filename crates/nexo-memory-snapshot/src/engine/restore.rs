@@ -63,8 +63,9 @@ impl Engine {
         let layout = match &req.target {
             RestoreTarget::Live => self.layout(&req.tenant, &req.agent_id)?,
             RestoreTarget::Dir(dir) => {
-                self.check_empty(dir)?;
-                dir_layout(&absolute(dir)?, bundle.manifest())
+                let dir = self.place_outside(dir)?;
+                self.check_empty(&dir)?;
+                dir_layout(&dir, bundle.manifest())
             }
         };
         let others = self.other_agents(req);

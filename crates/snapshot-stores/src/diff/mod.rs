@@ -20,12 +20,14 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use snapshot_core::{
-    Artifact, ArtifactSource, Control, DiffScope, Difference, RowCounts, SnapshotDiff, StoreName,
+    Artifact, ArtifactSource, Control, DiffScope, Difference, NotCompared, RowCounts, SnapshotDiff,
+    StoreName,
 };
 use snapshot_fs::Dir;
 
 use crate::error::StoresError;
 use crate::restore::{StageProgress, stage_git};
+use crate::sources::is_missing;
 use report::{Sink, StoreReport};
 
 /// Bytes copied at a time.
@@ -64,8 +66,13 @@ pub fn diff(
     let mut diff = SnapshotDiff::between(a.manifest().snapshot_id, b.manifest().snapshot_id);
     compare_stores(a, b, options, &mut tell, &mut diff)?;
     if *options.scope == DiffScope::default() {
-        diff.memory_files = files::compare(a, b, &mut tell, options.control)?;
-        compare_history(a, b, options, &mut tell, &mut diff)?;
+        match missing(a, "memdir").or_else(|| missing(b, "memdir")) {
+            Some(why) => diff.notes.push(format!("memory files and git are not compared: {why}")),
+            None => {
+                diff.memory_files = files::compare(a, b, &mut tell, options.control)?;
+                compare_history(a, b, options, &mut tell, &mut diff)?;
+            }
+        }
         diff.state_summary = state::compare(a, b, &mut tell, &mut diff.notes)?;
     }
     Ok(diff)
@@ -87,7 +94,13 @@ fn compare_stores(
     for store in &stores {
         let (name, old, new) = store;
         let mut counts = RowCounts::default();
-        if differ(&store) {
+        let sides = [(a, old), (b, new)].into_iter().filter(|(_, has)| has.is_none());
+        let without = sides.map(|(side, _)| side);
+        if let Some(why) = without.filter_map(|side| missing(side, &format!("store {name}"))).next()
+        {
+            // That it was not there to be taken is no forgetting.
+            diff.not_compared.push(NotCompared { store: name.clone(), table: None, why });
+        } else if differ(&store) {
             let unpacked = Unpacked::of((a, *old), (b, *new), options.scratch, &progress)?;
             let mut report = StoreReport { store: name, sink, diff };
             let compared = unpacked.compare(options, &mut report)?;
@@ -105,6 +118,13 @@ fn compare_stores(
         Some(wanted) => find_table(wanted, &looked_into, &alike, diff),
         None => Ok(()),
     }
+}
+
+/// Why a part was not there when a side was taken.
+fn missing(side: &dyn ArtifactSource, part: &str) -> Option<String> {
+    let left_out = &side.manifest().capture.not_carried;
+    let found = left_out.iter().find(|left_out| is_missing(left_out, part));
+    found.map(|left_out| format!("one side was taken without it: {}", left_out.why))
 }
 
 /// That the table wanted is one. Stores that are equal are not read, so that it may be in one of those.

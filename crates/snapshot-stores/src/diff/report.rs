@@ -26,13 +26,12 @@ pub(super) struct TableReport<'t, 'r, 's> {
     /// Where in `columns` the primary key is.
     key: Vec<usize>,
     pub(super) counts: RowCounts,
-    silent: bool,
 }
 
 impl<'r, 's> StoreReport<'r, 's> {
     pub(super) fn table<'t>(&'t mut self, table: &'t str) -> TableReport<'t, 'r, 's> {
         let counts = RowCounts::default();
-        TableReport { of: self, table, columns: Vec::new(), key: Vec::new(), counts, silent: false }
+        TableReport { of: self, table, columns: Vec::new(), key: Vec::new(), counts }
     }
 
     pub(super) fn note(&mut self, what: Vec<String>) {
@@ -48,20 +47,12 @@ impl<'r, 's> StoreReport<'r, 's> {
 }
 
 impl<'r, 's> TableReport<'_, 'r, 's> {
-    /// The same, of which only the counts are taken.
-    pub(super) fn silent(&mut self) -> TableReport<'_, 'r, 's> {
-        let silent = self.of.table(self.table);
-        TableReport { silent: true, ..silent }
-    }
-
     pub(super) fn has_columns(&mut self, columns: Vec<String>, key: Vec<usize>) {
         (self.columns, self.key) = (columns, key);
     }
 
     pub(super) fn note(&mut self, why: &str) {
-        if !self.silent {
-            self.of.diff.notes.push(format!("{}, table {}: {why}", self.of.store, self.table));
-        }
+        self.of.diff.notes.push(format!("{}, table {}: {why}", self.of.store, self.table));
     }
 
     /// Of this table the counts do not know all.
@@ -108,7 +99,7 @@ impl<'r, 's> TableReport<'_, 'r, 's> {
     /// Counts a row; whether somebody wants to know more.
     pub(super) fn counted(&mut self, change: Change) -> bool {
         self.counts.count(change);
-        !self.silent && self.of.sink.is_some()
+        self.of.sink.is_some()
     }
 
     pub(super) fn tell(

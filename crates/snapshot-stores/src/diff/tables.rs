@@ -10,6 +10,18 @@ const ROWID_NAMES: [&str; 3] = ["rowid", "_rowid_", "oid"];
 const VECTOR_PARTS: [&str; 5] = ["info", "chunks", "rowids", "vector_chunks", "metadatachunks"];
 /// Tables of full-text indexes (FTS5, FTS3 and 4), and the column that differs wherever one indexes other texts.
 pub(super) const FULL_TEXT_PARTS: [(&str, &str); 2] = [("data", "block"), ("segdir", "root")];
+/// The first columns of the other tables beneath a full-text table; one of its name with others is somebody's own
+/// (in SQLite's source, `fts5_index.c`, `fts5_storage.c`, `fts3.c`).
+const FULL_TEXT_SHAPES: [(&str, &[&str]); 8] = [
+    ("data", &["id", "block"]),
+    ("idx", &["segid", "term", "pgno"]),
+    ("config", &["k", "v"]),
+    ("docsize", &["id", "sz"]),
+    ("docsize", &["docid", "size"]),
+    ("segments", &["blockid", "block"]),
+    ("segdir", &["level", "idx", "start_block"]),
+    ("stat", &["id", "value"]),
+];
 
 /// Most definitions that are told of one by one.
 const MAX_DEFINITIONS: usize = 20;
@@ -36,8 +48,6 @@ pub(super) struct Table {
 pub(super) enum Kind {
     /// Rows of its own.
     Plain,
-    /// The content of a full-text table that a trigger writes: a copy of another table's rows.
-    Copy,
     /// A sqlite-vec index, read through the tables beneath it.
     Vectors,
     /// A full-text index of another table's rows.
@@ -123,19 +133,18 @@ pub(super) fn list(
             "table" if part_of(name).any(vectors) => continue,
             "table" => (name, Kind::Plain),
             "virtual" if vectors(name) => (name, Kind::Vectors),
-            "virtual" if is_full_text(name) && is_contentless(conn, schema, name)? => {
-                (name, Kind::Contentless)
-            }
-            "virtual" if is(&content, "shadow") => match written_by_trigger(conn, schema, name)? {
-                true => (&content, Kind::Copy),
-                false => (&content, Kind::Plain),
+            "virtual" if is_full_text(name) => match texts(conn, schema, name)? {
+                Texts::Own if is(&content, "shadow") => (&content, Kind::Plain),
+                Texts::Own => (name, Kind::Virtual),
+                Texts::Elsewhere => (name, Kind::Index),
+                Texts::Nowhere => (name, Kind::Contentless),
             },
-            "virtual" if is_full_text(name) => (name, Kind::Index),
             "virtual" => (name, Kind::Virtual),
+            "shadow" if is_users_own(conn, schema, name, &is_full_text)? => (name, Kind::Plain),
             _ => continue,
         };
         let (columns, types) = match kind {
-            Kind::Plain | Kind::Copy => columns(conn, schema, from)?,
+            Kind::Plain => columns(conn, schema, from)?,
             Kind::Vectors | Kind::Index | Kind::Contentless | Kind::Virtual => Default::default(),
         };
         let generated =
@@ -160,50 +169,52 @@ fn listed(
     conn.prepare(&sql)?.query_map([], |r| Ok((r.get(0)?, (r.get(1)?, r.get(2)?))))?.collect()
 }
 
-/// Whether the database itself keeps a full-text table in step with another one
-/// (<https://www.sqlite.org/fts5.html#external_content_tables> has the usual triggers).
-fn written_by_trigger(
-    conn: &Connection,
-    schema: &str,
-    table: &str,
-) -> Result<bool, rusqlite::Error> {
-    let sql = format!("SELECT sql FROM {schema}.sqlite_schema WHERE type = 'trigger'");
-    let mut statement = conn.prepare(&sql)?;
-    let mut triggers = statement.query([])?;
-    while let Some(trigger) = triggers.next()? {
-        let sql: String = trigger.get(0)?;
-        if inserts_into(&sql, table) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+/// Where the texts of a full-text table are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Texts {
+    /// In a table beneath it.
+    Own,
+    /// In a table that it indexes.
+    Elsewhere,
+    /// Nowhere (`content=''`).
+    Nowhere,
 }
 
-/// Whether a statement inserts into the table, and does not only name it.
-fn inserts_into(sql: &str, table: &str) -> bool {
-    let sql = sql.to_ascii_lowercase();
-    let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
-    let is_target = |at: usize, len: usize| {
-        let before = sql[..at].trim_end_matches(|c: char| c.is_whitespace() || "\"'`[".contains(c));
-        let after = sql[at + len..].chars().next();
-        before.len() < at && before.ends_with("into") && !after.is_some_and(is_part)
-    };
-    let quoted = quote(table);
-    // Between its quotes, a name has each of its own twice.
-    [table, &quoted[1..quoted.len() - 1]].iter().any(|name| {
-        let name = name.to_ascii_lowercase();
-        sql.match_indices(&name).any(|(at, found)| is_target(at, found.len()))
-    })
-}
-
-/// Whether a full-text table was made with `content=''`, however that is written.
-fn is_contentless(conn: &Connection, schema: &str, table: &str) -> Result<bool, rusqlite::Error> {
+/// By its `content` option, however that is written (<https://www.sqlite.org/fts5.html#external_content_tables>).
+fn texts(conn: &Connection, schema: &str, table: &str) -> Result<Texts, rusqlite::Error> {
     let sql = format!("SELECT sql FROM {schema}.sqlite_schema WHERE type = 'table' AND name = ?1");
     let sql: String = conn.query_row(&sql, [table], |r| r.get(0))?;
     let bare = |c: &char| !c.is_whitespace();
     let sql: String = sql.chars().filter(bare).collect::<String>().to_ascii_lowercase();
-    let none = ["content=''", "content=\"\"", "content=``", "content=[]"];
-    Ok(none.iter().any(|none| sql.contains(none)))
+    let option = ["(content=", ",content="].iter().find_map(|start| sql.split_once(start));
+    let none = ["''", "\"\"", "``", "[]"];
+    Ok(match option {
+        None => Texts::Own,
+        Some((_, value)) if none.iter().any(|none| value.starts_with(none)) => Texts::Nowhere,
+        Some(_) => Texts::Elsewhere,
+    })
+}
+
+/// Whether a table that SQLite takes for a part of a full-text table, by its name, is none.
+fn is_users_own(
+    conn: &Connection,
+    schema: &str,
+    name: &str,
+    is_full_text: &dyn Fn(&str) -> bool,
+) -> Result<bool, rusqlite::Error> {
+    let Some((table, part)) = name.rsplit_once('_').filter(|(table, _)| is_full_text(table)) else {
+        return Ok(false);
+    };
+    if part == "content" {
+        return Ok(texts(conn, schema, table)? != Texts::Own);
+    }
+    let (columns, _) = columns(conn, schema, name)?;
+    let mut known = FULL_TEXT_SHAPES.iter().filter(|(of, _)| *of == part).peekable();
+    let begins = |shape: &[&str]| {
+        columns.len() >= shape.len()
+            && shape.iter().zip(&columns).all(|(name, (own, _))| name == own)
+    };
+    Ok(known.peek().is_some() && !known.any(|(_, shape)| begins(shape)))
 }
 
 /// What the columns of a full-text table's content are called: its own columns stand at its end, in FTS5 as

@@ -12,7 +12,7 @@ use crate::files::{self, FilesPlan, FilesState};
 use crate::git::{self, PinnedGit};
 use crate::restore::RestoreOptions;
 use crate::restore::target::{Action, StoreChoice, choose, refuse_foreign_owner, refuse_shared};
-use crate::sources::{Memdir, Sources};
+use crate::sources::{Memdir, Sources, is_missing};
 use crate::state;
 
 /// The plan of restoring `manifest` over `layout`.
@@ -79,6 +79,7 @@ pub(crate) fn choose_stores(
     manifest.schema_versions.check()?;
     let capture = &opts.capture;
     let choices = choose(capture.fs, manifest, layout, live)?;
+    refuse_missing(manifest, layout, live, &choices)?;
     let targets = choices.iter().map(|c| c.path.as_path()).chain(layout.memdir.as_deref());
     refuse_foreign_owner(capture.fs, &targets.collect::<Vec<_>>())?;
     let notes = refuse_shared(capture.fs, capture.agent, &choices, opts.others, opts.whole_store)?;
@@ -89,6 +90,35 @@ pub(crate) fn choose_stores(
         return Err(StoresError::refused(Path::new("memdir"), why));
     }
     Ok((choices, notes))
+}
+
+/// Refuses to empty what was not there when the snapshot was taken: a disk that was not mounted, a mistyped path. That
+/// it held nothing, nobody knows.
+fn refuse_missing(
+    manifest: &Manifest,
+    layout: &MemoryLayout,
+    live: Option<&Sources>,
+    choices: &[StoreChoice],
+) -> Result<(), StoresError> {
+    let missing = |what: &str| manifest.capture.not_carried.iter().find(|n| is_missing(n, what));
+    let refuse = |path: &Path, why: &str| {
+        let why = format!(
+            "the snapshot was taken without it ({why}), and to put that back would empty it; restore --to a folder and \
+             take what is needed from there, or move it away first"
+        );
+        Err(StoresError::refused(path, why))
+    };
+    for choice in choices.iter().filter(|choice| choice.action == Action::Empty) {
+        if let Some(missing) = missing(&format!("store {}", choice.store)) {
+            return refuse(&choice.path, &missing.why);
+        }
+    }
+    let memdir =
+        layout.memdir.as_deref().filter(|_| live.is_some_and(|live| live.memdir.is_some()));
+    match (memdir, missing("memdir")) {
+        (Some(path), Some(missing)) => refuse(path, &missing.why),
+        _ => Ok(()),
+    }
 }
 
 /// What changes among the memory files.
