@@ -25,7 +25,7 @@ pub struct AgentStatus {
     pub snapshots: u64,
     /// Their size together.
     pub total_bytes: u64,
-    /// The newest that holds everything and is not known to be damaged.
+    /// The newest that is not redacted and not known to be damaged. What was not there to be taken counts no less.
     pub last_good: Option<SnapshotMeta>,
     /// Its age in milliseconds.
     pub last_good_age_ms: Option<i64>,
