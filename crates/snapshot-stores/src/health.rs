@@ -122,8 +122,7 @@ pub fn strays(
 ) -> Result<Vec<PathBuf>, StoresError> {
     let mut strays = BTreeSet::new();
     if let Some(memdir) = memdir_of(fs, layout)? {
-        let staged_by = work.map(|dir| Work::new(dir).staged_by()).transpose()?.flatten();
-        for name in staged_by.into_iter().flat_map(|id| [staging_name(id), git_name(id)]) {
+        for name in claimed(work)? {
             strays.extend(memdir.stat(&name)?.map(|_| memdir.path().join(name)));
         }
         strays.extend(dead_temps(&memdir)?);
@@ -156,8 +155,7 @@ pub fn unclaimed_staging(
     work: Option<&Dir>,
 ) -> Result<Vec<PathBuf>, StoresError> {
     let Some(memdir) = memdir_of(fs, layout)? else { return Ok(Vec::new()) };
-    let ours = work.map(|dir| Work::new(dir).staged_by()).transpose()?.flatten();
-    let ours = ours.map_or_else(Vec::new, |id| vec![staging_name(id), git_name(id)]);
+    let ours = claimed(work)?;
     let names = memdir.entries()?.into_iter().map(|entry| entry.name);
     let others =
         names.filter(|name| is_staging(name) && !ours.iter().any(|own| name == own.as_str()));
@@ -178,6 +176,12 @@ pub fn remove_strays(fs: &DurableFs, strays: &[PathBuf]) -> Result<(), StoresErr
         }
     };
     strays.iter().map(remove).fold(Ok(()), Result::and)
+}
+
+/// Names in the memdir of what a restore of `work` has staged and not cleared.
+fn claimed(work: Option<&Dir>) -> Result<Vec<String>, StoresError> {
+    let id = work.map(|dir| Work::new(dir).staged_by()).transpose()?.flatten();
+    Ok(id.map_or_else(Vec::new, |id| vec![staging_name(id), git_name(id)]))
 }
 
 fn memdir_of(fs: &DurableFs, layout: &MemoryLayout) -> Result<Option<Dir>, StoresError> {

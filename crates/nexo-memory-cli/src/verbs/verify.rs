@@ -33,12 +33,12 @@ pub(super) fn run(context: &mut Context, args: &VerifyArgs) -> Ended {
 /// Every snapshot of the listing; one that is damaged does not keep the others from being read.
 fn many(context: &mut Context, args: &VerifyArgs, engine: &Engine) -> Ended {
     let agent = args.agent.as_ref();
-    if agent.is_some() {
+    let mut listing =
+        engine.list(context.tenant(), agent).map_err(|e| context.explain(e, agent))?;
+    if agent.is_some() && listing.snapshots.is_empty() {
         // A mistyped one has nothing due, and must not be well for ever.
         engine.status(context.tenant(), agent).map_err(|e| context.explain(e, agent))?;
     }
-    let mut listing =
-        engine.list(context.tenant(), agent).map_err(|e| context.explain(e, agent))?;
     if args.due {
         let due = engine.due(&listing.snapshots);
         listing.snapshots.retain(|meta| due.contains(&meta.id));

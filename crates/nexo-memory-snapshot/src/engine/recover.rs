@@ -74,6 +74,16 @@ impl Engine {
         ctl: &Control,
     ) -> Result<Recovery, SnapshotError> {
         self.must_know(tenant, agent)?;
+        self.recover_known(tenant, agent, decision, ctl)
+    }
+
+    fn recover_known(
+        &self,
+        tenant: &Tenant,
+        agent: &AgentId,
+        decision: Option<Decision>,
+        ctl: &Control,
+    ) -> Result<Recovery, SnapshotError> {
         let lock = self.parts.vault.agent(tenant, agent).lock(ctl.wait_until(LOCK_TIMEOUT), ctl)?;
         let outcome = self.recover_locked(&lock, decision, LOCK_TIMEOUT, ctl)?;
         Ok(Recovery { tenant: tenant.clone(), agent: agent.clone(), outcome })
@@ -87,7 +97,7 @@ impl Engine {
     pub fn recover_all(&self, ctl: &Control) -> Result<Vec<Recovery>, SnapshotError> {
         let mut recoveries = Vec::new();
         for (tenant, agent) in self.parts.vault.agents()? {
-            let recovery = self.recover(&tenant, &agent, None, ctl)?;
+            let recovery = self.recover_known(&tenant, &agent, None, ctl)?;
             if recovery.outcome != RecoveryOutcome::Nothing {
                 recoveries.push(recovery);
             }
