@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use snapshot_bundle::{Bundle, BundleWriter, FRAME_BYTES, WriteOptions};
+use snapshot_bundle::{Bundle, BundleWriter, FRAME_BYTES, VerifyOptions, WriteOptions};
 use snapshot_core::{
     Artifact, ArtifactKind, ArtifactSink, BUNDLE_FORMAT, BundlePath, Control, FileSpec, Manifest,
     SchemaVersions, Sha256Digest,
@@ -69,8 +69,9 @@ fn frames(c: &mut Criterion) {
         group.bench_function(format!("write, {threads} threads"), |b| {
             b.iter(|| write_bundle(&content, tempfile::tempfile().unwrap(), threads));
         });
+        let options = VerifyOptions { threads, ..VerifyOptions::default() };
         group.bench_function(format!("verify, {threads} threads"), |b| {
-            b.iter(|| bundle.verify(None, threads, &Control::default()).unwrap());
+            b.iter(|| bundle.verify(&options, &Control::default()).unwrap());
         });
     }
     group.throughput(Throughput::Bytes((TOTAL / FILES) as u64));

@@ -28,6 +28,32 @@ pub enum BundleError {
         #[source]
         source: io::Error,
     },
+    /// The recipients were refused by age.
+    #[error("cannot encrypt: {why}")]
+    Encrypt {
+        /// What it said.
+        why: String,
+    },
+    /// The bundle is encrypted, and nothing that could open it was given.
+    #[error("{} is encrypted, and no identity was given", path.display())]
+    NoIdentity {
+        /// The bundle.
+        path: PathBuf,
+    },
+    /// The bundle is encrypted for others.
+    #[error("none of the identities and passphrases that were given opens {}", path.display())]
+    WrongIdentity {
+        /// The bundle.
+        path: PathBuf,
+    },
+    /// The bundle is encrypted with a passphrase and asks for too much work to try one.
+    #[error("{} asks for a scrypt work factor of 2^{required}; at most 2^{} is done", path.display(), crate::keys::WORK_FACTOR)]
+    ExcessiveWork {
+        /// The bundle.
+        path: PathBuf,
+        /// Binary logarithm of the work factor.
+        required: u8,
+    },
     /// A worker thread cannot be started.
     #[error("cannot start a thread")]
     Spawn {
@@ -138,6 +164,22 @@ pub enum BundleError {
         /// What was asked for.
         artifact: BundlePath,
     },
+    /// A signature that names a trusted key, and is not that key's over this manifest.
+    #[error("the signature of {} names {key_id}, which did not sign this manifest", path.display())]
+    Forged {
+        /// The bundle.
+        path: PathBuf,
+        /// The key.
+        key_id: String,
+    },
+    /// A whole bundle that must be signed and is not, by nobody whose signature counts.
+    #[error("{} is refused: {why}", path.display())]
+    Untrusted {
+        /// The bundle.
+        path: PathBuf,
+        /// Which signature it lacks.
+        why: String,
+    },
     /// A full verification found damage.
     #[error("{} is damaged: {}", path.display(), first(damage))]
     Damaged {
@@ -159,7 +201,12 @@ impl BundleError {
             Self::Io { .. } | Self::Write { .. } | Self::Spawn { .. } | Self::Content { .. } => {
                 ErrorKind::Io
             }
+            Self::NoIdentity { .. } | Self::WrongIdentity { .. } | Self::ExcessiveWork { .. } => {
+                ErrorKind::Encryption
+            }
+            Self::Untrusted { .. } => ErrorKind::Refused,
             Self::Compress { .. }
+            | Self::Encrypt { .. }
             | Self::Panicked { .. }
             | Self::ManifestMismatch { .. }
             | Self::ManifestRefused { .. }
@@ -171,6 +218,7 @@ impl BundleError {
             | Self::Structure { .. }
             | Self::Frame { .. }
             | Self::Mismatch { .. }
+            | Self::Forged { .. }
             | Self::Damaged { .. } => ErrorKind::Integrity,
             Self::Manifest { source: ParseError::TooNew { .. }, .. } => ErrorKind::SchemaTooNew,
             Self::Manifest { .. } => ErrorKind::Integrity,

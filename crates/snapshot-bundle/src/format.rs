@@ -4,6 +4,8 @@ use snapshot_core::MAX_ARTIFACTS;
 
 /// What follows the snapshot id in a plain bundle's file name.
 pub const BUNDLE_EXTENSION: &str = ".tar.zst";
+/// What follows the snapshot id in an encrypted bundle's file name.
+pub const ENCRYPTED_EXTENSION: &str = ".tar.zst.age";
 /// What follows the snapshot id in the sidecar's file name.
 pub const SIDECAR_EXTENSION: &str = ".manifest.json";
 /// What follows the bundle's file name in that of its digest file.

@@ -12,11 +12,15 @@
 //! | `pipeline` | frames in parallel, taken in order |
 //! | `seek` | seek table and index, the two skippable frames at the end |
 //! | `tar` | the header bytes that an artifact must have |
-//! | `write` / `read` / `verify` | the three things done with a bundle |
+//! | `keys` | recipients, identities, passphrases |
+//! | `envelope` | the age layer around an encrypted bundle |
+//! | `signature` | minisign keys, signatures over manifests, attestations |
+//! | `source` | the bytes of a plain bundle, sealed or not |
+//! | `write` / `read` / `verify` / `reseal` | the four things done with a bundle |
 //!
 //! ```
 //! use std::io::Read;
-//! use snapshot_bundle::{Bundle, BundleWriter, WriteOptions};
+//! use snapshot_bundle::{Bundle, BundleWriter, VerifyOptions, WriteOptions};
 //! # use snapshot_core::{ArtifactKind, ArtifactSink, BundlePath, Control, FileSpec, Manifest, Sidecar};
 //! # let manifest_of = |artifacts, at_ms: i64| Manifest::parse(serde_json::json!({
 //! #     "manifest_version": 2, "bundle_format": snapshot_core::BUNDLE_FORMAT,
@@ -39,29 +43,40 @@
 //!
 //! let sidecar = Sidecar::of_plain(&manifest, finished.root_digest, finished.size_bytes, finished.sha256);
 //! let bundle = Bundle::open(file.reopen()?, file.path())?;
-//! assert!(bundle.verify(Some(&sidecar), 2, &Control::default())?.is_good());
+//! let expect = VerifyOptions { expect: Some(&sidecar), ..VerifyOptions::default() };
+//! assert!(bundle.verify(&expect, &Control::default())?.is_good());
 //! let mut text = String::new();
 //! bundle.read(&BundlePath::parse("memory_files/note.md")?)?.read_to_string(&mut text)?;
 //! assert_eq!(text, "hello");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod envelope;
 mod error;
 mod format;
 mod frame;
+mod keys;
 mod pipeline;
 mod read;
+mod reseal;
 mod seek;
+mod signature;
+mod source;
 mod tar;
 mod verify;
 mod write;
 
+pub use envelope::is_encrypted;
 pub use error::BundleError;
 pub use format::{
-    BUNDLE_EXTENSION, DEFAULT_LEVEL, DIGEST_EXTENSION, FRAME_BYTES, MAX_FRAMES, SIDECAR_EXTENSION,
+    BUNDLE_EXTENSION, DEFAULT_LEVEL, DIGEST_EXTENSION, ENCRYPTED_EXTENSION, FRAME_BYTES,
+    MAX_FRAMES, SIDECAR_EXTENSION,
 };
+pub use keys::{Identities, KeyError, MAX_RECIPIENTS, Recipients, generate_identity};
 pub use read::{ArtifactReader, Bundle};
-pub use verify::{VerifiedBundle, verify_file};
+pub use reseal::Resealed;
+pub use signature::{PublicKey, SigningKey, Trust};
+pub use verify::{VerifiedBundle, VerifyOptions, verify_file};
 pub use write::{BundleWriter, Finished, WriteOptions};
 
 /// Version of the library that compresses, for the manifest.

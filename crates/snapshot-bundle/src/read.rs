@@ -7,19 +7,23 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 use snapshot_core::{
-    Artifact, ArtifactSource, BundlePath, ErrorKind, Manifest, PortError, Sha256Digest, root_digest,
+    Artifact, ArtifactSource, BundleFile, BundlePath, EncryptionInfo, ErrorKind, Manifest,
+    PortError, Sha256Digest, Sidecar, SignatureReport, SignatureStatus, path_in_bundle,
+    root_digest,
 };
 
 use crate::error::BundleError;
 use crate::format::{SEEK_FOOTER_BYTES, TAR_BLOCK, TAR_END_BYTES};
 use crate::frame::Decoder;
+use crate::keys::Identities;
 use crate::seek::{FrameTable, Index, structure};
+use crate::signature::{MAX_SIGNATURE_BYTES, Trust, is_signature};
+use crate::source::Source;
 use crate::tar::{Entry, padding};
 
 /// An open bundle, whose structure and manifest hold; its contents are checked as they are read,
@@ -48,13 +52,12 @@ pub struct ArtifactReader {
 }
 
 pub(crate) struct Inner {
-    pub(crate) file: File,
-    pub(crate) path: PathBuf,
-    /// Length of the file in bytes.
-    pub(crate) len: u64,
+    pub(crate) source: Source,
     pub(crate) frames: FrameTable,
     pub(crate) manifest: Manifest,
     pub(crate) manifest_bytes: Vec<u8>,
+    /// The signature file over them, where there is one.
+    pub(crate) signature: Option<Vec<u8>>,
     /// Where each artifact's content starts in the stream.
     contents: Vec<u64>,
     /// Numbers of the artifacts, by path.
@@ -74,36 +77,55 @@ pub(crate) struct FrameCursor {
 }
 
 impl Bundle {
-    /// Opens a bundle; `path` is what errors and reports call it.
+    /// Opens a plain bundle; `path` is what errors and reports call it.
     ///
     /// # Errors
     /// [`BundleError::Manifest`] for a newer format or a manifest that breaks its rules,
     /// [`BundleError::Structure`] and [`BundleError::Frame`] for what is no whole bundle,
-    /// [`BundleError::Io`] for what cannot be read.
+    /// [`BundleError::Io`] for what cannot be read, [`BundleError::NoIdentity`] for what is encrypted.
     pub fn open(file: File, path: &Path) -> Result<Self, BundleError> {
-        let raw = RawFile { file: &file, path };
-        let len = raw.len()?;
-        let (frames, index) = read_tail(raw, len)?;
-        let (manifest_header, manifest_bytes) = read_manifest(raw, &frames, &index)?;
+        Self::open_with(file, path, &Identities::default())
+    }
+
+    /// Opens a bundle, encrypted or not. Of an encrypted one only the chunks are decrypted that hold what is
+    /// read.
+    ///
+    /// # Errors
+    /// As [`Bundle::open`], and [`BundleError::WrongIdentity`].
+    pub fn open_with(
+        file: File,
+        path: &Path,
+        identities: &Identities,
+    ) -> Result<Self, BundleError> {
+        Self::from_source(Source::open(file, path, identities)?)
+    }
+
+    pub(crate) fn from_source(source: Source) -> Result<Self, BundleError> {
+        let path = source.path();
+        let (frames, index) = read_tail(&source)?;
+        let Documents { header, manifest_bytes, signature } =
+            read_documents(&source, &frames, &index)?;
         let manifest = Manifest::parse(&manifest_bytes)
             .map_err(|source| BundleError::Manifest { path: path.to_owned(), source })?;
-        if manifest_header != header_of_manifest(&manifest_bytes, manifest.created_at_ms) {
+        let created_at_ms = manifest.created_at_ms;
+        if header != header_of(path_in_bundle::MANIFEST, &manifest_bytes, created_at_ms) {
             return Err(structure(path, "the header of its manifest is not what it must be"));
         }
+        let signature = signature
+            .map(|(header, bytes)| {
+                let must_be = header_of(path_in_bundle::SIGNATURE, &bytes, created_at_ms);
+                match header == must_be && is_signature(&bytes) {
+                    true => Ok(bytes),
+                    false => Err(structure(path, "what follows its manifest is no signature")),
+                }
+            })
+            .transpose()?;
         let contents = check_layout(path, &frames, &index, &manifest)?;
         let mut by_path: Vec<u32> = (0u32..).take(manifest.artifacts.len()).collect();
         by_path.sort_unstable_by_key(|&n| manifest.artifacts[n as usize].path.as_bytes());
-        let inner = Inner {
-            file,
-            path: path.to_owned(),
-            len,
-            frames,
-            manifest,
-            manifest_bytes,
-            contents,
-            by_path,
-            idle: Mutex::new(None),
-        };
+        let idle = Mutex::new(None);
+        let inner =
+            Inner { source, frames, manifest, manifest_bytes, signature, contents, by_path, idle };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -117,6 +139,58 @@ impl Bundle {
     #[must_use]
     pub fn manifest_bytes(&self) -> &[u8] {
         &self.inner.manifest_bytes
+    }
+
+    /// The signature file over them, where the bundle is signed; [`Bundle::check_signature`] says what it is
+    /// worth.
+    #[must_use]
+    pub fn signature(&self) -> Option<&[u8]> {
+        self.inner.signature.as_deref()
+    }
+
+    /// How it is encrypted, as far as a reader can tell: for which recipient the identity is that opened it.
+    #[must_use]
+    pub fn encryption(&self) -> Option<&EncryptionInfo> {
+        self.inner.source.encryption()
+    }
+
+    /// What its signature is worth; none where it is not signed.
+    ///
+    /// # Errors
+    /// [`BundleError::Forged`] where it names a trusted key that did not make it.
+    pub fn check_signature(&self, trust: &Trust) -> Result<Option<SignatureReport>, BundleError> {
+        let judge = |signature| trust.judge(self.manifest_bytes(), signature);
+        match self.signature().and_then(judge) {
+            Some(SignatureReport { key_id, status: SignatureStatus::Forged }) => {
+                Err(BundleError::Forged { path: self.inner.source.path().to_owned(), key_id })
+            }
+            report => Ok(report),
+        }
+    }
+
+    /// The summary that belongs beside it, whose file has this digest. What only a summary knows, all its
+    /// recipients and whether its label is public, is taken from `said` where the bundle does not contradict
+    /// it.
+    #[must_use]
+    pub fn sidecar(&self, sha256: Sha256Digest, said: Option<&Sidecar>) -> Sidecar {
+        let named = |said: &&EncryptionInfo| {
+            let is = self.encryption();
+            is.is_some_and(|is| {
+                let fingerprints = &is.recipients_fingerprint;
+                let listed = |one| said.recipients_fingerprint.contains(one);
+                is.scheme == said.scheme && fingerprints.iter().all(listed)
+            })
+        };
+        let listed = said.and_then(|said| said.encryption.as_ref()).filter(named);
+        let file = BundleFile {
+            size_bytes: self.inner.source.file_bytes(),
+            sha256,
+            root_digest: self.root_digest(),
+            encryption: listed.or(self.encryption()).cloned(),
+        };
+        let public_label = said.is_some_and(|said| said.label.is_some());
+        let rekeyed = said.is_some_and(|said| said.rekeyed) && self.encryption().is_some();
+        Sidecar { rekeyed, ..Sidecar::new(self.manifest(), file, public_label) }
     }
 
     /// The root digest.
@@ -139,7 +213,7 @@ impl Bundle {
         let inner = Arc::clone(&self.inner);
         let Some(number) = inner.find(path) else {
             return Err(BundleError::NoSuchArtifact {
-                path: inner.path.clone(),
+                path: inner.source.path().to_owned(),
                 artifact: path.clone(),
             });
         };
@@ -189,11 +263,11 @@ impl ArtifactReader {
             // Empty content never came by here with a part that completes it.
             return if self.artifact().size_bytes == 0 { self.check_digest() } else { Ok(()) };
         }
-        let raw = RawFile { file: &self.inner.file, path: &self.inner.path };
-        let past_end = || structure(&self.inner.path, "an artifact lies past its end");
+        let source = &self.inner.source;
+        let past_end = || structure(source.path(), "an artifact lies past its end");
         let place = self.inner.frames.locate(self.left.start).ok_or_else(past_end)?;
         let frame = place.frame as usize;
-        if self.cursor.load(raw, &self.inner.frames, frame)? {
+        if self.cursor.load(source, &self.inner.frames, frame)? {
             self.frames_read += 1;
         }
         let start = place.offset as usize;
@@ -213,7 +287,7 @@ impl ArtifactReader {
             return Ok(());
         }
         Err(BundleError::Mismatch {
-            path: self.inner.path.clone(),
+            path: self.inner.source.path().to_owned(),
             artifact: artifact.path.clone(),
             why: "has another digest than the manifest's",
         })
@@ -260,6 +334,20 @@ impl Drop for ArtifactReader {
 }
 
 impl Inner {
+    /// How many entries the archive has.
+    pub(crate) fn entries(&self) -> usize {
+        self.manifest.artifacts.len() + 1 + usize::from(self.signature.is_some())
+    }
+
+    /// Name and content of an entry that is no artifact: the manifest, and its signature.
+    pub(crate) fn document(&self, entry: usize) -> Option<(&'static str, &[u8])> {
+        match entry.checked_sub(self.manifest.artifacts.len())? {
+            0 => Some((path_in_bundle::MANIFEST, &self.manifest_bytes)),
+            1 => Some((path_in_bundle::SIGNATURE, self.signature.as_deref()?)),
+            _ => None,
+        }
+    }
+
     /// The number of the artifact at `path`.
     fn find(&self, path: &BundlePath) -> Option<usize> {
         let path_of = |&n: &u32| self.manifest.artifacts[n as usize].path.as_bytes();
@@ -278,7 +366,7 @@ impl Inner {
 
 impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Inner").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("Inner").field("path", &self.source.path()).finish_non_exhaustive()
     }
 }
 
@@ -292,109 +380,111 @@ impl FrameCursor {
     /// Makes `content` that of `frame`; returns whether it had to be decoded.
     fn load(
         &mut self,
-        raw: RawFile<'_>,
+        source: &Source,
         frames: &FrameTable,
         frame: usize,
     ) -> Result<bool, BundleError> {
         if self.frame == Some(frame) {
             return Ok(false);
         }
-        let past_end = || structure(raw.path, "a frame lies past its end");
+        let past_end = || structure(source.path(), "a frame lies past its end");
         let place = frames.in_file(frame).ok_or_else(past_end)?;
         let expected = frames.content_bytes(frame).ok_or_else(past_end)?;
         self.frame = None;
-        raw.read(place, &mut self.compressed)?;
+        source.read(place, &mut self.compressed)?;
         self.decoder
             .decode(&self.compressed, expected, &mut self.content)
-            .map_err(|why| BundleError::Frame { path: raw.path.to_owned(), frame, why })?;
+            .map_err(|why| BundleError::Frame { path: source.path().to_owned(), frame, why })?;
         self.frame = Some(frame);
         Ok(true)
     }
 }
 
-/// A file read at positions, with the name that errors give it.
-#[derive(Clone, Copy)]
-pub(crate) struct RawFile<'a> {
-    pub(crate) file: &'a File,
-    pub(crate) path: &'a Path,
+/// What the last frames hold.
+struct Documents {
+    header: Vec<u8>,
+    manifest_bytes: Vec<u8>,
+    /// Header and content of the signature's entry.
+    signature: Option<(Vec<u8>, Vec<u8>)>,
 }
 
-impl RawFile<'_> {
-    /// Length of the file in bytes.
-    pub(crate) fn len(self) -> Result<u64, BundleError> {
-        self.file.metadata().map(|meta| meta.len()).map_err(|source| BundleError::Io {
-            op: "look at",
-            path: self.path.to_owned(),
-            source,
-        })
-    }
-
-    /// Replaces `out` by the bytes in `place`. Callers have limited its length.
-    pub(crate) fn read(self, place: Range<u64>, out: &mut Vec<u8>) -> Result<(), BundleError> {
-        let count = usize::try_from(place.end - place.start).unwrap_or(usize::MAX);
-        out.resize(count, 0);
-        self.file.read_exact_at(out, place.start).map_err(|source| {
-            if source.kind() == io::ErrorKind::UnexpectedEof {
-                return structure(self.path, "it became shorter while it was read");
-            }
-            BundleError::Io { op: "read", path: self.path.to_owned(), source }
-        })
-    }
-}
-
-/// Whether an artifact has content.
-/// Reads the seek table and the index from the end of the file.
-fn read_tail(raw: RawFile<'_>, len: u64) -> Result<(FrameTable, Index), BundleError> {
-    let too_short = || structure(raw.path, "it is shorter than its own seek table says");
+/// Reads the seek table and the index from the end of the bundle.
+fn read_tail(source: &Source) -> Result<(FrameTable, Index), BundleError> {
+    let (path, len) = (source.path(), source.len());
+    let too_short = || structure(path, "it is shorter than its own seek table says");
     let mut bytes = Vec::new();
     let footer_at = len.checked_sub(SEEK_FOOTER_BYTES as u64).ok_or_else(too_short)?;
-    raw.read(footer_at..len, &mut bytes)?;
+    source.read(footer_at..len, &mut bytes)?;
     let footer = bytes.first_chunk().ok_or_else(too_short)?;
-    let table_bytes = FrameTable::bytes_from_footer(footer, raw.path)?;
+    let table_bytes = FrameTable::bytes_from_footer(footer, path)?;
     let table_at = len.checked_sub(table_bytes as u64).ok_or_else(too_short)?;
-    raw.read(table_at..len, &mut bytes)?;
-    let (frames, index_bytes) = FrameTable::parse(&bytes, raw.path)?;
-    // The frames must fill the file up to the seek table: nothing between them, nothing before.
+    source.read(table_at..len, &mut bytes)?;
+    let (frames, index_bytes) = FrameTable::parse(&bytes, path)?;
+    // The frames must fill the bundle up to the seek table: nothing between them, nothing before.
     if frames.file_end() + index_bytes as u64 != table_at {
-        return Err(structure(raw.path, "its frames do not fill it"));
+        return Err(structure(path, "its frames do not fill it"));
     }
-    raw.read(frames.file_end()..table_at, &mut bytes)?;
-    let index = Index::parse(&bytes, raw.path)?;
+    source.read(frames.file_end()..table_at, &mut bytes)?;
+    let index = Index::parse(&bytes, path)?;
     Ok((frames, index))
 }
 
-/// Reads header and exact bytes of the manifest, whose entry fills the last frames.
-fn read_manifest(
-    raw: RawFile<'_>,
+/// Reads the exact bytes of the manifest, and of the signature that may follow it; their entries fill the
+/// last frames.
+fn read_documents(
+    source: &Source,
     frames: &FrameTable,
     index: &Index,
-) -> Result<(Vec<u8>, Vec<u8>), BundleError> {
-    let bad = |why: &str| structure(raw.path, why);
+) -> Result<Documents, BundleError> {
+    let bad = |why: &str| structure(source.path(), why);
     let first = index.manifest_frame as usize;
     let start = frames.in_stream(first).ok_or_else(|| bad("its manifest lies past its end"))?.start;
-    // The limit on the manifest's size was checked with the index; it needs one header block.
+    // The limit on the manifest's size was checked with the index; each document needs one header block.
     let size = usize::try_from(index.manifest_bytes).unwrap_or(usize::MAX);
-    let tail = padding(index.manifest_bytes) + TAR_END_BYTES;
-    if frames.stream_end() - start != (TAR_BLOCK + size + tail) as u64 {
-        return Err(bad("its last frames do not hold the manifest alone"));
-    }
-    let mut header = Vec::with_capacity(TAR_BLOCK + size + tail);
+    let padding = padding(index.manifest_bytes);
+    let alone = (TAR_BLOCK + size + padding + TAR_END_BYTES) as u64;
+    let total = frames.stream_end() - start;
+    let signature = total.checked_sub(alone).and_then(|more| usize::try_from(more).ok());
+    let signature = signature.filter(|more| *more <= TAR_BLOCK + MAX_SIGNATURE_BYTES);
+    let signature =
+        signature.ok_or_else(|| bad("its last frames do not hold the manifest alone"))?;
+    let mut header = Vec::with_capacity(TAR_BLOCK + size + padding + signature + TAR_END_BYTES);
     let mut cursor = FrameCursor::default();
     for frame in first..frames.len() {
-        cursor.load(raw, frames, frame)?;
+        cursor.load(source, frames, frame)?;
         header.extend_from_slice(&cursor.content);
     }
-    let mut manifest = header.split_off(TAR_BLOCK);
-    if manifest.split_off(size).iter().any(|&byte| byte != 0) {
+    let mut manifest_bytes = header.split_off(TAR_BLOCK);
+    let mut zeros = manifest_bytes.split_off(size);
+    let end = zeros.split_off(padding + signature);
+    let signature = match signature {
+        0 => None,
+        // A signature is text: the zeros after it are its padding.
+        _ => Some(
+            split_document(zeros.split_off(padding))
+                .ok_or_else(|| bad("what follows its manifest is too short for a signature"))?,
+        ),
+    };
+    if zeros.iter().chain(&end).any(|&byte| byte != 0) {
         return Err(bad("what follows its manifest is not zero"));
     }
-    Ok((header, manifest))
+    Ok(Documents { header, manifest_bytes, signature })
 }
 
-/// The header that the entry of the manifest must have.
-fn header_of_manifest(manifest_bytes: &[u8], created_at_ms: i64) -> Vec<u8> {
+/// Header and content of an entry whose content does not end in a zero; none where the padding is not the
+/// content's.
+fn split_document(mut header: Vec<u8>) -> Option<(Vec<u8>, Vec<u8>)> {
+    let mut content = (header.len() > TAR_BLOCK).then(|| header.split_off(TAR_BLOCK))?;
+    let padded = content.len();
+    let size = content.iter().rposition(|&byte| byte != 0)? + 1;
+    content.truncate(size);
+    (size + padding(size as u64) == padded).then_some((header, content))
+}
+
+/// The header that the entry of a document must have.
+fn header_of(path: &'static str, bytes: &[u8], created_at_ms: i64) -> Vec<u8> {
     let mut header = Vec::with_capacity(TAR_BLOCK);
-    Entry::of_manifest(manifest_bytes.len() as u64, created_at_ms).render(&mut header);
+    Entry::of_document(path, bytes.len() as u64, created_at_ms).render(&mut header);
     header
 }
 

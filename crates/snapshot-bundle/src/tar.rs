@@ -3,7 +3,7 @@
 //! Writer and reader both render; there is no tar parser. Names are raw bytes, as file systems
 //! have them. Invariant: the same entry always gives the same bytes.
 
-use snapshot_core::{Artifact, ArtifactKind, path_in_bundle};
+use snapshot_core::{Artifact, ArtifactKind};
 
 use crate::format::TAR_BLOCK;
 
@@ -54,10 +54,10 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// The entry of a manifest of `size_bytes`.
-    pub(crate) fn of_manifest(size_bytes: u64, created_at_ms: i64) -> Self {
+    /// The entry of the manifest, or of its signature, of `size_bytes`.
+    pub(crate) fn of_document(path: &'static str, size_bytes: u64, created_at_ms: i64) -> Self {
         Self {
-            path: path_in_bundle::MANIFEST.as_bytes(),
+            path: path.as_bytes(),
             link: b"",
             kind: REGULAR,
             mode: 0o644,

@@ -6,7 +6,6 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,14 +13,19 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use snapshot_core::{
     ArtifactSource, BundlePath, Control, Damage, ErrorKind, Inside, Manifest, PortError,
-    Sha256Digest, Sidecar, Step, VerifiedSource, VerifyReport, path_in_bundle,
+    Sha256Digest, Sidecar, SignatureReport, SignatureStatus, Step, VerifiedSource, VerifyReport,
+    path_in_bundle,
 };
 
+use crate::envelope::is_encrypted;
 use crate::error::BundleError;
-use crate::format::{FRAME_BYTES, TAR_END_BYTES};
+use crate::format::TAR_END_BYTES;
 use crate::frame::Decoder;
+use crate::keys::Identities;
 use crate::pipeline::{Consumer, Pipeline};
-use crate::read::{Bundle, Inner, RawFile};
+use crate::read::{Bundle, Inner};
+use crate::signature::Trust;
+use crate::source::{hash_file, length};
 use crate::tar::{Entry, padding};
 
 /// Most findings listed; a bundle of many small files may have one for each.
@@ -31,27 +35,44 @@ const MAX_DAMAGE: usize = 1000;
 #[derive(Debug)]
 pub struct VerifiedBundle(Bundle);
 
-/// Verifies a bundle that may not even open: what cannot be opened is reported as damage too.
+/// What a verification goes by.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct VerifyOptions<'a> {
+    /// The summary beside the bundle, where there is one.
+    pub expect: Option<&'a Sidecar>,
+    /// Whose signatures count; by default nobody's.
+    pub trust: Option<&'a Trust>,
+    /// Worker threads; at least one is used.
+    pub threads: usize,
+}
+
+/// Verifies a bundle that may not even open: what cannot be opened is reported as damage too. Without an
+/// identity an encrypted one is compared with its summary as far as that goes, and its contents are not
+/// checked.
 ///
 /// # Errors
-/// Only where the verification itself fails: unreadable files, newer formats, interruptions.
+/// Only where the verification itself fails: unreadable files, newer formats, interruptions, and
+/// [`BundleError::WrongIdentity`] for a file that is otherwise the one of its summary.
 pub fn verify_file(
     file: File,
     path: &Path,
-    expect: Option<&Sidecar>,
-    threads: usize,
+    identities: &Identities,
+    options: &VerifyOptions<'_>,
     control: &Control,
 ) -> Result<VerifyReport, BundleError> {
     let again = file.try_clone();
-    match Bundle::open(file, path) {
-        Ok(bundle) => bundle.verify(expect, threads, control),
+    let again = || {
+        again.map_err(|source| BundleError::Io { op: "open again", path: path.to_owned(), source })
+    };
+    match Bundle::open_with(file, path, identities) {
+        Ok(bundle) => bundle.verify(options, control),
         Err(e) if e.kind() == ErrorKind::Integrity => {
-            let file = again.map_err(|source| BundleError::Io {
-                op: "open again",
-                path: path.to_owned(),
-                source,
-            })?;
-            report_unopened(RawFile { file: &file, path }, &e, expect, control)
+            report_unopened(&again()?, path, &e, options, control)
+        }
+        Err(BundleError::NoIdentity { .. }) => report_sealed(&again()?, path, options, control),
+        Err(e) if e.kind() == ErrorKind::Encryption => {
+            let report = report_sealed(&again()?, path, options, control)?;
+            if report.damage.is_empty() { Err(e) } else { Ok(report) }
         }
         Err(e) => Err(e),
     }
@@ -59,20 +80,19 @@ pub fn verify_file(
 
 impl Bundle {
     /// Reads the whole file once and checks everything: its digest and the sidecar's statements
-    /// (where `expect` gives them), every frame, header, artifact and padding.
+    /// (where they are given), every frame, header, artifact and padding, and the signature.
     ///
-    /// Without `expect`, `bundle_sha256_ok` stays false: there was nothing to compare with.
+    /// Without a sidecar, `bundle_sha256_ok` stays false: there was nothing to compare with.
     ///
     /// # Errors
     /// Only where the verification itself fails; damage is in the report.
     pub fn verify(
         &self,
-        expect: Option<&Sidecar>,
-        threads: usize,
+        options: &VerifyOptions<'_>,
         control: &Control,
     ) -> Result<VerifyReport, BundleError> {
         let inner = &self.inner;
-        let pipeline = start_pipeline(inner, threads)?;
+        let pipeline = start_pipeline(inner, options.threads)?;
         let (walk, sha256) = read_through(inner, pipeline, control)?;
         let whole = walk.part == Part::End;
         let per_artifact_ok = whole && !walk.artifacts_bad;
@@ -80,25 +100,31 @@ impl Bundle {
         let mut findings = walk.findings;
         let mut bundle_sha256_ok = false;
         let mut manifest_ok = true;
-        match sha256 {
-            Err(e) => findings.add("bundle", None, e.to_string()),
-            Ok(sha256) => {
-                if let Some(expect) = expect {
-                    let ours =
-                        Sidecar::of_plain(&inner.manifest, self.root_digest(), inner.len, sha256);
-                    bundle_sha256_ok = expect.bundle_sha256 == sha256;
-                    manifest_ok = compare_sidecar(expect, &ours, &mut findings);
-                }
+        match (sha256, options.expect) {
+            (Err(e), _) => findings.add("bundle", None, e.to_string()),
+            (Ok(_), None) => {}
+            (Ok(sha256), Some(expect)) => {
+                bundle_sha256_ok = expect.bundle_sha256 == sha256;
+                let ours = self.sidecar(sha256, Some(expect));
+                manifest_ok = compare_sidecar(expect, &ours, &mut findings);
             }
         }
+        let judge = |file| options.trust.and_then(|trust| trust.judge(self.manifest_bytes(), file));
+        let signature = self.signature().and_then(judge);
+        if let Some(SignatureReport { key_id, status: SignatureStatus::Forged }) = &signature {
+            let why = format!("names {key_id}, which did not sign this manifest");
+            findings.add(path_in_bundle::SIGNATURE, None, why);
+        }
         Ok(VerifyReport {
-            bundle: inner.path.clone(),
+            bundle: inner.source.path().to_owned(),
             manifest_ok: manifest_ok && !walk.manifest_bad,
             bundle_sha256_ok,
             per_artifact_ok,
             schema_versions: Some(inner.manifest.schema_versions),
-            age_protected: false,
+            age_protected: self.encryption().is_some(),
             inside: if contents_ok { Inside::Good } else { Inside::Bad },
+            refused: options.trust.and_then(|trust| trust.refusal(signature.as_ref())),
+            signature,
             damage: findings.finish(),
         })
     }
@@ -106,20 +132,23 @@ impl Bundle {
     /// Verifies as [`Bundle::verify`] and gives the bundle out as one that may be restored from.
     ///
     /// # Errors
-    /// [`BundleError::Damaged`] with all that was found; otherwise as [`Bundle::verify`].
+    /// [`BundleError::Damaged`] with all that was found, [`BundleError::Untrusted`] where a signature is
+    /// required that it lacks; otherwise as [`Bundle::verify`].
     pub fn into_verified(
         self,
-        expect: Option<&Sidecar>,
-        threads: usize,
+        options: &VerifyOptions<'_>,
         control: &Control,
     ) -> Result<VerifiedBundle, BundleError> {
-        let report = self.verify(expect, threads, control)?;
-        let sidecar_ok = expect.is_none() || report.bundle_sha256_ok;
+        let report = self.verify(options, control)?;
+        let sidecar_ok = options.expect.is_none() || report.bundle_sha256_ok;
         let good = report.manifest_ok && report.per_artifact_ok && report.damage.is_empty();
-        if good && sidecar_ok && report.inside == Inside::Good {
-            return Ok(VerifiedBundle(self));
+        if !good || !sidecar_ok || report.inside != Inside::Good {
+            return Err(BundleError::Damaged { path: report.bundle, damage: report.damage });
         }
-        Err(BundleError::Damaged { path: report.bundle, damage: report.damage })
+        match report.refused {
+            Some(why) => Err(BundleError::Untrusted { path: report.bundle, why }),
+            None => Ok(VerifiedBundle(self)),
+        }
     }
 }
 
@@ -253,13 +282,12 @@ impl Walk {
     }
 
     fn take_content(&mut self, frame: usize, bytes: &[u8]) {
-        if self.entry < self.inner.manifest.artifacts.len() {
+        let Some((_, document)) = self.inner.document(self.entry) else {
             self.hasher.update(bytes);
             return;
-        }
-        let manifest = &self.inner.manifest_bytes;
-        let at = manifest.len() - self.left_here();
-        if manifest[at..at + bytes.len()] != *bytes {
+        };
+        let at = document.len() - self.left_here();
+        if document[at..at + bytes.len()] != *bytes {
             self.report(frame, "it changed since it was opened");
         }
     }
@@ -283,13 +311,14 @@ impl Walk {
 
     fn begin_header(&mut self) {
         let manifest = &self.inner.manifest;
+        let created_at_ms = manifest.created_at_ms;
         self.header.clear();
-        let entry = match manifest.artifacts.get(self.entry) {
-            Some(artifact) => Entry::of(artifact, manifest.created_at_ms),
-            None if self.entry == manifest.artifacts.len() => {
-                Entry::of_manifest(self.inner.manifest_bytes.len() as u64, manifest.created_at_ms)
+        let entry = match (manifest.artifacts.get(self.entry), self.inner.document(self.entry)) {
+            (Some(artifact), _) => Entry::of(artifact, created_at_ms),
+            (None, Some((path, document))) => {
+                Entry::of_document(path, document.len() as u64, created_at_ms)
             }
-            None => {
+            (None, None) => {
                 self.part = Part::End;
                 return;
             }
@@ -313,7 +342,7 @@ impl Walk {
         if differs && self.reported.is_none() {
             self.report(frame, "its content has another digest than the manifest's");
         }
-        let end = if self.entry < self.inner.manifest.artifacts.len() { 0 } else { TAR_END_BYTES };
+        let end = if self.entry + 1 < self.inner.entries() { 0 } else { TAR_END_BYTES };
         self.part = Part::Padding;
         self.left = (padding(self.content_bytes()) + end) as u64;
     }
@@ -321,7 +350,7 @@ impl Walk {
     fn content_bytes(&self) -> u64 {
         match self.inner.manifest.artifacts.get(self.entry) {
             Some(artifact) => artifact.size_bytes,
-            None => self.inner.manifest_bytes.len() as u64,
+            None => self.inner.document(self.entry).map_or(0, |(_, bytes)| bytes.len() as u64),
         }
     }
 
@@ -337,7 +366,9 @@ impl Walk {
             }
             None => {
                 self.manifest_bad = true;
-                self.findings.add(path_in_bundle::MANIFEST, Some(frame), why);
+                let document = self.inner.document(self.entry);
+                let path = document.map_or(path_in_bundle::MANIFEST, |(path, _)| path);
+                self.findings.add(path, Some(frame), why);
             }
         }
     }
@@ -378,59 +409,37 @@ fn read_through(
     mut pipeline: Pipeline<Walk>,
     control: &Control,
 ) -> Result<(Walk, Result<Sha256Digest, BundleError>), BundleError> {
-    let raw = RawFile { file: &inner.file, path: &inner.path };
-    let mut hasher = Sha256::new();
+    let (mut reading, total) = (inner.source.sequential()?, inner.source.len());
     let mut unreadable = None;
     for frame in 0..inner.frames.len() {
         control.check()?;
         let place = inner.frames.in_file(frame).unwrap_or_default();
         let mut slot = pipeline.slot()?;
-        match raw.read(place.clone(), &mut slot.input) {
-            Ok(()) => hasher.update(&slot.input),
-            Err(e) => {
-                // The walk then names what lay in this frame, and goes on.
-                slot.input.clear();
-                unreadable.get_or_insert(e);
-            }
+        if let Err(e) = reading.read(place.clone(), &mut slot.input) {
+            // The walk then names what lay in this frame, and goes on.
+            slot.input.clear();
+            unreadable.get_or_insert(e);
         }
         pipeline.send(slot)?;
-        control.advance(Step::Verify, place.end, inner.len);
+        control.advance(Step::Verify, place.end, total);
     }
     let walk = pipeline.finish()?;
-    let tail = hash_range(raw, inner.frames.file_end()..inner.len, &mut hasher, control);
-    control.advance(Step::Verify, inner.len, inner.len);
-    let digest = match (unreadable, tail) {
+    let digest = reading.finish(control);
+    control.advance(Step::Verify, total, total);
+    let digest = match (unreadable, digest) {
+        (_, Err(e @ BundleError::Interrupted(_))) => return Err(e),
         (Some(e), _) => Err(e),
-        (None, Err(e @ BundleError::Interrupted(_))) => return Err(e),
-        (None, Err(e)) => Err(e),
-        (None, Ok(())) => Ok(Sha256Digest::from_bytes(hasher.finalize().into())),
+        (None, digest) => digest,
     };
     Ok((walk, digest))
 }
 
-/// Hashes a part of the file in pieces.
-fn hash_range(
-    raw: RawFile<'_>,
-    mut range: Range<u64>,
-    hasher: &mut Sha256,
-    control: &Control,
-) -> Result<(), BundleError> {
-    let mut bytes = Vec::new();
-    while !range.is_empty() {
-        control.check()?;
-        let end = range.end.min(range.start + FRAME_BYTES as u64);
-        raw.read(range.start..end, &mut bytes)?;
-        hasher.update(&bytes);
-        range.start = end;
-    }
-    Ok(())
-}
-
 /// The report on a file that does not open as a bundle.
 fn report_unopened(
-    raw: RawFile<'_>,
+    file: &File,
+    path: &Path,
     fault: &BundleError,
-    expect: Option<&Sidecar>,
+    options: &VerifyOptions<'_>,
     control: &Control,
 ) -> Result<VerifyReport, BundleError> {
     let mut findings = Findings::default();
@@ -444,32 +453,75 @@ fn report_unopened(
         }
         other => findings.add("bundle", None, other.to_string()),
     }
-    let mut bundle_sha256_ok = false;
-    if let Some(expect) = expect {
-        let len = raw.len()?;
-        let mut hasher = Sha256::new();
-        hash_range(raw, 0..len, &mut hasher, control)?;
-        let sha256 = Sha256Digest::from_bytes(hasher.finalize().into());
-        bundle_sha256_ok = expect.bundle_sha256 == sha256;
-        if !bundle_sha256_ok {
-            let why = format!("says {len} bytes", len = expect.bundle_size_bytes);
-            findings.add(
-                "sidecar",
-                None,
-                format!("{why} of digest {}; the file has {len} of {sha256}", expect.bundle_sha256),
-            );
-        }
-    }
+    let bundle_sha256_ok = compare_file(file, path, options.expect, &mut findings, control)?;
     Ok(VerifyReport {
-        bundle: raw.path.to_owned(),
-        manifest_ok: false,
         bundle_sha256_ok,
-        per_artifact_ok: false,
-        schema_versions: None,
-        age_protected: false,
         inside: Inside::Bad,
         damage: findings.finish(),
+        ..nothing_checked(file, path)
     })
+}
+
+/// The report on an encrypted file that nobody here can open.
+fn report_sealed(
+    file: &File,
+    path: &Path,
+    options: &VerifyOptions<'_>,
+    control: &Control,
+) -> Result<VerifyReport, BundleError> {
+    let mut findings = Findings::default();
+    let bundle_sha256_ok = compare_file(file, path, options.expect, &mut findings, control)?;
+    let expect = options.expect;
+    if expect.is_some_and(|expect| expect.encryption.is_none()) {
+        findings.add("sidecar", None, "says that the bundle is not encrypted, and it is");
+    }
+    // What is inside is not known to be signed; that the summary is attested is all there is.
+    let attested = |trust: &Trust| {
+        expect.is_some_and(|expect| trust.attests(&expect.to_meta(path.to_owned())))
+    };
+    let refused = options.trust.filter(|trust| !attested(trust));
+    Ok(VerifyReport {
+        bundle_sha256_ok,
+        refused: refused.and_then(|trust| trust.refusal(None)),
+        damage: findings.finish(),
+        ..nothing_checked(file, path)
+    })
+}
+
+fn nothing_checked(file: &File, path: &Path) -> VerifyReport {
+    VerifyReport {
+        bundle: path.to_owned(),
+        manifest_ok: false,
+        bundle_sha256_ok: false,
+        per_artifact_ok: false,
+        schema_versions: None,
+        age_protected: is_encrypted(file).unwrap_or_default(),
+        inside: Inside::NotChecked,
+        signature: None,
+        refused: None,
+        damage: Vec::new(),
+    }
+}
+
+/// Whether a file is the one of its summary; false without one.
+fn compare_file(
+    file: &File,
+    path: &Path,
+    expect: Option<&Sidecar>,
+    findings: &mut Findings,
+    control: &Control,
+) -> Result<bool, BundleError> {
+    let Some(expect) = expect else { return Ok(false) };
+    let (len, sha256) = (length(file, path)?, hash_file(file, path, control)?);
+    if expect.bundle_sha256 == sha256 && expect.bundle_size_bytes == len {
+        return Ok(true);
+    }
+    let why = format!(
+        "says {} bytes of digest {}; the file has {len} of {sha256}",
+        expect.bundle_size_bytes, expect.bundle_sha256
+    );
+    findings.add("sidecar", None, why);
+    Ok(expect.bundle_sha256 == sha256)
 }
 
 /// Compares every field of the sidecar with what the bundle says; returns whether those about the

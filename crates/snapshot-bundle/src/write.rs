@@ -10,19 +10,24 @@ use std::io::{Read, Write};
 use sha2::{Digest, Sha256};
 use snapshot_core::{
     Artifact, ArtifactKind, ArtifactSink, BundlePath, Control, FileSpec, MAX_ARTIFACTS, Manifest,
-    PortError, Sha256Digest, Step, root_digest,
+    PortError, Sha256Digest, Step, path_in_bundle, root_digest,
 };
 
+use crate::envelope::Envelope;
 use crate::error::BundleError;
 use crate::format::{DEFAULT_LEVEL, FRAME_BYTES, TAR_END_BYTES};
 use crate::frame::Encoder;
+use crate::keys::Recipients;
 use crate::pipeline::{Consumer, Pipeline, Slot};
 use crate::seek::{FrameTable, Index};
+use crate::signature::SigningKey;
 use crate::tar::{Entry, padding};
 
 /// How to write a bundle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WriteOptions {
+    /// For whom it is encrypted, where it is.
+    pub recipients: Option<Recipients>,
     /// Worker threads; at least one is used.
     pub threads: usize,
     /// zstd level.
@@ -51,9 +56,9 @@ pub struct BundleWriter<W: Write + Send + 'static> {
 pub struct Finished<W> {
     /// The output.
     pub out: W,
-    /// Length of the bundle in bytes.
+    /// Length of the file in bytes.
     pub size_bytes: u64,
-    /// SHA-256 of the bundle.
+    /// SHA-256 of the file.
     pub sha256: Sha256Digest,
     /// The root digest, over the exact bytes of the manifest.
     pub root_digest: Sha256Digest,
@@ -61,10 +66,9 @@ pub struct Finished<W> {
     pub frames: u64,
 }
 
-/// The end of the pipeline: the file, its digest, its frames.
-struct Output<W> {
-    out: W,
-    hasher: Sha256,
+/// The end of the pipeline: the file and its frames.
+struct Output<W: Write> {
+    out: Envelope<W>,
     frames: FrameTable,
 }
 
@@ -73,7 +77,7 @@ impl WriteOptions {
     #[must_use]
     pub fn new(created_at_ms: i64) -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { threads, level: DEFAULT_LEVEL, created_at_ms }
+        Self { recipients: None, threads, level: DEFAULT_LEVEL, created_at_ms }
     }
 }
 
@@ -81,9 +85,10 @@ impl<W: Write + Send + 'static> BundleWriter<W> {
     /// Starts a bundle.
     ///
     /// # Errors
-    /// If threads or zstd cannot be set up.
+    /// If threads, zstd or age cannot be set up, or `out` fails.
     pub fn new(out: W, options: &WriteOptions, control: Control) -> Result<Self, BundleError> {
-        let output = Output { out, hasher: Sha256::new(), frames: FrameTable::default() };
+        let out = Envelope::new(out, options.recipients.as_ref())?;
+        let output = Output { out, frames: FrameTable::default() };
         let new_stage = || {
             let mut encoder =
                 Encoder::new(options.level).map_err(|why| BundleError::Compress { why })?;
@@ -108,7 +113,19 @@ impl<W: Write + Send + 'static> BundleWriter<W> {
     /// # Errors
     /// [`BundleError::ManifestMismatch`] where `manifest` does not list exactly what was written,
     /// in order, or has another time; otherwise as writing does.
-    pub fn finish(mut self, manifest: &Manifest) -> Result<Finished<W>, BundleError> {
+    pub fn finish(self, manifest: &Manifest) -> Result<Finished<W>, BundleError> {
+        self.finish_signed(manifest, None)
+    }
+
+    /// The same, and where there is a key the signature after the manifest.
+    ///
+    /// # Errors
+    /// As [`BundleWriter::finish`].
+    pub fn finish_signed(
+        mut self,
+        manifest: &Manifest,
+        key: Option<&SigningKey>,
+    ) -> Result<Finished<W>, BundleError> {
         if self.failed {
             return Err(BundleError::AlreadyFailed);
         }
@@ -116,31 +133,39 @@ impl<W: Write + Send + 'static> BundleWriter<W> {
         let json = manifest.to_bytes().map_err(|source| BundleError::ManifestRefused { source })?;
         self.end_frame()?;
         let manifest_position = self.position;
-        let mut header = Vec::new();
-        Entry::of_manifest(json.len() as u64, self.created_at_ms).render(&mut header);
-        self.append(&header)?;
-        self.append(&json)?;
-        self.append_zeros(padding(json.len() as u64) + TAR_END_BYTES)?;
+        self.append_document(path_in_bundle::MANIFEST, &json)?;
+        if let Some(key) = key {
+            let signature = key.sign(manifest, &json);
+            self.append_document(path_in_bundle::SIGNATURE, signature.as_bytes())?;
+        }
+        self.append_zeros(TAR_END_BYTES)?;
         self.end_frame()?;
 
         let Self { pipeline, contents, .. } = self;
-        let mut output = pipeline.finish()?;
-        let frames = output.frames.len() as u64;
-        let index = Index::of(&output.frames, manifest_position, json.len() as u64, &contents)
+        let Output { mut out, frames } = pipeline.finish()?;
+        let failed = |source| BundleError::Write { source };
+        let index = Index::of(&frames, manifest_position, json.len() as u64, &contents)
             .ok_or(BundleError::TooLarge)?
             .render();
-        let seek_table = output.frames.render(index.len());
-        output.write(&index)?;
-        output.write(&seek_table)?;
-        let Output { mut out, hasher, frames: table } = output;
-        out.flush().map_err(|source| BundleError::Write { source })?;
+        out.write_all(&index).map_err(failed)?;
+        out.write_all(&frames.render(index.len())).map_err(failed)?;
+        let written = out.finish().map_err(failed)?;
         Ok(Finished {
-            out,
-            size_bytes: table.file_end() + (index.len() + seek_table.len()) as u64,
-            sha256: Sha256Digest::from_bytes(hasher.finalize().into()),
+            out: written.out,
+            size_bytes: written.size_bytes,
+            sha256: written.sha256,
             root_digest: root_digest(&json),
-            frames,
+            frames: frames.len() as u64,
         })
+    }
+
+    /// An entry that no artifact is.
+    fn append_document(&mut self, path: &'static str, bytes: &[u8]) -> Result<(), BundleError> {
+        let (size, mut header) = (bytes.len() as u64, Vec::new());
+        Entry::of_document(path, size, self.created_at_ms).render(&mut header);
+        self.append(&header)?;
+        self.append(bytes)?;
+        self.append_zeros(padding(size))
     }
 
     fn check_manifest(&self, manifest: &Manifest) -> Result<(), BundleError> {
@@ -312,13 +337,6 @@ impl<W: Write + Send + 'static> ArtifactSink for BundleWriter<W> {
     }
 }
 
-impl<W: Write> Output<W> {
-    fn write(&mut self, bytes: &[u8]) -> Result<(), BundleError> {
-        self.hasher.update(bytes);
-        self.out.write_all(bytes).map_err(|source| BundleError::Write { source })
-    }
-}
-
 impl<W: Write + Send + 'static> Consumer for Output<W> {
     fn take(
         &mut self,
@@ -328,6 +346,6 @@ impl<W: Write + Send + 'static> Consumer for Output<W> {
     ) -> Result<(), BundleError> {
         let frame = outcome.map_err(|why| BundleError::Compress { why })?;
         self.frames.push(frame.len(), content.len())?;
-        self.write(frame)
+        self.out.write_all(frame).map_err(|source| BundleError::Write { source })
     }
 }

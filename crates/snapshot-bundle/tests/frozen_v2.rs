@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::PathBuf;
 
-use snapshot_bundle::Bundle;
+use snapshot_bundle::{Bundle, VerifyOptions};
 use snapshot_core::{ArtifactKind, BundlePath, Control, Sidecar};
 
 const BUNDLE: &str = "00000001-0000-4000-8000-000000000000.tar.zst";
@@ -35,7 +35,8 @@ fn sidecar() -> Sidecar {
 fn it_verifies_with_everything_beside_it() {
     let (bundle, sidecar) = (open(), sidecar());
     assert_eq!(bundle.root_digest().to_string(), ROOT_DIGEST);
-    let report = bundle.verify(Some(&sidecar), 2, &Control::default()).unwrap();
+    let options = VerifyOptions { expect: Some(&sidecar), threads: 2, ..VerifyOptions::default() };
+    let report = bundle.verify(&options, &Control::default()).unwrap();
     assert!(report.is_good(), "{report:?}");
     let sum = fs::read_to_string(fixture(SUM)).unwrap();
     assert_eq!(sum, format!("{}  {BUNDLE}\n", sidecar.bundle_sha256));

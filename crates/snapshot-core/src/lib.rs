@@ -29,6 +29,7 @@ mod plan;
 mod ports;
 mod report;
 mod request;
+mod secret;
 
 pub use control::{Control, Interrupted, Progress, Step};
 pub use diff::{GitSummary, NotCompared, RowCounts, SnapshotDiff, SqliteSummary, StateSummary};
@@ -43,19 +44,24 @@ pub use inside::{GitPath, PathInside, TreeEntry, TreeEntryKind};
 pub use layout::{MemoryLayout, StateLayout, StateSource};
 pub use listing::{ListProblem, Listing, ProblemKind};
 pub use manifest::{
-    Artifact, ArtifactKind, BUNDLE_FORMAT, BUNDLE_FORMAT_V1, EncryptionInfo, GitInfo, GitRef,
-    GitStash, MANIFEST_VERSION, MAX_ARTIFACTS, MAX_MANIFEST_BYTES, Manifest, ManifestCapture,
-    NotCarried, RedactionReport, SqliteInfo, UnstableFile, path_in_bundle, to_text,
+    Artifact, ArtifactKind, Attestation, BUNDLE_FORMAT, BUNDLE_FORMAT_V1, EncryptionInfo, GitInfo,
+    GitRef, GitStash, MANIFEST_VERSION, MAX_ARTIFACTS, MAX_MANIFEST_BYTES, Manifest,
+    ManifestCapture, NotCarried, RedactionReport, SqliteInfo, UnstableFile, path_in_bundle,
+    to_text,
 };
-pub use meta::{CaptureInfo, SchemaVersions, Sidecar, SnapshotMeta, StoreCapture};
+pub use meta::{BundleFile, CaptureInfo, SchemaVersions, Sidecar, SnapshotMeta, StoreCapture};
 pub use path::{BundlePath, MAX_PATH_BYTES};
 pub use plan::{Bytes, FilePlan, GitPlan, RestorePlan, SpaceNeed, StoreAction, StorePlan};
 pub use ports::{
     ArtifactSink, ArtifactSource, Clock, FileSpec, IdSource, PathResolver, PortError, Quiesce,
     RandomIds, StateKind, StateProvider, SystemClock, VerifiedSource,
 };
-pub use report::{Damage, Inside, RestoreReport, RetentionTickReport, VerifyReport};
-pub use request::{
-    DiffRequest, DiffScope, DiffSide, ExportRequest, RestoreRequest, RestoreTarget, SnapshotRef,
-    SnapshotRequest,
+pub use report::{
+    Damage, Inside, RestoreReport, RetentionTickReport, SignatureReport, SignatureStatus,
+    VerifyReport,
 };
+pub use request::{
+    DecryptionIdentity, DiffRequest, DiffScope, DiffSide, Encryption, EncryptionKey, ExportForm,
+    ExportRequest, RestoreRequest, RestoreTarget, SnapshotRef, SnapshotRequest,
+};
+pub use secret::Secret;

@@ -30,6 +30,8 @@ pub const MAX_ARTIFACTS: usize = 1_000_000;
 pub mod path_in_bundle {
     /// The manifest, last entry but for its signature.
     pub const MANIFEST: &str = "manifest.json";
+    /// The manifest's signature, the last entry where there is one.
+    pub const SIGNATURE: &str = "manifest.json.minisig";
     /// Folder of the SQLite stores.
     pub const SQLITE: &str = "sqlite";
     /// The git history, a git bundle.
@@ -72,9 +74,13 @@ pub struct Manifest {
     /// Present where redaction ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redactions: Option<RedactionReport>,
-    /// Present where the bundle is encrypted.
+    /// Written by 0.1.x, whose manifests said how their bundles were encrypted. What we write says it in
+    /// the sidecar: for other readers a bundle is encrypted anew, and its content stays as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encryption: Option<EncryptionInfo>,
+    /// Present where the bundle is signed: what its summary shows of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attestation: Option<Attestation>,
     /// Versions of what wrote it.
     #[serde(default)]
     pub tool_versions: BTreeMap<String, String>,
@@ -218,6 +224,17 @@ pub struct EncryptionInfo {
     pub scheme: String,
     /// Fingerprints of the recipients.
     pub recipients_fingerprint: Vec<String>,
+}
+
+/// That the holder of a key signed a snapshot of this id, agent, tenant and time. It says nothing of what
+/// the snapshot holds, so it may stand beside an encrypted bundle; what is inside is signed by
+/// `manifest.json.minisig`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attestation {
+    /// The key, as minisign names it: 16 upper-case hexadecimal digits.
+    pub key_id: String,
+    /// An Ed25519 signature, base64. What it is over is in `docs/format.md`.
+    pub signature: String,
 }
 
 /// What the capture could not carry or hold still.

@@ -8,7 +8,8 @@ use crate::digest::Sha256Digest;
 use crate::error::ParseError;
 use crate::id::{AgentId, CreatedBy, GitOid, SnapshotId, StoreName, Tenant};
 use crate::manifest::{
-    BUNDLE_FORMAT, EncryptionInfo, MANIFEST_VERSION, Manifest, NotCarried, UnstableFile,
+    Attestation, BUNDLE_FORMAT, EncryptionInfo, MANIFEST_VERSION, Manifest, NotCarried,
+    UnstableFile,
 };
 
 /// Schema versions: of the four classic stores, and of the manifest.
@@ -55,10 +56,16 @@ pub struct SnapshotMeta {
     pub encrypted: bool,
     /// Whether redaction ran.
     pub redactions_applied: bool,
+    /// Whether nothing was left out and nothing was unstable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole: Option<bool>,
+    /// Who says to have signed it; to be checked by whoever has the key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attestation: Option<Attestation>,
     /// What asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_by: Option<CreatedBy>,
-    /// How the capture went; present right after it.
+    /// How the capture went; present right after it, and without any name where the bundle is encrypted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capture: Option<CaptureInfo>,
 }
@@ -127,7 +134,14 @@ pub struct Sidecar {
     pub bundle_size_bytes: u64,
     /// SHA-256 of the bundle file.
     pub bundle_sha256: Sha256Digest,
-    /// Plain bundles only: the label.
+    /// Whether the bundle is the one of the other name, `<id>.rekeyed.tar.zst.age`: encrypting anew writes
+    /// beside what is there, and this field changes the two over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rekeyed: bool,
+    /// Present where the bundle is signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attestation: Option<Attestation>,
+    /// The label; of an encrypted bundle only where it was to be public.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
     /// Plain bundles only: HEAD's commit.
@@ -136,6 +150,19 @@ pub struct Sidecar {
     /// Plain bundles only: the root digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root_digest: Option<Sha256Digest>,
+}
+
+/// A bundle's file, as whoever wrote or read it whole knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BundleFile {
+    /// Its length in bytes.
+    pub size_bytes: u64,
+    /// Its SHA-256.
+    pub sha256: Sha256Digest,
+    /// The root digest of what is inside.
+    pub root_digest: Sha256Digest,
+    /// How it is encrypted, where it is.
+    pub encryption: Option<EncryptionInfo>,
 }
 
 impl SchemaVersions {
@@ -173,6 +200,15 @@ impl SchemaVersions {
     }
 }
 
+impl CaptureInfo {
+    /// What may be told of the capture of an encrypted bundle: its times.
+    #[must_use]
+    pub fn times_only(&self) -> Self {
+        let Self { instant_ms, writers_held_us, .. } = *self;
+        Self { instant_ms, writers_held_us, ..Self::default() }
+    }
+}
+
 impl Sidecar {
     /// Largest sidecar read or written.
     pub const MAX_BYTES: usize = 4096;
@@ -181,10 +217,20 @@ impl Sidecar {
     #[must_use]
     pub fn of_plain(
         manifest: &Manifest,
-        root: Sha256Digest,
+        root_digest: Sha256Digest,
         size_bytes: u64,
         sha256: Sha256Digest,
     ) -> Self {
+        let file = BundleFile { size_bytes, sha256, root_digest, encryption: None };
+        Self::new(manifest, file, true)
+    }
+
+    /// The summary of a bundle. Of an encrypted one it holds nothing that only its readers may know, and
+    /// the label only where that is `public_label`.
+    #[must_use]
+    pub fn new(manifest: &Manifest, file: BundleFile, public_label: bool) -> Self {
+        let open = file.encryption.is_none();
+        let head = manifest.git.as_ref().and_then(|git| git.head_oid.clone());
         Self {
             manifest_version: manifest.manifest_version,
             bundle_format: manifest.bundle_format.clone(),
@@ -194,14 +240,16 @@ impl Sidecar {
             created_at_ms: manifest.created_at_ms,
             created_by: manifest.created_by.clone(),
             schema_versions: manifest.schema_versions,
-            encryption: manifest.encryption.clone(),
+            encryption: file.encryption,
             redacted: manifest.redactions.is_some(),
             whole: manifest.capture.not_carried.is_empty() && manifest.capture.unstable.is_empty(),
-            bundle_size_bytes: size_bytes,
-            bundle_sha256: sha256,
-            label: manifest.label.clone(),
-            git_oid: manifest.git.as_ref().and_then(|g| g.head_oid.clone()),
-            root_digest: Some(root),
+            bundle_size_bytes: file.size_bytes,
+            bundle_sha256: file.sha256,
+            rekeyed: false,
+            attestation: manifest.attestation.clone(),
+            label: manifest.label.clone().filter(|_| open || public_label),
+            git_oid: head.filter(|_| open),
+            root_digest: open.then_some(file.root_digest),
         }
     }
 
@@ -261,6 +309,8 @@ impl Sidecar {
             schema_versions: self.schema_versions,
             encrypted: self.encryption.is_some(),
             redactions_applied: self.redacted,
+            whole: Some(self.whole),
+            attestation: self.attestation.clone(),
             created_by: Some(self.created_by.clone()),
             capture: None,
         }

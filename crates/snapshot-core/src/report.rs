@@ -80,9 +80,37 @@ pub struct VerifyReport {
     pub age_protected: bool,
     /// What is known of the contents.
     pub inside: Inside,
+    /// Who signed it; absent where it is not signed, or nobody looked inside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<SignatureReport>,
+    /// Why a restore would refuse it although it is whole: a signature is required, and it has none that
+    /// counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
     /// What is wrong.
     #[serde(default)]
     pub damage: Vec<Damage>,
+}
+
+/// A bundle's signature.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignatureReport {
+    /// The key that it names, as minisign does: 16 upper-case hexadecimal digits.
+    pub key_id: String,
+    /// What it is worth.
+    pub status: SignatureStatus,
+}
+
+/// What a signature is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SignatureStatus {
+    /// Made with a trusted key, over this manifest.
+    Trusted,
+    /// It names a key that is not among the trusted ones: it may be anybody's.
+    UnknownKey,
+    /// It names a trusted key, and was not made with it over this manifest.
+    Forged,
 }
 
 /// What is known of a bundle's contents.
@@ -131,17 +159,30 @@ impl VerifyReport {
             && self.per_artifact_ok
             && self.inside == Inside::Good
             && self.damage.is_empty()
+            && self.refused.is_none()
+    }
+
+    /// Whether nothing that was read is wrong, and the file is the one of its summary: all that can be
+    /// known of an encrypted bundle without its identity.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        let sealed = self.inside == Inside::NotChecked && self.bundle_sha256_ok;
+        self.is_good() || sealed && self.damage.is_empty() && self.refused.is_none()
     }
 
     /// The kind of error that this report is for those who wanted a good one.
     #[must_use]
     pub fn error_kind(&self) -> Option<ErrorKind> {
-        let sound = self.manifest_ok && self.damage.is_empty();
+        // A digest of the file that is not the summary's is damage: without damage there was no summary.
+        let sound = self.damage.is_empty();
+        let whole = self.manifest_ok && self.per_artifact_ok;
         match self.inside {
             _ if self.is_good() => None,
-            Inside::NotChecked if sound && self.bundle_sha256_ok => Some(ErrorKind::NotChecked),
-            // A digest of the file that is not the summary's is damage: here there was no summary.
-            Inside::Good if sound && self.per_artifact_ok => Some(ErrorKind::NotChecked),
+            Inside::Good | Inside::NotChecked if sound && self.refused.is_some() => {
+                Some(ErrorKind::Refused)
+            }
+            Inside::NotChecked if sound => Some(ErrorKind::NotChecked),
+            Inside::Good if sound && whole => Some(ErrorKind::NotChecked),
             _ => Some(ErrorKind::Integrity),
         }
     }
@@ -155,27 +196,42 @@ mod tests {
         let good = inside == Inside::Good;
         VerifyReport {
             bundle: "/b".into(),
-            manifest_ok: true,
+            manifest_ok: good,
             bundle_sha256_ok: true,
             per_artifact_ok: good,
             schema_versions: None,
             age_protected: false,
             inside,
+            signature: None,
+            refused: None,
             damage: Vec::new(),
         }
     }
 
-    /// Would catch: a bundle that nobody looked into, or without its summary, that passes for good.
+    /// Would catch: a bundle that nobody looked into, without its summary or a signature that is required,
+    /// that passes for good.
     #[test]
     fn not_checked_is_an_outcome_of_its_own_and_never_good() {
+        let damage =
+            vec![Damage { artifact: "sidecar".to_owned(), frame: None, why: "lies".to_owned() }];
         assert_eq!(report(Inside::Good).error_kind(), None);
-        assert_eq!(report(Inside::NotChecked).error_kind(), Some(ErrorKind::NotChecked));
+        let sealed = report(Inside::NotChecked);
+        assert_eq!(sealed.error_kind(), Some(ErrorKind::NotChecked));
+        assert!(sealed.is_sound() && !sealed.is_good());
         assert_eq!(report(Inside::Bad).error_kind(), Some(ErrorKind::Integrity));
-        let forged = VerifyReport { bundle_sha256_ok: false, ..report(Inside::NotChecked) };
+        let forged = VerifyReport { bundle_sha256_ok: false, damage, ..sealed.clone() };
         assert_eq!(forged.error_kind(), Some(ErrorKind::Integrity));
-        let alone = VerifyReport { bundle_sha256_ok: false, ..report(Inside::Good) };
-        assert_eq!(alone.error_kind(), Some(ErrorKind::NotChecked));
-        let odd = VerifyReport { manifest_ok: false, ..alone };
+        assert!(!forged.is_sound());
+        for lone in [report(Inside::Good), sealed] {
+            let lone = VerifyReport { bundle_sha256_ok: false, ..lone };
+            assert_eq!(lone.error_kind(), Some(ErrorKind::NotChecked));
+            assert!(!lone.is_sound());
+        }
+        let odd = VerifyReport { manifest_ok: false, ..report(Inside::Good) };
         assert_eq!(odd.error_kind(), Some(ErrorKind::Integrity));
+        let refused = Some("it is not signed".to_owned());
+        let unsigned = VerifyReport { refused, ..report(Inside::Good) };
+        assert_eq!(unsigned.error_kind(), Some(ErrorKind::Refused));
+        assert!(!unsigned.is_sound());
     }
 }

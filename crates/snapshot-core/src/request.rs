@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::error::{ParseError, excerpt};
 use crate::id::{AgentId, CreatedBy, SnapshotId, StoreName, Tenant};
+use crate::secret::Secret;
 
 /// How long an operation waits for locks and busy databases, where nothing else is said.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -23,10 +24,50 @@ pub struct SnapshotRequest {
     pub label: Option<String>,
     /// Whether secrets are to be redacted.
     pub redact_secrets: bool,
+    /// Whether it is encrypted, and for whom.
+    pub encrypt: Encryption,
+    /// Whether the label of an encrypted snapshot stands in its summary, for all to read.
+    pub public_label: bool,
     /// What asks for it.
     pub created_by: CreatedBy,
     /// How long to wait for the agent's lock, and again for busy databases.
     pub timeout: Duration,
+}
+
+/// Whether something is encrypted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Encryption {
+    /// As the agent's policy says.
+    #[default]
+    ByPolicy,
+    /// Not at all, whatever the policy says.
+    Never,
+    /// For these, whatever the policy says.
+    For(EncryptionKey),
+}
+
+/// Who can read what is encrypted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EncryptionKey {
+    /// The holder of the identity of this age recipient, `age1...`.
+    AgePublicKey(String),
+    /// The holder of any identity of these recipients.
+    AgePublicKeys(Vec<String>),
+    /// Whoever knows this passphrase.
+    Passphrase(Secret),
+}
+
+/// What opens what is encrypted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DecryptionIdentity {
+    /// A file of age identities, one a line. It must be nobody else's to read.
+    AgeIdentityFile(PathBuf),
+    /// Age identities as such a file holds them.
+    AgeIdentities(Secret),
+    /// A passphrase.
+    Passphrase(Secret),
 }
 
 /// Asks for a restore.
@@ -45,6 +86,8 @@ pub struct RestoreRequest {
     pub auto_pre_snapshot: bool,
     /// Whether a store that other agents use too may be restored whole.
     pub whole_store: bool,
+    /// What opens the bundle where it is encrypted, beside what the engine was given.
+    pub decrypt: Option<DecryptionIdentity>,
     /// How long to wait for the agent's lock, and again for busy databases.
     pub timeout: Duration,
 }
@@ -98,8 +141,22 @@ pub struct ExportRequest {
     pub tenant: Tenant,
     /// Which snapshot.
     pub from: SnapshotRef,
-    /// The folder, or file name ending in `.tar.zst`, that it is written to.
+    /// The folder, or file name ending in `.tar.zst` (encrypted: `.tar.zst.age`), that it is written to.
     pub to: PathBuf,
+    /// How it leaves.
+    pub form: ExportForm,
+}
+
+/// How a bundle leaves the vault.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum ExportForm {
+    /// As it lies there, encrypted or not.
+    #[default]
+    AsIs,
+    /// Encrypted for these.
+    For(EncryptionKey),
+    /// In the clear.
+    Clear,
 }
 
 /// How people name a snapshot: `latest`, `latest~2`, `@label`, an id, a unique prefix of at least
@@ -127,6 +184,8 @@ impl SnapshotRequest {
             tenant,
             label: None,
             redact_secrets: false,
+            encrypt: Encryption::ByPolicy,
+            public_label: false,
             created_by: CreatedBy::from_static("cli"),
             timeout: DEFAULT_TIMEOUT,
         }
@@ -144,6 +203,7 @@ impl RestoreRequest {
             target: RestoreTarget::Live,
             auto_pre_snapshot: true,
             whole_store: false,
+            decrypt: None,
             timeout: DEFAULT_TIMEOUT,
         }
     }

@@ -148,6 +148,7 @@ prop_compose! {
             artifacts: stores.into_iter().chain(memory).collect(),
             redactions: None,
             encryption: None,
+            attestation: None,
             tool_versions,
             capture: ManifestCapture {
                 not_carried: left_out

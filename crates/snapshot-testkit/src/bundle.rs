@@ -42,6 +42,7 @@ impl MemoryBundle {
             artifacts: Vec::new(),
             redactions: None,
             encryption: None,
+            attestation: None,
             tool_versions: BTreeMap::new(),
             capture: ManifestCapture::default(),
         };

@@ -6,7 +6,9 @@ use std::os::unix::fs::FileExt;
 use snapshot_bundle::BundleError;
 use snapshot_core::{BundlePath, Control, ErrorKind, Inside, Sha256Digest, Sidecar};
 
-use crate::support::{Built, Item, MIB, Parts, build, mixed, noise, open_bytes, verify_bytes};
+use crate::support::{
+    Built, Item, MIB, Parts, build, expecting, mixed, noise, open_bytes, verify_bytes,
+};
 
 /// `bytes` must be refused both as a report and as a source for a restore.
 fn assert_noticed(bytes: &[u8], sidecar: &Sidecar, what: &str) {
@@ -14,7 +16,7 @@ fn assert_noticed(bytes: &[u8], sidecar: &Sidecar, what: &str) {
     assert!(!report.is_good() && !report.damage.is_empty(), "{what}: {report:?}");
     let control = Control::default();
     if let Ok(bundle) = open_bytes(bytes) {
-        assert!(bundle.into_verified(Some(sidecar), 2, &control).is_err(), "{what}");
+        assert!(bundle.into_verified(&expecting(Some(sidecar)), &control).is_err(), "{what}");
     }
 }
 
@@ -58,7 +60,7 @@ fn without_a_sidecar_what_passes_is_still_the_same_memory() {
         let mut bad = bytes.clone();
         bad[at] ^= 1 << (n % 8);
         let Ok(bundle) = open_bytes(&bad) else { continue };
-        if bundle.into_verified(None, 2, &control).is_ok() {
+        if bundle.into_verified(&expecting(None), &control).is_ok() {
             // zstd ignores some bits; then the content is what it was.
             assert!(Parts::of(&bad).stream() == stream, "byte {at}");
         }
@@ -185,20 +187,22 @@ fn every_field_of_a_sidecar_is_compared() {
         let mut changed = json.clone();
         changed[name] = other;
         let sidecar: Sidecar = serde_json::from_value(changed).unwrap();
-        let report = built.open().verify(Some(&sidecar), 2, &Control::default()).unwrap();
+        let report = built.open().verify(&expecting(Some(&sidecar)), &Control::default()).unwrap();
         assert!(!report.is_good(), "{name}");
         assert_eq!(report.bundle_sha256_ok, name != "bundle_sha256", "{name}");
         assert_eq!(report.manifest_ok, name.starts_with("bundle_s"), "{name}");
         assert!(report.damage[0].why.contains(name), "{name}: {report:?}");
         assert!(report.per_artifact_ok, "{name}");
-        let refused = built.open().into_verified(Some(&sidecar), 2, &Control::default());
+        let refused = built.open().into_verified(&expecting(Some(&sidecar)), &Control::default());
         assert_eq!(refused.err().unwrap().kind(), ErrorKind::Integrity, "{name}");
         compared += 1;
     }
     assert!(compared >= 14, "{compared} fields");
     let mut encrypted = built.sidecar.clone();
     encrypted.git_oid = Some("0123456789012345678901234567890123456789".parse().unwrap());
-    assert!(!built.open().verify(Some(&encrypted), 1, &Control::default()).unwrap().is_good());
+    assert!(
+        !built.open().verify(&expecting(Some(&encrypted)), &Control::default()).unwrap().is_good()
+    );
 }
 
 /// Catches a verification that trusts what it saw when it opened the file.
@@ -215,7 +219,7 @@ fn a_file_that_changes_or_shrinks_after_it_was_opened_is_noticed() {
         } else {
             built.file.as_file().write_all_at(b"other", manifest_at as u64 + 20).unwrap();
         }
-        let report = bundle.verify(Some(&built.sidecar), 2, &Control::default()).unwrap();
+        let report = bundle.verify(&expecting(Some(&built.sidecar)), &Control::default()).unwrap();
         assert!(!report.is_good() && !report.manifest_ok && !report.bundle_sha256_ok);
         assert!(report.per_artifact_ok, "the artifacts before it are whole: {report:?}");
         assert!(report.damage.iter().any(|d| d.artifact == "manifest.json"), "{report:?}");

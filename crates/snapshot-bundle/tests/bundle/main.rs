@@ -8,6 +8,8 @@ mod damage;
 mod golden;
 #[cfg(test)]
 mod round_trip;
+mod sealed;
+mod signed;
 #[cfg(test)]
 mod stock_tools;
 #[cfg(test)]

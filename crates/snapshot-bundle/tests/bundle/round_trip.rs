@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use snapshot_bundle::BundleError;
 use snapshot_core::{ArtifactSource, BundlePath, Control, ErrorKind, Inside, Sha256Digest};
 
-use crate::support::{Built, Item, MIB, Parts, build, build_with, mixed, noise};
+use crate::support::{Built, Item, MIB, Parts, build, build_with, expecting, mixed, noise};
 
 fn read(built: &Built, path: &BundlePath) -> Vec<u8> {
     let mut content = Vec::new();
@@ -16,7 +16,8 @@ fn read(built: &Built, path: &BundlePath) -> Vec<u8> {
 }
 
 fn assert_round_trip(items: &[Item], built: &Built) {
-    let report = built.open().verify(Some(&built.sidecar), 2, &Control::default()).unwrap();
+    let report =
+        built.open().verify(&expecting(Some(&built.sidecar)), &Control::default()).unwrap();
     assert!(report.is_good(), "{report:?}");
     assert_eq!(built.manifest.artifacts.len(), items.len());
     for (item, artifact) in items.iter().zip(&built.manifest.artifacts) {
@@ -87,7 +88,7 @@ fn a_large_artifact_is_cut_at_fixed_offsets_of_its_own() {
 fn a_verified_bundle_is_a_source_with_errors_of_a_kind() {
     let built = build(&mixed());
     let control = Control::default();
-    let verified = built.open().into_verified(Some(&built.sidecar), 2, &control).unwrap();
+    let verified = built.open().into_verified(&expecting(Some(&built.sidecar)), &control).unwrap();
     assert_eq!(verified.manifest(), &built.manifest);
     assert_eq!(verified.bundle().root_digest(), built.open().root_digest());
     let mut content = Vec::new();
@@ -103,11 +104,11 @@ fn a_verified_bundle_is_a_source_with_errors_of_a_kind() {
 #[test]
 fn without_a_sidecar_the_file_digest_is_not_reported_as_right() {
     let built = build(&mixed());
-    let report = built.open().verify(None, 1, &Control::default()).unwrap();
+    let report = built.open().verify(&expecting(None), &Control::default()).unwrap();
     assert!(!report.bundle_sha256_ok && !report.is_good());
     assert!(report.manifest_ok && report.per_artifact_ok && report.damage.is_empty());
     assert_eq!(report.inside, Inside::Good);
-    assert!(built.open().into_verified(None, 1, &Control::default()).is_ok());
+    assert!(built.open().into_verified(&expecting(None), &Control::default()).is_ok());
 }
 
 /// Catches verifications and writes that cannot be stopped.
@@ -115,7 +116,7 @@ fn without_a_sidecar_the_file_digest_is_not_reported_as_right() {
 fn a_cancelled_verification_is_interrupted() {
     let control = Control::default();
     control.cancel();
-    let error = build(&mixed()).open().verify(None, 2, &control).unwrap_err();
+    let error = build(&mixed()).open().verify(&expecting(None), &control).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Interrupted);
 }
 

@@ -5,7 +5,9 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use serde_json::Value;
-use snapshot_bundle::{Bundle, BundleError, BundleWriter, Finished, WriteOptions};
+use snapshot_bundle::{
+    Bundle, BundleError, BundleWriter, Finished, Identities, VerifyOptions, WriteOptions,
+};
 use snapshot_core::{
     Artifact, ArtifactKind, ArtifactSink, BUNDLE_FORMAT, BundlePath, Control, FileSpec, Manifest,
     PortError, SchemaVersions, Sidecar, VerifyReport,
@@ -156,7 +158,13 @@ pub(crate) fn open_bytes(bytes: &[u8]) -> Result<Bundle, BundleError> {
 
 pub(crate) fn verify_bytes(bytes: &[u8], expect: Option<&Sidecar>) -> VerifyReport {
     let (path, control) = (Path::new("b.tar.zst"), Control::default());
-    snapshot_bundle::verify_file(file_of(bytes), path, expect, 2, &control).unwrap()
+    let (nobody, options) = (Identities::default(), expecting(expect));
+    snapshot_bundle::verify_file(file_of(bytes), path, &nobody, &options, &control).unwrap()
+}
+
+/// A verification on two threads.
+pub(crate) fn expecting(expect: Option<&Sidecar>) -> VerifyOptions<'_> {
+    VerifyOptions { expect, threads: 2, ..VerifyOptions::default() }
 }
 
 /// A bundle taken apart by `docs/format.md`, not by the crate's own code.
