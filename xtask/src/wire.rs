@@ -110,6 +110,7 @@ fn manifest() -> Result<Manifest, ParseError> {
         artifacts: artifacts()?,
         redactions: None,
         encryption: None,
+        attestation: None,
         tool_versions: BTreeMap::from([
             ("nexo-memory-snapshot".to_owned(), "0.2.0".to_owned()),
             ("sqlite".to_owned(), "3.54.1".to_owned()),
@@ -294,6 +295,8 @@ fn verify_report() -> VerifyReport {
         schema_versions: Some(SchemaVersions::CURRENT),
         age_protected: false,
         inside: Inside::Bad,
+        signature: None,
+        refused: None,
         damage: vec![
             Damage {
                 artifact: "sqlite/vector.sqlite".to_owned(),
@@ -318,6 +321,8 @@ fn verify_report_not_checked() -> VerifyReport {
         schema_versions: None,
         age_protected: true,
         inside: Inside::NotChecked,
+        signature: None,
+        refused: None,
         damage: Vec::new(),
     }
 }

@@ -34,6 +34,9 @@ $NEXO_HOME/state, else ~/.nexo/state. Configuration: --config, else $NEXO_MEMORY
 $NEXO_HOME/config/memory.yaml, else /etc/nexo-memory.yaml. `nexo-memory config show` tells what is \
 in force.
 
+What opens encrypted bundles: --decrypt-identity, else the identities in $NEXO_MEMORY_IDENTITY, else the \
+configuration's identity_path; for those with a passphrase, $NEXO_MEMORY_PASSPHRASE, else it is asked for.
+
 Exit codes:
   0  done                               7  bundle newer than this program
   1  a defect of ours                   8  encryption
@@ -89,6 +92,9 @@ pub(crate) struct Global {
     /// Runtime state, `<DIR>/<agent>/{extract_cursor,dream_run}.json`
     #[arg(long, global = true, value_name = "DIR", help_heading = PLACES)]
     pub(crate) state_json_root: Option<PathBuf>,
+    /// The age identities that open encrypted bundles: a file of mode 0600, or - for stdin
+    #[arg(long, global = true, value_name = "FILE", help_heading = PLACES)]
+    pub(crate) decrypt_identity: Option<PathBuf>,
     /// Print one JSON document on stdout and nothing else
     #[arg(long, global = true, help_heading = OUTPUT)]
     pub(crate) json: bool,
@@ -230,7 +236,8 @@ Examples:
     /// Read bundles from end to end and check every digest
     #[command(help_template = VERB, before_help = "\
 Names each damaged artifact and frame. Without a snapshot, all of the agent's (or, with \
---all, of the tenant's) are checked. Exits with 4 where anything is wrong.")]
+--all, of the tenant's) are checked. Exits with 4 where anything is wrong, with 12 where an encrypted bundle \
+could be compared with its summary only, for there is no identity.")]
     #[command(after_help = "\
 Examples:
   nexo-memory verify latest --agent ana
@@ -260,23 +267,45 @@ Examples:
     Delete(DeleteArgs),
     /// Copy a bundle out of the vault, checked on the way
     #[command(help_template = VERB, before_help = "\
-A plain bundle holds the whole memory in the clear, so --whole must say that this is meant. What \
-leaves the vault is told. Replaces nothing.")]
+A plain bundle holds the whole memory in the clear, so --whole must say that this is meant, or --encrypt \
+for whom it is. An encrypted one leaves as it is, for others with --encrypt, in the clear with --decrypt. \
+What leaves the vault is told. Replaces nothing.")]
     #[command(after_help = "\
 Examples:
   nexo-memory export latest --agent ana --to /mnt/backup --whole
+  nexo-memory export latest --agent ana --to /mnt/backup --recipients-file team.txt
   nexo-memory export 3f9c21ab --to ./ana.tar.zst --whole")]
     Export(ExportArgs),
     /// Take bundles into the vault, checked on the way
     #[command(help_template = VERB, before_help = "\
 Each is copied, read whole, and gets a new summary; what lies beside it must agree. Refuses what is \
-there already, and bundles of another tenant. With --all, bundles that lie in the vault without \
+there already, and bundles of another tenant. What comes in the clear is encrypted where the configuration \
+says so. With --all, bundles that lie in the vault without \
 their summary become snapshots again.")]
     #[command(after_help = "\
 Examples:
   nexo-memory import /mnt/backup/*.tar.zst
   nexo-memory import --all")]
     Import(ImportArgs),
+    /// Encrypt snapshots anew, for other readers
+    #[command(help_template = VERB, before_help = "\
+For the recipients named, else those of the configuration. Content and signature stay as they are. The new \
+file is read back before the old one goes; who can read only the old one cannot read it any more. \
+Snapshots in the clear are encrypted. Needs the identity that opens what there is.")]
+    #[command(after_help = "\
+Examples:
+  nexo-memory rekey --agent ana --recipients-file team.txt --decrypt-identity key.txt
+  nexo-memory rekey --all --decrypt-identity key.txt --yes")]
+    Rekey(RekeyArgs),
+    /// Make a key: an age identity, or a minisign key
+    #[command(help_template = VERB, before_help = "\
+The secret is written to a new file of mode 0600. What the key opens or signs is lost without it: keep a \
+copy where the bundles are not.")]
+    #[command(after_help = "\
+Examples:
+  nexo-memory keygen --age --to ~/.config/nexo/identity.txt
+  nexo-memory keygen --sign --to ~/.config/nexo/signing.key")]
+    Keygen(KeygenArgs),
     /// Delete what the policy drops
     #[command(help_template = VERB, before_help = "\
 Prints each snapshot with the reason why it stays or goes; --dry-run stops after that. The policy is \
@@ -400,12 +429,72 @@ pub(crate) struct SnapshotArgs {
     /// Take it whole, whatever the configuration's redact_secrets_default says
     #[arg(long, conflicts_with = "redact_secrets")]
     pub(crate) no_redact: bool,
+    #[command(flatten)]
+    pub(crate) encrypt: EncryptArgs,
+    /// Do not encrypt, whatever the configuration says
+    #[arg(long, conflicts_with_all = ["encrypt", "recipients_file", "passphrase"])]
+    pub(crate) no_encrypt: bool,
+    /// Keep the label of an encrypted snapshot in its summary, where everybody can read it
+    #[arg(long, requires = "label")]
+    pub(crate) public_label: bool,
+    /// Sign it with this minisign secret key, one without a password
+    #[arg(long, value_name = "FILE")]
+    pub(crate) sign: Option<PathBuf>,
     /// What asks for it: retention counts origins apart
     #[arg(long, value_name = "ORIGIN", default_value = "cli")]
     pub(crate) created_by: CreatedBy,
     /// How long to wait for locks, whatever the configuration says
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) lock_timeout: Option<Duration>,
+}
+
+/// For whom something is encrypted.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct EncryptArgs {
+    /// Encrypt for this age recipient, age1... or age:age1...; may be repeated
+    #[arg(long, value_name = "RECIPIENT")]
+    pub(crate) encrypt: Vec<String>,
+    /// Encrypt for the recipients in this file, one a line; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub(crate) recipients_file: Vec<PathBuf>,
+    /// Encrypt with a passphrase: $NEXO_MEMORY_PASSPHRASE, else it is asked for
+    #[arg(long, conflicts_with_all = ["encrypt", "recipients_file"])]
+    pub(crate) passphrase: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RekeyArgs {
+    /// latest, latest~1, @label, an id or its first characters
+    #[arg(value_name = "SNAPSHOT")]
+    pub(crate) snapshot: Option<SnapshotRef>,
+    /// The same, as a flag (also --id)
+    #[arg(long = "from", alias = "id", value_name = "SNAPSHOT", conflicts_with = "snapshot")]
+    pub(crate) named: Option<SnapshotRef>,
+    /// The agent; alone, all of its snapshots
+    #[arg(long)]
+    pub(crate) agent: Option<AgentId>,
+    /// Every snapshot of the tenant
+    #[arg(long, conflicts_with_all = ["snapshot", "named", "agent"])]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) encrypt: EncryptArgs,
+    /// Do not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("kind").required(true))]
+pub(crate) struct KeygenArgs {
+    /// An age identity, which opens what is encrypted for its recipient
+    #[arg(long, group = "kind")]
+    pub(crate) age: bool,
+    /// A minisign key, which signs snapshots; its public half is written beside it, with .pub
+    #[arg(long, group = "kind")]
+    pub(crate) sign: bool,
+    /// The file to write the secret to
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -422,6 +511,11 @@ pub(crate) struct ImportArgs {
     /// Bundles of other tenants too, each into its own
     #[arg(long)]
     pub(crate) foreign: bool,
+    #[command(flatten)]
+    pub(crate) encrypt: EncryptArgs,
+    /// Do not encrypt what comes in the clear, whatever the configuration says
+    #[arg(long, conflicts_with_all = ["encrypt", "recipients_file", "passphrase"])]
+    pub(crate) no_encrypt: bool,
 }
 
 #[derive(Debug, Args)]
@@ -695,18 +789,20 @@ pub(crate) struct ExportArgs {
     /// The agent, where the snapshot's name does not tell it
     #[arg(long)]
     pub(crate) agent: Option<AgentId>,
-    /// The folder, or the file ending in .tar.zst, to write
+    /// The folder, or the file ending in .tar.zst (encrypted: .tar.zst.age), to write
     #[arg(long, value_name = "PATH")]
     pub(crate) to: PathBuf,
-    /// The whole memory in the clear is meant
+    /// All of it, as it lies in the vault: of a plain bundle, the whole memory in the clear
     #[arg(long)]
     pub(crate) whole: bool,
-    /// Redact secrets on the way; this version cannot yet, and refuses
+    /// All of it in the clear, also where the bundle is encrypted
     #[arg(long, conflicts_with = "whole")]
+    pub(crate) decrypt: bool,
+    /// Redact secrets on the way; this version cannot yet, and refuses
+    #[arg(long, conflicts_with_all = ["whole", "decrypt"])]
     pub(crate) redact: bool,
-    /// Encrypt on the way; this version cannot yet, and refuses. May be repeated
-    #[arg(long, value_name = "RECIPIENT", conflicts_with = "whole")]
-    pub(crate) encrypt: Vec<String>,
+    #[command(flatten)]
+    pub(crate) encrypt: EncryptArgs,
 }
 
 #[derive(Debug, Args)]

@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::io::{self, BufRead};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -25,6 +25,7 @@ use crate::exit::Failure;
 use crate::human;
 use crate::output::{Output, can_ask};
 use crate::progress::Bar;
+use crate::secrets::IDENTITY;
 use crate::settings::{Settings, quoted};
 
 /// Most candidates for a name that are shown.
@@ -43,6 +44,8 @@ pub(crate) struct Context {
     bar: Option<Arc<Bar>>,
     hooks: Option<Arc<ShellQuiesce>>,
     zone: TimeZone,
+    /// The key that signs, whatever the configuration says.
+    signing_key: Option<PathBuf>,
     /// Whether the verb changes something, and events are to be delivered.
     delivers: bool,
     /// Those that deliver.
@@ -65,6 +68,7 @@ impl Context {
             strict,
             bar,
             zone: TimeZone::system(),
+            signing_key: None,
             delivers: false,
             engines: RefCell::default(),
         }
@@ -75,12 +79,26 @@ impl Context {
         self.delivers = true;
     }
 
+    /// From now on this key signs.
+    pub(crate) fn sign_with(&mut self, key: PathBuf) {
+        self.signing_key = Some(key);
+    }
+
     /// The engine over the root; `agent` is the one that the layout flags speak of.
     pub(crate) fn engine(&self, agent: Option<&AgentId>) -> Result<Engine, Failure> {
         let settings = &self.settings;
         let (tenant, root) = (settings.tenant.clone(), &settings.root.value);
         let builder = settings.config.engine(tenant, root, self.hooks.clone());
         let builder = builder.layouts(Arc::new(settings.layouts(agent)?));
+        let builder = builder.ask_passphrase(settings.secrets.ask());
+        let builder = match settings.secrets.identity()? {
+            Some(identity) => builder.identity(identity),
+            None => builder,
+        };
+        let builder = match &self.signing_key {
+            Some(key) => builder.signing_key_file(key),
+            None => builder,
+        };
         #[cfg(feature = "nats")]
         let builder = self.delivering(builder)?;
         let engine = builder.build().map_err(|e| self.explain(e, agent))?;
@@ -166,6 +184,11 @@ impl Context {
                     "{}, or --recover abandon",
                     command(&format!("doctor --agent {name} --recover forward"))
                 )),
+                ErrorKind::Encryption if matches!(error, SnapshotError::Bundle(_)) => {
+                    Some(format!(
+                        "--decrypt-identity FILE, {IDENTITY}, or memory.snapshot.encryption.identity_path"
+                    ))
+                }
                 _ => error.hint(),
             }),
         };

@@ -7,6 +7,7 @@ mod exit;
 mod human;
 mod output;
 mod progress;
+mod secrets;
 mod settings;
 mod table;
 mod verbs;

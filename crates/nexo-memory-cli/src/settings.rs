@@ -16,6 +16,7 @@ use nexo_memory_snapshot::ports::PathResolver;
 
 use crate::args::Global;
 use crate::exit::Failure;
+use crate::secrets::Secrets;
 
 /// Names the vault; wins over the configuration.
 pub(crate) const ROOT: &str = "NEXO_MEMORY_ROOT";
@@ -53,6 +54,7 @@ pub(crate) struct Settings {
     pub(crate) sqlite_root: From<PathBuf>,
     pub(crate) max_git_object_bytes: From<u64>,
     pub(crate) config: MemorySnapshotConfig,
+    pub(crate) secrets: Secrets,
     nats_origin: Origin,
     global: Global,
 }
@@ -66,6 +68,13 @@ impl Settings {
             None => MemorySnapshotConfig::default(),
         };
         let nats_origin = nats_url(&mut config, env)?;
+        let identity = global.decrypt_identity.as_deref();
+        let identity = identity.filter(|path| *path != Path::new("-")).map(typed).transpose()?;
+        let identity = identity.as_deref().or(global.decrypt_identity.as_deref());
+        let secrets = Secrets::new(identity, env);
+        if secrets.overrides() {
+            forget_identities(&mut config);
+        }
         let root = root(global, &config, env)?;
         let or_root = |flag: &Option<PathBuf>, name, configured: &Option<PathBuf>| {
             let flag = flag.as_deref().map(typed).transpose()?;
@@ -86,6 +95,7 @@ impl Settings {
             ),
             root,
             config,
+            secrets,
             nats_origin,
             global: global.clone(),
         })
@@ -151,6 +161,9 @@ impl Settings {
         };
         let Global { root, config, memdir_root, sqlite_root, memdir, state_json_root, .. } =
             &self.global;
+        let stdin = Path::new("-");
+        let decrypt_identity = self.global.decrypt_identity.clone().filter(|path| path != stdin);
+        let decrypt_identity = &decrypt_identity;
         if self.tenant != Tenant::default() {
             flag("--tenant", self.tenant.as_str());
         }
@@ -161,6 +174,7 @@ impl Settings {
             ("--sqlite-root", sqlite_root),
             ("--memdir", memdir),
             ("--state-json-root", state_json_root),
+            ("--decrypt-identity", decrypt_identity),
         ] {
             if let Some(path) = path {
                 flag(name, &absolute(path));
@@ -243,6 +257,14 @@ fn config_file(global: &Global, env: Env<'_>) -> Result<Option<From<PathBuf>>, F
     }
     let system = Path::new(SYSTEM_CONFIG);
     Ok(system.exists().then(|| from(system.to_owned(), Origin::Default)))
+}
+
+/// Flags and the environment win over the configuration's identities.
+fn forget_identities(config: &mut MemorySnapshotConfig) {
+    let own = config.agents.values_mut().map(|agent| &mut agent.options.encryption);
+    for section in own.chain([&mut config.options.encryption]) {
+        section.identity_path = None;
+    }
 }
 
 /// Puts the address of the environment into the configuration; a build that cannot reach it says so.

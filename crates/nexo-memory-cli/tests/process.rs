@@ -23,7 +23,7 @@ use nexo_memory_snapshot::ports::DefaultPathResolver;
 use nexo_memory_snapshot::process::{MAX_DOCUMENT_BYTES, ProcessError, ProcessSnapshotter};
 use nexo_memory_snapshot::report::RestoreReport;
 use nexo_memory_snapshot::request::{
-    DiffRequest, DiffSide, ExportRequest, RestoreRequest, RestoreTarget, SnapshotRef,
+    DiffRequest, DiffSide, ExportForm, ExportRequest, RestoreRequest, RestoreTarget, SnapshotRef,
     SnapshotRequest,
 };
 use nexo_memory_snapshot::snapshotter::MemorySnapshotter;
@@ -193,7 +193,13 @@ fn every_verb_says_what_the_engine_says() {
     let export = |by: &dyn MemorySnapshotter, name: &str| {
         let to = world.path(name);
         fs::create_dir(&to).unwrap();
-        let request = ExportRequest { agent_id: ana(), tenant: tenant(), from: from.clone(), to };
+        let request = ExportRequest {
+            agent_id: ana(),
+            tenant: tenant(),
+            from: from.clone(),
+            to,
+            form: ExportForm::AsIs,
+        };
         let written = wait(by.export(request)).unwrap();
         assert!(written.iter().all(|path| path.is_file()), "{written:?}");
         written.iter().map(|path| path.file_name().unwrap().to_owned()).collect::<Vec<_>>()

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use snapshot_core::{
-    AgentId, Clock, IdSource, MemoryLayout, PathResolver, Quiesce, RandomIds, StateProvider,
-    SystemClock, Tenant,
+    AgentId, Clock, DecryptionIdentity, IdSource, MemoryLayout, PathResolver, Quiesce, RandomIds,
+    StateProvider, SystemClock, Tenant,
 };
 use snapshot_events::{EventPublisher, Transport};
 use snapshot_fs::DurableFs;
@@ -15,6 +15,7 @@ use snapshot_vault::Vault;
 use crate::config::DEFAULT_MAX_GIT_OBJECT_BYTES;
 use crate::engine::{Engine, EventParts, Events, Parts};
 use crate::error::SnapshotError;
+use crate::keys::{AskPassphrase, EncryptionPolicy, Keys, SigningKey, SigningSource, Trust};
 use crate::metrics::Metrics;
 
 /// The classic layout below two roots, for agents of any tenant: the memdir at
@@ -44,6 +45,7 @@ pub struct EngineBuilder {
     ids: Option<Arc<dyn IdSource>>,
     events: EventParts,
     metrics: Metrics,
+    keys: Keys,
     fs: DurableFs,
     threads: usize,
     max_git_object_bytes: Option<u64>,
@@ -139,6 +141,43 @@ impl EngineBuilder {
         self
     }
 
+    /// For whom each agent's snapshots are encrypted where a request does not say, those that are kept before
+    /// a restore among them; by default for nobody.
+    pub fn encryption(mut self, policy: Arc<EncryptionPolicy>) -> Self {
+        self.keys.policy = Some(policy);
+        self
+    }
+
+    /// What opens encrypted bundles. Files are read once they are needed.
+    pub fn identity(mut self, identity: DecryptionIdentity) -> Self {
+        self.keys.identities.push(identity);
+        self
+    }
+
+    /// Who is asked for the passphrase of a bundle that was encrypted with one, at most once.
+    pub fn ask_passphrase(mut self, ask: Arc<AskPassphrase>) -> Self {
+        self.keys.ask = Some(ask);
+        self
+    }
+
+    /// What signs every snapshot that is taken; by default nothing.
+    pub fn signing_key(mut self, key: SigningKey) -> Self {
+        self.keys.signing = Some(SigningSource::Key(Box::new(key)));
+        self
+    }
+
+    /// The same with a minisign secret key without a password, which is read with the first snapshot.
+    pub fn signing_key_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.keys.signing = Some(SigningSource::File(path.into()));
+        self
+    }
+
+    /// Whose signatures count, and whether what they did not sign is refused; by default nobody's, and no.
+    pub fn trust(mut self, trust: Trust) -> Self {
+        self.keys.trust = trust;
+        self
+    }
+
     /// The durable file-system layer.
     pub fn fs(mut self, fs: DurableFs) -> Self {
         self.fs = fs;
@@ -180,6 +219,7 @@ impl EngineBuilder {
             layouts: self.layouts.unwrap_or_else(classic),
             events: Events::new(&vault, self.events, self.metrics.clone()),
             metrics: self.metrics,
+            keys: self.keys,
             vault,
             fs: self.fs,
             state: self.state,

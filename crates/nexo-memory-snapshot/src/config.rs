@@ -1,14 +1,12 @@
 //! The section `memory.snapshot` of a YAML configuration.
 //!
-//! Invariants: a key that is accepted acts; a key that this version cannot honour is read where it
-//! asks for nothing and is an error where it asks for something; a key that nobody knows is an
-//! error. Paths are absolute once read. Other sections of the file are not looked at.
+//! Invariants: a key that is accepted acts; a key that nobody knows is an error. Paths are absolute once read. Other sections of the file are not looked at.
 
 mod agents;
 mod compose;
+mod encryption;
 mod events;
 mod keys;
-mod later;
 mod layouts;
 mod retention;
 mod schema;
@@ -27,6 +25,7 @@ use snapshot_core::{AgentId, ErrorKind};
 use self::section::Section;
 
 pub use self::agents::{AgentOptions, AgentSection, AgentSettings};
+pub use self::encryption::{EncryptionSection, SigningSection};
 pub use self::events::{EventsSection, NatsSection};
 pub use self::layouts::ConfiguredLayouts;
 pub use self::retention::{OriginSection, RetentionSection};
@@ -57,6 +56,8 @@ pub struct MemorySnapshotConfig {
     pub max_git_object_bytes: Option<u64>,
     /// What holds for every agent that says nothing else.
     pub options: AgentOptions,
+    /// Who signs, and whose signatures count.
+    pub signing: SigningSection,
     /// What is to be kept.
     pub retention: RetentionSection,
     /// Who is told, and where.
@@ -122,16 +123,6 @@ pub enum ConfigError {
         key: String,
         /// The variable.
         variable: String,
-    },
-    /// A value that asks for what this version cannot do.
-    #[error("{key} in the configuration {} asks for {what}, which this version cannot do yet", path.display())]
-    NotYet {
-        /// The file.
-        path: PathBuf,
-        /// The key, from the top of the file.
-        key: String,
-        /// What it asks for.
-        what: &'static str,
     },
 }
 
@@ -206,8 +197,7 @@ impl ConfigError {
             | Self::Yaml { .. }
             | Self::UnknownKey { .. }
             | Self::Value { .. }
-            | Self::Variable { .. }
-            | Self::NotYet { .. } => ErrorKind::Usage,
+            | Self::Variable { .. } => ErrorKind::Usage,
         }
     }
 
@@ -219,7 +209,6 @@ impl ConfigError {
             Self::Variable { variable, .. } => {
                 Some(format!("set {variable}, or write the value itself"))
             }
-            Self::NotYet { key, .. } => Some(format!("remove {key}, or give it its default")),
             Self::Read { .. } | Self::TooLarge { .. } | Self::Yaml { .. } | Self::Value { .. } => {
                 None
             }
@@ -235,6 +224,7 @@ fn read_snapshot(mut section: Section<'_>) -> Result<MemorySnapshotConfig, Confi
         sqlite_root: section.path("sqlite_root")?,
         max_git_object_bytes: section.section("git")?.map(read_git).transpose()?.flatten(),
         options: agents::read_options(&mut section)?,
+        signing: encryption::read_signing(&mut section)?,
         retention: section
             .section("retention")?
             .map(retention::read)
@@ -243,7 +233,7 @@ fn read_snapshot(mut section: Section<'_>) -> Result<MemorySnapshotConfig, Confi
         events: section.section("events")?.map(events::read).transpose()?.unwrap_or_default(),
         agents: section.section("agents")?.map(agents::read).transpose()?.unwrap_or_default(),
     };
-    later::check(&mut section)?;
+    config.check_encryption(section.file())?;
     section.finish();
     Ok(config)
 }

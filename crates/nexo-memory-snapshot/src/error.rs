@@ -235,6 +235,24 @@ pub enum SnapshotError {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// A text or a file that is no key.
+    #[cfg(feature = "local")]
+    #[error("{what} cannot be used")]
+    Key {
+        /// What was taken for one.
+        what: String,
+        /// Why it is none.
+        #[source]
+        source: snapshot_bundle::KeyError,
+    },
+    /// A file with a secret that cannot be read, or that others can read.
+    #[error("the file of keys {} cannot be used: {why}", path.display())]
+    KeyFile {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
     /// An artifact could not be read to its end.
     #[cfg(feature = "local")]
     #[error("cannot read {artifact} in {}", bundle.display())]
@@ -306,6 +324,9 @@ impl SnapshotError {
             Self::UnknownSnapshot { .. } | Self::Ambiguous { .. } | Self::NotInBundle { .. } => {
                 ErrorKind::UnknownSnapshot
             }
+            #[cfg(feature = "local")]
+            Self::Key { source, .. } => source.kind(),
+            Self::KeyFile { .. } => ErrorKind::Encryption,
             Self::Unusable { .. } => ErrorKind::Integrity,
             Self::TooNew { .. } => ErrorKind::SchemaTooNew,
             Self::Foreign { .. }
@@ -350,6 +371,7 @@ impl SnapshotError {
                     "a writer keeps the database locked: allow more time, or pause it"
                 }
                 ErrorKind::RecoveryPending => "let doctor decide what becomes of it",
+                ErrorKind::Encryption => "give the identity that opens it",
                 ErrorKind::Integrity => "verify it, and let doctor look at the vault",
                 ErrorKind::SchemaTooNew => "use the program that wrote it, or a newer one",
                 _ => return None,

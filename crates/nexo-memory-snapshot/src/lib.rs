@@ -53,6 +53,8 @@ pub mod error;
 #[cfg(feature = "local")]
 mod hooks;
 #[cfg(feature = "local")]
+pub mod keys;
+#[cfg(feature = "local")]
 pub mod metrics;
 pub mod process;
 pub mod snapshotter;
@@ -72,8 +74,8 @@ pub mod id {
 /// What a bundle holds.
 pub mod manifest {
     pub use snapshot_core::{
-        Artifact, ArtifactKind, BUNDLE_FORMAT, BundlePath, EncryptionInfo, GitInfo, GitRef,
-        GitStash, MANIFEST_VERSION, Manifest, ManifestCapture, NotCarried, RedactionReport,
+        Artifact, ArtifactKind, Attestation, BUNDLE_FORMAT, BundlePath, EncryptionInfo, GitInfo,
+        GitRef, GitStash, MANIFEST_VERSION, Manifest, ManifestCapture, NotCarried, RedactionReport,
         SqliteInfo, TreeEntry, TreeEntryKind, UnstableFile, path_in_bundle,
     };
 }
@@ -86,8 +88,9 @@ pub mod meta {
 /// What is asked for.
 pub mod request {
     pub use snapshot_core::{
-        DiffRequest, DiffScope, DiffSide, ExportRequest, GitPath, PathInside, RestoreRequest,
-        RestoreTarget, SnapshotRef, SnapshotRequest,
+        DecryptionIdentity, DiffRequest, DiffScope, DiffSide, Encryption, EncryptionKey,
+        ExportForm, ExportRequest, GitPath, PathInside, RestoreRequest, RestoreTarget, Secret,
+        SnapshotRef, SnapshotRequest,
     };
 }
 
@@ -101,8 +104,8 @@ pub mod report {
     pub use snapshot_core::{
         Cell, CellDifference, Change, CommitDifference, Damage, Difference, FileDifference,
         FileSide, GitFileDifference, GitSummary, Hunk, Inside, ListProblem, Listing, NotCompared,
-        ProblemKind, RestoreReport, RetentionTickReport, RowCounts, RowDifference, SnapshotDiff,
-        SqliteSummary, StateDifference, StateSummary, VerifyReport,
+        ProblemKind, RestoreReport, RetentionTickReport, RowCounts, RowDifference, SignatureReport,
+        SignatureStatus, SnapshotDiff, SqliteSummary, StateDifference, StateSummary, VerifyReport,
     };
 }
 

@@ -18,9 +18,9 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use snapshot_core::{
-    AgentId, DiffRequest, DiffSide, ErrorKind, ExportRequest, Listing, ParseError, RestoreReport,
-    RestoreRequest, RestoreTarget, SnapshotDiff, SnapshotMeta, SnapshotRef, SnapshotRequest,
-    Tenant, VerifyReport,
+    AgentId, DecryptionIdentity, DiffRequest, DiffSide, Encryption, EncryptionKey, ErrorKind,
+    ExportForm, ExportRequest, Listing, ParseError, RestoreReport, RestoreRequest, RestoreTarget,
+    Secret, SnapshotDiff, SnapshotMeta, SnapshotRef, SnapshotRequest, Tenant, VerifyReport,
 };
 
 use crate::error::SnapshotError;
@@ -29,6 +29,9 @@ use crate::snapshotter::MemorySnapshotter;
 /// Largest document taken from a program, in bytes: a listing of some 90,000 snapshots.
 pub const MAX_DOCUMENT_BYTES: usize = 64 << 20;
 
+/// Variables that hand the program age identities, and a passphrase.
+const IDENTITY: &str = "NEXO_MEMORY_IDENTITY";
+const PASSPHRASE: &str = "NEXO_MEMORY_PASSPHRASE";
 /// Longest timeout handed on: a hundred years.
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
@@ -94,6 +97,8 @@ pub enum ProcessError {
 struct Call {
     verb: &'static str,
     args: Vec<OsString>,
+    /// Secrets, which the arguments would show to everybody on the machine.
+    secrets: Vec<(&'static str, Secret)>,
 }
 
 /// The document of `delete`.
@@ -152,6 +157,7 @@ impl ProcessSnapshotter {
         let mut command = Command::new(&self.program);
         command.args(&self.global).args(["--json", "--quiet", "--no-progress", "--color=never"]);
         command.arg(verb).args(call.args);
+        command.envs(call.secrets.iter().map(|(name, secret)| (name, secret.expose())));
         match run::run(command, |said| answer::read(said)).await {
             Ok(Ok(document)) => Ok(document),
             Ok(Err(told)) => Err(told),
@@ -178,7 +184,8 @@ impl ProcessError {
 
 impl Call {
     fn new(verb: &'static str, tenant: &Tenant, agent: Option<&AgentId>) -> Self {
-        let call = Self { verb, args: Vec::new() }.value("--tenant", tenant.as_str());
+        let call = Self { verb, args: Vec::new(), secrets: Vec::new() };
+        let call = call.value("--tenant", tenant.as_str());
         match agent {
             Some(agent) => call.value("--agent", agent.as_str()),
             None => call,
@@ -200,6 +207,38 @@ impl Call {
         call
     }
 
+    /// For whom something is encrypted.
+    fn encrypted_for(mut self, key: &EncryptionKey) -> Self {
+        match key {
+            EncryptionKey::AgePublicKey(recipient) => self.value("--encrypt", recipient),
+            EncryptionKey::AgePublicKeys(recipients) => {
+                recipients.iter().fold(self, |call, recipient| call.value("--encrypt", recipient))
+            }
+            EncryptionKey::Passphrase(secret) => {
+                self.secrets.push((PASSPHRASE, secret.clone()));
+                self.flag("--passphrase")
+            }
+            _ => self,
+        }
+    }
+
+    /// What opens what is encrypted.
+    fn opened_by(mut self, identity: &DecryptionIdentity) -> Self {
+        match identity {
+            DecryptionIdentity::AgeIdentityFile(path) => {
+                return self.value("--decrypt-identity", path);
+            }
+            DecryptionIdentity::AgeIdentities(secret) => {
+                self.secrets.push((IDENTITY, secret.clone()));
+            }
+            DecryptionIdentity::Passphrase(secret) => {
+                self.secrets.push((PASSPHRASE, secret.clone()));
+            }
+            _ => {}
+        }
+        self
+    }
+
     fn timeout(self, timeout: Duration) -> Self {
         let timeout = timeout.min(FOR_EVER);
         let seconds = format!("{}.{:09}", timeout.as_secs(), timeout.subsec_nanos());
@@ -217,6 +256,12 @@ impl MemorySnapshotter for ProcessSnapshotter {
         if let Some(label) = &req.label {
             call = call.value("--label", label);
         }
+        call = call.flag_if(req.public_label, "--public-label");
+        call = match &req.encrypt {
+            Encryption::ByPolicy => call,
+            Encryption::Never => call.flag("--no-encrypt"),
+            Encryption::For(key) => call.encrypted_for(key),
+        };
         self.ask(call).await
     }
 
@@ -230,6 +275,9 @@ impl MemorySnapshotter for ProcessSnapshotter {
             .flag("--yes");
         if let RestoreTarget::Dir(dir) = &req.target {
             call = call.value("--to", dir);
+        }
+        if let Some(identity) = &req.decrypt {
+            call = call.opened_by(identity);
         }
         self.ask(call).await
     }
@@ -274,8 +322,12 @@ impl MemorySnapshotter for ProcessSnapshotter {
     async fn export(&self, req: ExportRequest) -> Result<Vec<PathBuf>, SnapshotError> {
         let call = Call::new("export", &req.tenant, Some(&req.agent_id))
             .value("--from", text_of(&req.from)?)
-            .value("--to", &req.to)
-            .flag("--whole");
+            .value("--to", &req.to);
+        let call = match &req.form {
+            ExportForm::AsIs => call.flag("--whole"),
+            ExportForm::For(key) => call.encrypted_for(key),
+            ExportForm::Clear => call.flag("--decrypt"),
+        };
         self.ask::<Exported>(call).await.map(|document| document.written)
     }
 }

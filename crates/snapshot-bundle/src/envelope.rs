@@ -28,6 +28,8 @@ use crate::seek::structure;
 const MAX_HEADER_BYTES: u64 = 64 << 10;
 /// How every age file begins.
 const MAGIC: &[u8] = b"age-encryption.org/v1\n";
+/// What follows where a passphrase opens it: that stanza stands alone.
+const PASSPHRASE_STANZA: &[u8] = b"-> scrypt ";
 /// Most readers of one file that are kept for the next.
 const MAX_IDLE: usize = 8;
 
@@ -161,6 +163,19 @@ pub fn is_encrypted(file: &File) -> io::Result<bool> {
     let mut begin = [0; MAGIC.len()];
     match file.read_exact_at(&mut begin, 0) {
         Ok(()) => Ok(begin == *MAGIC),
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// Whether a file is encrypted with a passphrase; one whose header is damaged is not.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn wants_passphrase(file: &File) -> io::Result<bool> {
+    let mut head = vec![0; MAGIC.len() + PASSPHRASE_STANZA.len()];
+    match file.read_exact_at(&mut head, 0) {
+        Ok(()) => Ok(head.starts_with(MAGIC) && head.ends_with(PASSPHRASE_STANZA)),
         Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
         Err(e) => Err(e),
     }

@@ -207,6 +207,12 @@ impl Identities {
         self.keys.is_empty() && self.passphrases.is_empty()
     }
 
+    /// Whether there is a passphrase among them.
+    #[must_use]
+    pub fn has_passphrase(&self) -> bool {
+        !self.passphrases.is_empty()
+    }
+
     /// The fingerprints of the recipients whose bundles they open, sorted.
     #[must_use]
     pub fn fingerprints(&self) -> Vec<String> {

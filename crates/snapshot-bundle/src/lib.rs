@@ -66,7 +66,7 @@ mod tar;
 mod verify;
 mod write;
 
-pub use envelope::is_encrypted;
+pub use envelope::{is_encrypted, wants_passphrase};
 pub use error::BundleError;
 pub use format::{
     BUNDLE_EXTENSION, DEFAULT_LEVEL, DIGEST_EXTENSION, ENCRYPTED_EXTENSION, FRAME_BYTES,

@@ -54,6 +54,9 @@ pub struct SnapshotMeta {
     pub schema_versions: SchemaVersions,
     /// Whether the bundle is encrypted.
     pub encrypted: bool,
+    /// How, and for whom: the fingerprints of its recipients.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<EncryptionInfo>,
     /// Whether redaction ran.
     pub redactions_applied: bool,
     /// Whether nothing was left out and nothing was unstable.
@@ -308,6 +311,7 @@ impl Sidecar {
             git_oid: self.git_oid.clone(),
             schema_versions: self.schema_versions,
             encrypted: self.encryption.is_some(),
+            encryption: self.encryption.clone(),
             redactions_applied: self.redacted,
             whole: Some(self.whole),
             attestation: self.attestation.clone(),

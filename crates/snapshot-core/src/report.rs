@@ -137,6 +137,21 @@ pub struct Damage {
     pub why: String,
 }
 
+impl RestoreReport {
+    /// What may be told of the restore of an encrypted bundle: that it was, and how long it took.
+    #[must_use]
+    pub fn without_contents(self) -> Self {
+        Self {
+            git_reset_oid: None,
+            sqlite_restored_dbs: Vec::new(),
+            state_files_restored: Vec::new(),
+            memory_files: None,
+            notes: Vec::new(),
+            ..self
+        }
+    }
+}
+
 impl RetentionTickReport {
     /// Most lines of [`RetentionTickReport::failures`]: an event carries the report.
     pub const MAX_FAILURES: usize = 100;

@@ -75,7 +75,7 @@ pub struct QueueStats {
 }
 
 enum Event {
-    Lifecycle(Envelope<LifecycleEvent>),
+    Lifecycle(Box<Envelope<LifecycleEvent>>),
     Mutation(Envelope<MutationEvent>),
 }
 
@@ -184,7 +184,7 @@ impl QueuedPublisher {
 
 impl EventPublisher for QueuedPublisher {
     fn publish_lifecycle(&self, event: &Envelope<LifecycleEvent>) {
-        self.push(Event::Lifecycle(event.clone()));
+        self.push(Event::Lifecycle(Box::new(event.clone())));
     }
 
     fn publish_mutation(&self, event: &Envelope<MutationEvent>) {

@@ -62,6 +62,9 @@ pub enum Health {
         /// How.
         why: String,
     },
+    /// Nobody whose signature counts vouches for it, where that is required: it may be anybody's, so it is
+    /// never the last good one and takes nobody's place.
+    Untrusted,
     /// Nobody has looked.
     Unknown,
 }
@@ -175,7 +178,7 @@ impl<'c> Case<'c> {
     }
 
     fn is_bad(&self) -> bool {
-        matches!(self.candidate.health, Health::Bad { .. })
+        matches!(self.candidate.health, Health::Bad { .. } | Health::Untrusted)
     }
 
     /// Whether it was found good lately and holds everything.
@@ -297,8 +300,8 @@ fn apply_limits(cases: &mut [Case<'_>], policy: &Policy, now_ms: i64, notes: &mu
         if let Some(keep) = budget.keep_count.filter(|keep| *before >= *keep) {
             case.over.push(Reason::Count { keep, origin: group.map(ToString::to_string) });
         }
-        // A damaged one does not push out a sound one.
-        *before += u32::from(!matches!(case.candidate.health, Health::Bad { .. }));
+        // A damaged one does not push out a sound one, nor one that may be anybody's.
+        *before += u32::from(!case.is_bad());
         let Some(days) = budget.max_age_days else { continue };
         let limit_ms = i64::from(days).saturating_mul(DAY_MS);
         if ages.of(days) > limit_ms {

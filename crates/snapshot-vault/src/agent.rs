@@ -9,7 +9,7 @@ use snapshot_fs::{Dir, FileLock, LockMode};
 
 use crate::error::VaultError;
 use crate::guard::AgentLock;
-use crate::layout;
+use crate::layout::{self, Form};
 use crate::listing::{self, forget_leftovers, has_leftovers};
 use crate::vault::Vault;
 
@@ -119,7 +119,7 @@ impl AgentVault {
     pub fn open_bundle(&self, id: SnapshotId) -> Result<OpenBundle, VaultError> {
         let dir = self.existing_snapshots_dir()?.ok_or_else(|| self.unknown(id))?;
         let sidecar = self.known_sidecar(&dir, id)?;
-        let name = layout::bundle_name(id, sidecar.encryption.is_some());
+        let name = layout::bundle_name(id, Form::of(&sidecar));
         let path = dir.path().join(&name);
         match dir.open_file(&name) {
             Ok(file) => Ok(OpenBundle { file, path, sidecar }),
@@ -128,27 +128,20 @@ impl AgentVault {
         }
     }
 
-    /// Opens the plain bundle of this id, whatever lies beside it; none where there is no file.
+    /// Opens the bundle of this id, encrypted or not, whatever lies beside it; none where there is no file.
     ///
     /// # Errors
     /// If it is no file or cannot be opened.
     pub fn open_lone_bundle(&self, id: SnapshotId) -> Result<Option<(File, PathBuf)>, VaultError> {
         let Some(dir) = self.existing_snapshots_dir()? else { return Ok(None) };
-        let name = layout::bundle_name(id, false);
-        match dir.open_file(&name) {
-            Ok(file) => Ok(Some((file, dir.path().join(name)))),
-            Err(e) if e.is_not_found() => Ok(None),
-            Err(e) => Err(e.into()),
+        for name in Form::ALL.map(|form| layout::bundle_name(id, form)) {
+            match dir.open_file(&name) {
+                Ok(file) => return Ok(Some((file, dir.path().join(name)))),
+                Err(e) if e.is_not_found() => {}
+                Err(e) => return Err(e.into()),
+            }
         }
-    }
-
-    /// Whether an encrypted bundle of this id lies here.
-    ///
-    /// # Errors
-    /// If the folder cannot be looked at.
-    pub fn has_encrypted_bundle(&self, id: SnapshotId) -> Result<bool, VaultError> {
-        let Some(dir) = self.existing_snapshots_dir()? else { return Ok(false) };
-        Ok(dir.stat(layout::bundle_name(id, true))?.is_some())
+        Ok(None)
     }
 
     /// The folder of this agent's restore journal, where there is one.
@@ -164,14 +157,22 @@ impl AgentVault {
     /// # Errors
     /// [`VaultError::UnknownSnapshot`], or a sidecar that is not usable.
     pub fn meta(&self, id: SnapshotId) -> Result<SnapshotMeta, VaultError> {
+        Ok(self.meta_of(&self.sidecar(id)?))
+    }
+
+    /// A snapshot's summary.
+    ///
+    /// # Errors
+    /// As [`AgentVault::meta`].
+    pub fn sidecar(&self, id: SnapshotId) -> Result<Sidecar, VaultError> {
         let dir = self.existing_snapshots_dir()?.ok_or_else(|| self.unknown(id))?;
-        Ok(self.meta_of(&self.known_sidecar(&dir, id)?))
+        self.known_sidecar(&dir, id)
     }
 
     /// What a snapshot with this summary is, once it lies here.
     #[must_use]
     pub fn meta_of(&self, sidecar: &Sidecar) -> SnapshotMeta {
-        let name = layout::bundle_name(sidecar.snapshot_id, sidecar.encryption.is_some());
+        let name = layout::bundle_name(sidecar.snapshot_id, Form::of(sidecar));
         sidecar.to_meta(self.snapshots_path().join(name))
     }
 

@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 
-use snapshot_core::{AgentId, Sha256Digest, SnapshotId};
+use snapshot_core::{AgentId, Sha256Digest, Sidecar, SnapshotId};
 use snapshot_fs::{Dir, FsError, Meta, is_temp_name};
 
 /// Mode of every folder.
@@ -30,19 +30,50 @@ pub(crate) const QUARANTINE: &str = ".quarantine";
 /// Folder of the agents' restore journals, below a tenant.
 pub(crate) const RESTORE: &str = "restore";
 
-const PLAIN: &str = ".tar.zst";
-const ENCRYPTED: &str = ".tar.zst.age";
-const SUM: &str = ".sha256";
+/// What follows the id in the other name of an encrypted bundle.
+pub(crate) const REKEYED: &str = ".rekeyed.tar.zst.age";
+/// What follows a bundle's name in that of its checksum file.
+pub(crate) const SUM: &str = ".sha256";
 const SIDECAR: &str = ".manifest.json";
 const DELETING: &str = ".deleting";
+
+/// The three names that a bundle can have. Encrypting it anew writes to the one of the two encrypted ones
+/// that it does not have, so that the rename of the sidecar changes both at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Form {
+    Plain,
+    Encrypted,
+    Rekeyed,
+}
+
+impl Form {
+    pub(crate) const ALL: [Self; 3] = [Self::Plain, Self::Encrypted, Self::Rekeyed];
+
+    /// The one that a sidecar speaks of.
+    pub(crate) const fn of(sidecar: &Sidecar) -> Self {
+        match (&sidecar.encryption, sidecar.rekeyed) {
+            (None, _) => Self::Plain,
+            (Some(_), false) => Self::Encrypted,
+            (Some(_), true) => Self::Rekeyed,
+        }
+    }
+
+    const fn suffix(self) -> &'static str {
+        match self {
+            Self::Plain => ".tar.zst",
+            Self::Encrypted => ".tar.zst.age",
+            Self::Rekeyed => REKEYED,
+        }
+    }
+}
 
 /// What the name of a file in an agent's snapshots folder says that it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Name {
     /// A bundle.
-    Bundle { id: SnapshotId, encrypted: bool },
+    Bundle { id: SnapshotId, form: Form },
     /// The checksum file of a bundle.
-    Sum { id: SnapshotId, encrypted: bool },
+    Sum { id: SnapshotId, form: Form },
     /// A sidecar: the snapshot exists.
     Sidecar { id: SnapshotId },
     /// What was a sidecar: the snapshot is deleted, its files are going.
@@ -69,22 +100,19 @@ impl Name {
             return Self::Unknown;
         };
         let Ok(id) = id.parse() else { return Self::Unknown };
-        match rest {
-            PLAIN => Self::Bundle { id, encrypted: false },
-            ENCRYPTED => Self::Bundle { id, encrypted: true },
-            SIDECAR => Self::Sidecar { id },
-            DELETING => Self::Deleting { id },
-            _ => match rest.strip_suffix(SUM) {
-                Some(PLAIN) => Self::Sum { id, encrypted: false },
-                Some(ENCRYPTED) => Self::Sum { id, encrypted: true },
-                _ => Self::Unknown,
-            },
+        let form = |suffix| Form::ALL.into_iter().find(|form| form.suffix() == suffix);
+        match (rest, form(rest), rest.strip_suffix(SUM).and_then(form)) {
+            (SIDECAR, ..) => Self::Sidecar { id },
+            (DELETING, ..) => Self::Deleting { id },
+            (_, Some(form), _) => Self::Bundle { id, form },
+            (_, _, Some(form)) => Self::Sum { id, form },
+            _ => Self::Unknown,
         }
     }
 }
 
-pub(crate) fn bundle_name(id: SnapshotId, encrypted: bool) -> String {
-    format!("{id}{}", if encrypted { ENCRYPTED } else { PLAIN })
+pub(crate) fn bundle_name(id: SnapshotId, form: Form) -> String {
+    format!("{id}{}", form.suffix())
 }
 
 pub(crate) fn sum_name(bundle: &str) -> String {
@@ -157,10 +185,10 @@ mod tests {
     fn every_name_that_is_written_is_recognised() {
         let id = SnapshotId::from_random_bytes([7; 16]);
         let parse = |name: &str| Name::parse(OsStr::new(name));
-        for encrypted in [false, true] {
-            let bundle = bundle_name(id, encrypted);
-            assert_eq!(parse(&bundle), Name::Bundle { id, encrypted });
-            assert_eq!(parse(&sum_name(&bundle)), Name::Sum { id, encrypted });
+        for form in Form::ALL {
+            let bundle = bundle_name(id, form);
+            assert_eq!(parse(&bundle), Name::Bundle { id, form });
+            assert_eq!(parse(&sum_name(&bundle)), Name::Sum { id, form });
         }
         assert_eq!(parse(&sidecar_name(id)), Name::Sidecar { id });
         assert_eq!(parse(&deleting_name(id)), Name::Deleting { id });

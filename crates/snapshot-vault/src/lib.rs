@@ -5,6 +5,7 @@
 //! <root>/outbox/                                            events that wait for their delivery
 //! <root>/tenants/<tenant>/locks/<agent>.{agent,vault}.lock
 //! <root>/tenants/<tenant>/snapshots/<agent>/<id>.tar.zst, .tar.zst.sha256, .manifest.json
+//!                                                            encrypted: .tar.zst.age or .rekeyed.tar.zst.age
 //! <root>/tenants/<tenant>/snapshots/<agent>/.quarantine/<id>/   what was set aside: no snapshot any more
 //! <root>/tenants/<tenant>/staging/<agent>/<unique>/         work in progress
 //! <root>/hold.json                                          why nothing of the vault may go
@@ -48,6 +49,7 @@ mod notes;
 mod privacy;
 mod publish;
 mod quarantine;
+mod rekey;
 mod remove;
 mod staging;
 mod strays;
@@ -65,6 +67,9 @@ pub use targets::TargetLocks;
 pub use vault::Vault;
 
 pub use snapshot_core::{ListProblem, Listing, ProblemKind};
+
+/// What follows the snapshot id in the name of a bundle that was encrypted anew.
+pub const REKEYED_EXTENSION: &str = layout::REKEYED;
 
 /// What a vault makes below its root; nothing of an agent may lie in or around these.
 pub const FOLDERS: [&str; 3] = [layout::TENANTS, layout::LOCKS, layout::OUTBOX];

@@ -1,27 +1,27 @@
 //! What an agent's snapshots folder holds, by its sidecars alone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use snapshot_core::{
-    ErrorKind, ListProblem, Listing, ProblemKind, SnapshotId, SnapshotMeta, error_chain,
+    ErrorKind, ListProblem, Listing, ProblemKind, Sidecar, SnapshotId, SnapshotMeta, error_chain,
 };
 use snapshot_fs::{Dir, FileType};
 
 use crate::agent::AgentVault;
 use crate::error::VaultError;
-use crate::layout::{self, Name};
+use crate::layout::{self, Form, Name};
 
 /// Length of the checksum file of a 0.1.x bundle: bare hexadecimal digits, perhaps a newline.
 const V1_SUM_BYTES: u64 = 65;
 
 /// The names in a snapshots folder, by what they are.
 #[derive(Default)]
-struct Scan {
+pub(crate) struct Scan {
     sidecars: BTreeSet<SnapshotId>,
     deleting: BTreeSet<SnapshotId>,
-    bundles: BTreeMap<SnapshotId, bool>,
-    sums: BTreeMap<SnapshotId, bool>,
+    bundles: BTreeSet<(SnapshotId, Form)>,
+    sums: BTreeSet<(SnapshotId, Form)>,
     other: Vec<(std::ffi::OsString, ProblemKind)>,
 }
 
@@ -62,7 +62,8 @@ impl Reading<'_> {
         let dir = self.dir;
         match checked_meta(self.agent, dir, id) {
             Ok(meta) => {
-                let sum = layout::sum_name(&layout::bundle_name(id, meta.encrypted));
+                let mut sum = meta.bundle_path.file_name().unwrap_or_default().to_owned();
+                sum.push(layout::SUM);
                 if dir.stat(&sum)?.is_none() {
                     let why = "the checksum file is missing".to_owned();
                     self.problem(dir.path().join(sum), Some(id), ProblemKind::Sum, why);
@@ -97,8 +98,8 @@ impl Reading<'_> {
             self.problem(at(layout::deleting_name(id)), Some(id), ProblemKind::HalfDeleted, why);
         }
         let spoken_for = |id: &SnapshotId| scan.sidecars.contains(id) || scan.deleting.contains(id);
-        for (&id, &encrypted) in scan.bundles.iter().filter(|(id, _)| !spoken_for(id)) {
-            let name = layout::bundle_name(id, encrypted);
+        for &(id, form) in scan.bundles.iter().filter(|(id, _)| !spoken_for(id)) {
+            let name = layout::bundle_name(id, form);
             let (kind, why) = if is_v1(dir, &name)? {
                 (ProblemKind::V1, "a bundle of 0.1.x, which had no summaries; import it")
             } else {
@@ -106,13 +107,17 @@ impl Reading<'_> {
             };
             self.problem(at(name), Some(id), kind, why.to_owned());
         }
-        for (&id, &encrypted) in scan.sums.iter().filter(|(id, _)| !spoken_for(id)) {
-            if scan.bundles.contains_key(&id) {
+        for &(id, form) in scan.sums.iter().filter(|(id, _)| !spoken_for(id)) {
+            if scan.bundles.contains(&(id, form)) {
                 continue;
             }
-            let name = layout::sum_name(&layout::bundle_name(id, encrypted));
+            let name = layout::sum_name(&layout::bundle_name(id, form));
             let why = "a checksum file without a bundle".to_owned();
             self.problem(at(name), Some(id), ProblemKind::Leftover, why);
+        }
+        for name in scan.superseded(|id| self.agent.read_sidecar(dir, id).ok()) {
+            let why = "what an encryption anew left beside the bundle that counts".to_owned();
+            self.problem(at(name), None, ProblemKind::Leftover, why);
         }
         for (name, kind) in &scan.other {
             let why = match kind {
@@ -130,14 +135,14 @@ impl Reading<'_> {
 }
 
 impl Scan {
-    fn of(dir: &Dir) -> Result<Self, VaultError> {
+    pub(crate) fn of(dir: &Dir) -> Result<Self, VaultError> {
         let mut scan = Self::default();
         for entry in dir.entries()? {
             match Name::parse(&entry.name) {
                 Name::Sidecar { id } => _ = scan.sidecars.insert(id),
                 Name::Deleting { id } => _ = scan.deleting.insert(id),
-                Name::Bundle { id, encrypted } => _ = scan.bundles.insert(id, encrypted),
-                Name::Sum { id, encrypted } => _ = scan.sums.insert(id, encrypted),
+                Name::Bundle { id, form } => _ = scan.bundles.insert((id, form)),
+                Name::Sum { id, form } => _ = scan.sums.insert((id, form)),
                 // What was set aside is no snapshot and no problem.
                 Name::Quarantine => {}
                 Name::Temp => scan.other.push((entry.name, ProblemKind::Leftover)),
@@ -145,6 +150,34 @@ impl Scan {
             }
         }
         Ok(scan)
+    }
+}
+
+impl Scan {
+    /// Bundles and checksum files of another form than the sidecar's, which `sidecar` reads.
+    pub(crate) fn superseded(
+        &self,
+        sidecar: impl Fn(SnapshotId) -> Option<Sidecar>,
+    ) -> Vec<String> {
+        let mut names = Vec::new();
+        for &id in &self.sidecars {
+            let there = |form: &Form| {
+                self.bundles.contains(&(id, *form)) || self.sums.contains(&(id, *form))
+            };
+            let forms: Vec<Form> = Form::ALL.into_iter().filter(there).collect();
+            if forms.len() < 2 {
+                continue;
+            }
+            // A sidecar that cannot be read says nothing of which one counts.
+            let Some(counts) = sidecar(id).map(|sidecar| Form::of(&sidecar)) else { continue };
+            for form in forms.into_iter().filter(|form| *form != counts) {
+                let bundle = layout::bundle_name(id, form);
+                let sum = layout::sum_name(&bundle);
+                names.extend(self.sums.contains(&(id, form)).then_some(sum));
+                names.extend(self.bundles.contains(&(id, form)).then_some(bundle));
+            }
+        }
+        names
     }
 }
 
@@ -156,7 +189,7 @@ const fn may_be_work_in_progress(kind: ProblemKind) -> bool {
 /// The meta of a snapshot whose sidecar is its own and whose bundle has the right size.
 fn checked_meta(agent: &AgentVault, dir: &Dir, id: SnapshotId) -> Result<SnapshotMeta, VaultError> {
     let sidecar = agent.read_sidecar(dir, id)?;
-    let name = layout::bundle_name(id, sidecar.encryption.is_some());
+    let name = layout::bundle_name(id, Form::of(&sidecar));
     let path = dir.path().join(&name);
     match dir.stat(&name)? {
         Some(stat) if stat.file_type != FileType::File => Err(VaultError::BundleMissing { path }),

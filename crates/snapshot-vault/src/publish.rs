@@ -8,7 +8,7 @@ use snapshot_fs::{DurableFile, FileType};
 
 use crate::error::VaultError;
 use crate::guard::AgentLock;
-use crate::layout;
+use crate::layout::{self, Form};
 use crate::staging::Staging;
 
 impl AgentLock {
@@ -30,7 +30,7 @@ impl AgentLock {
         check_size(bundle.path(), bundle.size()?, sidecar)?;
         self.check_free(id)?;
         bundle.sync()?;
-        let name = layout::bundle_name(id, sidecar.encryption.is_some());
+        let name = layout::bundle_name(id, Form::of(sidecar));
         staging
             .dir()
             .rename(staged, &self.snapshots, &name)
@@ -48,8 +48,11 @@ impl AgentLock {
     /// As [`AgentLock::publish`]; the bundle stays.
     pub fn adopt(&self, sidecar: &Sidecar) -> Result<SnapshotMeta, VaultError> {
         let id = sidecar.snapshot_id;
+        let rekeyed = layout::bundle_name(id, Form::Rekeyed);
+        let rekeyed = sidecar.encryption.is_some() && self.snapshots.stat(rekeyed)?.is_some();
+        let sidecar = &Sidecar { rekeyed, ..sidecar.clone() };
         let sidecar_bytes = self.checked_bytes(sidecar)?;
-        let name = layout::bundle_name(id, sidecar.encryption.is_some());
+        let name = layout::bundle_name(id, Form::of(sidecar));
         let path = self.snapshots.path().join(&name);
         match self.snapshots.stat(&name)? {
             Some(stat) if stat.file_type == FileType::File => {
@@ -71,9 +74,9 @@ impl AgentLock {
     /// # Errors
     /// [`VaultError::UnknownSnapshot`], a sidecar that is not usable, or an I/O error.
     pub fn rewrite_sum(&self, id: SnapshotId) -> Result<(), VaultError> {
-        let meta = self.agent.meta(id)?;
-        let name = layout::bundle_name(id, meta.encrypted);
-        let line = layout::sum_line(&meta.bundle_sha256, &name);
+        let sidecar = self.agent.sidecar(id)?;
+        let name = layout::bundle_name(id, Form::of(&sidecar));
+        let line = layout::sum_line(&sidecar.bundle_sha256, &name);
         Ok(self.snapshots.write_atomic(
             layout::sum_name(&name),
             line.as_bytes(),
@@ -82,7 +85,12 @@ impl AgentLock {
     }
 
     /// The two files beside a bundle that is durable already.
-    fn commit(&self, sidecar: &Sidecar, bundle: &str, bytes: &[u8]) -> Result<(), VaultError> {
+    pub(crate) fn commit(
+        &self,
+        sidecar: &Sidecar,
+        bundle: &str,
+        bytes: &[u8],
+    ) -> Result<(), VaultError> {
         let line = layout::sum_line(&sidecar.bundle_sha256, bundle);
         let mode = layout::FILE_MODE;
         self.snapshots.write_atomic(layout::sum_name(bundle), line.as_bytes(), mode)?;
@@ -100,14 +108,14 @@ impl AgentLock {
     }
 
     /// The bytes of a sidecar that is of this agent.
-    fn checked_bytes(&self, sidecar: &Sidecar) -> Result<Vec<u8>, VaultError> {
+    pub(crate) fn checked_bytes(&self, sidecar: &Sidecar) -> Result<Vec<u8>, VaultError> {
         let path = self.snapshots.path().join(layout::sidecar_name(sidecar.snapshot_id));
         self.agent.check_own(sidecar, sidecar.snapshot_id, path.clone())?;
         sidecar.to_bytes().map_err(|source| VaultError::Sidecar { path, source })
     }
 
     fn check_free(&self, id: SnapshotId) -> Result<(), VaultError> {
-        let bundles = [false, true].map(|encrypted| layout::bundle_name(id, encrypted));
+        let bundles = Form::ALL.map(|form| layout::bundle_name(id, form));
         let beside = [layout::sidecar_name(id), layout::deleting_name(id)];
         bundles.iter().chain(&beside).try_for_each(|name| self.check_name_free(name))
     }
@@ -121,7 +129,7 @@ impl AgentLock {
 }
 
 /// The name of `bundle` in `staging`.
-fn staged_name<'a>(
+pub(crate) fn staged_name<'a>(
     staging: &Staging,
     bundle: &'a DurableFile,
 ) -> Result<&'a std::ffi::OsStr, VaultError> {
@@ -135,7 +143,7 @@ fn staged_name<'a>(
     }
 }
 
-fn check_size(path: &Path, found: u64, sidecar: &Sidecar) -> Result<(), VaultError> {
+pub(crate) fn check_size(path: &Path, found: u64, sidecar: &Sidecar) -> Result<(), VaultError> {
     let expected = sidecar.bundle_size_bytes;
     if found == expected {
         return Ok(());

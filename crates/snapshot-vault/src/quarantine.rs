@@ -12,7 +12,7 @@ use snapshot_fs::LockMode;
 use crate::agent::AgentVault;
 use crate::error::VaultError;
 use crate::guard::AgentLock;
-use crate::layout;
+use crate::layout::{self, Form};
 
 impl AgentVault {
     /// The folders of what was set aside, sorted.
@@ -39,7 +39,7 @@ impl AgentLock {
         until: Instant,
         control: &Control,
     ) -> Result<PathBuf, VaultError> {
-        let bundles = [false, true].map(|encrypted| layout::bundle_name(id, encrypted));
+        let bundles = Form::ALL.map(|form| layout::bundle_name(id, form));
         let sums = bundles.iter().map(|bundle| layout::sum_name(bundle));
         let names = [layout::sidecar_name(id)].into_iter().chain(bundles.clone()).chain(sums);
         self.set_aside(id, names.collect(), until, control)

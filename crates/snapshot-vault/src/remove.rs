@@ -8,7 +8,7 @@ use snapshot_fs::{FileType, FsError, LockMode};
 
 use crate::error::VaultError;
 use crate::guard::AgentLock;
-use crate::layout::{self, Name};
+use crate::layout::{self, Form, Name};
 
 /// What a sweep removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -59,7 +59,8 @@ impl AgentLock {
         Ok(finished)
     }
 
-    /// Removes the staging folders and temporary files of processes that died. Never a bundle.
+    /// Removes the staging folders and temporary files of processes that died, and what an encryption anew
+    /// left beside the bundle that counts. Never that one.
     ///
     /// # Errors
     /// If something cannot be removed.
@@ -80,6 +81,7 @@ impl AgentLock {
                 swept.temp_files += 1;
             }
         }
+        swept.temp_files += self.sweep_rekeyed()?;
         if let Some(restore) = self.agent.existing_restore_dir()? {
             for name in restore.dead_temps()? {
                 restore.unlink(&name)?;
@@ -91,8 +93,8 @@ impl AgentLock {
 
     /// Unlinks what a deleted snapshot left, its tombstone last.
     fn finish_delete(&self, id: SnapshotId) -> Result<(), VaultError> {
-        for encrypted in [false, true] {
-            let bundle = layout::bundle_name(id, encrypted);
+        for form in Form::ALL {
+            let bundle = layout::bundle_name(id, form);
             self.unlink_if_there(&bundle)?;
             self.unlink_if_there(&layout::sum_name(&bundle))?;
         }
@@ -102,7 +104,7 @@ impl AgentLock {
         Ok(self.snapshots.sync()?)
     }
 
-    fn unlink_if_there(&self, name: &str) -> Result<(), FsError> {
+    pub(crate) fn unlink_if_there(&self, name: &str) -> Result<(), FsError> {
         match self.snapshots.unlink(name) {
             Err(e) if e.is_not_found() => Ok(()),
             done => done,

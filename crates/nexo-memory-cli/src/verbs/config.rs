@@ -104,6 +104,7 @@ fn rows(context: &Context) -> Vec<Row> {
     rows.extend(option_rows(config));
     let max = &settings.max_git_object_bytes;
     rows.push(Row { shown: human::bytes(max.value), ..row("git.max_object_bytes", max) });
+    rows.extend(key_rows(context));
     rows.extend(retention_rows(config));
     rows.extend(event_rows(context));
     rows
@@ -157,6 +158,36 @@ fn retention_rows(config: &MemorySnapshotConfig) -> Vec<Row> {
         row(&format!("retention.{name}"), &From { value, origin: Origin::Configuration })
     }));
     rows
+}
+
+/// For whom, and with which keys; no secret is among them.
+fn key_rows(context: &Context) -> Vec<Row> {
+    let config = &context.settings.config;
+    let (encryption, signing) = (&config.options.encryption, &config.signing);
+    let path = |name, path: &Option<std::path::PathBuf>| match path {
+        Some(path) => row(name, &configured(Some(path.clone()), path.clone())),
+        None => none(name),
+    };
+    let given = |name, given: bool, value: Value| Row {
+        origin: given.then_some(Origin::Configuration),
+        ..row(name, &From { value, origin: Origin::Default })
+    };
+    let recipients = &encryption.recipients;
+    let keys: Vec<String> = signing.trust.keys.iter().map(ToString::to_string).collect();
+    let identity = match context.settings.secrets.origin() {
+        Some(origin) => {
+            Row { shown: format!("given by {origin}"), ..none("encryption.identity_path") }
+        }
+        None => path("encryption.identity_path", &encryption.identity_path),
+    };
+    vec![
+        row("encryption.enabled", &configured(encryption.enabled, false)),
+        given("encryption.recipients", !recipients.is_empty(), json!(recipients)),
+        identity,
+        row("require_signature", &configured(signing.trust.required.then_some(true), false)),
+        given("trusted_keys", !keys.is_empty(), json!(keys)),
+        path("signing_key_path", &signing.key_path),
+    ]
 }
 
 fn event_rows(context: &Context) -> Vec<Row> {

@@ -23,7 +23,8 @@ pub(super) fn run(context: &mut Context, args: &ImportArgs) -> Ended {
         }
     };
     let (tenant, foreign) = (context.tenant().clone(), args.foreign);
-    let request = ImportRequest { tenant, agent: args.agent.clone(), foreign };
+    let encrypt = context.settings.secrets.encryption(&args.encrypt, args.no_encrypt)?;
+    let request = ImportRequest { tenant, agent: args.agent.clone(), foreign, encrypt };
     let (mut documents, mut worst) = (Vec::new(), None);
     for bundle in &bundles {
         let imported = engine.import(&request, bundle, &context.control);

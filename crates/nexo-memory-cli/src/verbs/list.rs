@@ -47,7 +47,11 @@ fn row(context: &Context, meta: &SnapshotMeta) -> Vec<String> {
         meta.id.short(),
         meta.agent_id.to_string(),
         context.time(meta.created_at_ms),
-        meta.label.clone().unwrap_or_default(),
+        match (&meta.label, meta.encrypted) {
+            (Some(label), _) => label.clone(),
+            (None, true) => "(encrypted)".to_owned(),
+            (None, false) => String::new(),
+        },
         human::bytes(meta.bundle_size_bytes),
     ]
 }

@@ -13,10 +13,12 @@ mod export;
 mod extract;
 mod import;
 mod keep;
+mod keygen;
 mod list;
 mod ls;
 mod manual;
 mod prune;
+mod rekey;
 mod restore;
 mod show;
 mod snapshot;
@@ -24,12 +26,14 @@ mod status;
 mod verify;
 
 use nexo_memory_snapshot::error::ErrorKind;
+use nexo_memory_snapshot::manifest::EncryptionInfo;
 
 #[cfg(feature = "nats")]
 use crate::args::EventsVerb;
 use crate::args::{ConfigVerb, Verb};
 use crate::context::Context;
 use crate::exit::Ended;
+use crate::human;
 
 /// Lists longer than this are shortened for people, never in JSON.
 const SHOWN: usize = 8;
@@ -43,6 +47,7 @@ pub(crate) fn run(context: &mut Context, verb: Verb) -> Ended {
             | Verb::Delete(_)
             | Verb::Prune(_)
             | Verb::Import(_)
+            | Verb::Rekey(_)
             | Verb::Doctor(_)
     );
     context.settings.only_store(matches!(verb, Verb::Diff(_)))?;
@@ -62,6 +67,8 @@ pub(crate) fn run(context: &mut Context, verb: Verb) -> Ended {
         Verb::Delete(args) => delete::run(context, &args),
         Verb::Export(args) => export::run(context, &args),
         Verb::Import(args) => import::run(context, &args),
+        Verb::Rekey(args) => rekey::run(context, &args),
+        Verb::Keygen(args) => keygen::run(context, &args),
         Verb::Prune(args) => prune::run(context, &args),
         Verb::Pin(args) => keep::pin(context, &args),
         Verb::Unpin(args) => keep::unpin(context, &args),
@@ -102,6 +109,14 @@ fn gravest(a: Option<ErrorKind>, b: Option<ErrorKind>) -> Option<ErrorKind> {
         ErrorKind::NotChecked => 0,
     };
     a.into_iter().chain(b).max_by_key(weight)
+}
+
+/// For whom something is encrypted, in a few words.
+fn sealed(info: &EncryptionInfo) -> String {
+    match info.recipients_fingerprint.len() as u64 {
+        0 => "encrypted with a passphrase".to_owned(),
+        n => format!("encrypted for {}", human::count(n, "recipient")),
+    }
 }
 
 /// The first lines of a long list, and how many more there are.

@@ -4,7 +4,7 @@ use nexo_memory_snapshot::manifest::{ArtifactKind, GitInfo, Manifest};
 use nexo_memory_snapshot::meta::SnapshotMeta;
 use serde_json::json;
 
-use super::shorten;
+use super::{sealed, shorten};
 use crate::args::ShowArgs;
 use crate::context::Context;
 use crate::exit::{Ended, Failure};
@@ -39,6 +39,12 @@ fn lines(context: &Context, meta: &SnapshotMeta, manifest: &Manifest) -> Vec<Str
             manifest.bundle_format
         ),
     ];
+    lines.extend(meta.encryption.as_ref().map(|info| {
+        let fingerprints = info.recipients_fingerprint.iter().map(|end| format!(" ...{end}"));
+        format!("sealed    {}{}", sealed(info), fingerprints.collect::<String>())
+    }));
+    let signer = manifest.attestation.as_ref().map(|by| &by.key_id);
+    lines.extend(signer.map(|key| format!("signed    by {key} (whether that counts: verify)")));
     lines.extend(manifest.label.as_ref().map(|label| format!("label     \"{label}\"")));
     lines.extend(contents(manifest));
     let left_out = manifest.capture.not_carried.iter().map(|n| format!("{}: {}", n.path, n.why));

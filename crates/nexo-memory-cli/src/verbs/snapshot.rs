@@ -8,13 +8,16 @@ use nexo_memory_snapshot::meta::{CaptureInfo, SnapshotMeta};
 use nexo_memory_snapshot::request::SnapshotRequest;
 use serde_json::{Value, json};
 
-use super::{gravest, shorten};
+use super::{gravest, sealed, shorten};
 use crate::args::SnapshotArgs;
 use crate::context::Context;
 use crate::exit::{Ended, Failure};
 use crate::human;
 
 pub(super) fn run(context: &mut Context, args: &SnapshotArgs) -> Ended {
+    if let Some(key) = &args.sign {
+        context.sign_with(key.clone());
+    }
     match &args.agent {
         Some(agent) => one(context, args, agent),
         None => all(context, args),
@@ -71,10 +74,14 @@ fn capture(
     args: &SnapshotArgs,
     agent: &AgentId,
 ) -> Result<SnapshotMeta, Failure> {
+    // Before any work: a passphrase may be asked for.
+    let encrypt = context.settings.secrets.encryption(&args.encrypt, args.no_encrypt)?;
     let engine = context.engine(Some(agent))?;
     let mut request = SnapshotRequest::cli(agent.clone(), context.tenant().clone());
     request.label.clone_from(&args.label);
     request.created_by.clone_from(&args.created_by);
+    request.encrypt = encrypt;
+    request.public_label = args.public_label;
     let settings = context.settings.config.settings_of(agent);
     request.timeout = args.lock_timeout.unwrap_or(settings.lock_timeout);
     request.redact_secrets =
@@ -104,7 +111,12 @@ fn tell(context: &mut Context, meta: &SnapshotMeta) {
             meta.id.short(),
             context.time(meta.created_at_ms),
             human::bytes(meta.bundle_size_bytes),
-            if whole { "whole" } else { "not whole" }
+            match (whole, &meta.encryption) {
+                (true, None) => "whole".to_owned(),
+                (false, None) => "not whole".to_owned(),
+                (true, Some(info)) => format!("whole, {}", sealed(info)),
+                (false, Some(info)) => format!("not whole, {}", sealed(info)),
+            }
         ),
         format!("  {}", meta.bundle_path.display()),
         held(capture),
@@ -117,6 +129,11 @@ fn tell(context: &mut Context, meta: &SnapshotMeta) {
     let moved = capture.unstable.iter().map(|u| format!("unstable: {}: {}", u.path, u.why));
     for line in shorten(left_out.chain(moved).collect()) {
         context.out.line(&format!("  {line}"));
+    }
+    if !whole && meta.encrypted {
+        let show = format!("show {} --agent {}", meta.id.short(), meta.agent_id);
+        let line = format!("  what is missing: {}", context.settings.command(&show));
+        context.out.line(&line);
     }
 }
 
@@ -140,7 +157,7 @@ fn git(meta: &SnapshotMeta) -> Option<String> {
 }
 
 fn is_whole(meta: &SnapshotMeta) -> bool {
-    meta.capture.as_ref().is_none_or(|c| c.not_carried.is_empty() && c.unstable.is_empty())
+    meta.whole != Some(false)
 }
 
 fn not_whole(context: &Context, meta: &SnapshotMeta) -> Option<ErrorKind> {

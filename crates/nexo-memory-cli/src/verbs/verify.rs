@@ -3,7 +3,9 @@
 use nexo_memory_snapshot::error::ErrorKind;
 use nexo_memory_snapshot::local_fs::{Engine, ListProblem};
 use nexo_memory_snapshot::meta::SnapshotMeta;
-use nexo_memory_snapshot::report::{Damage, Inside, VerifyReport};
+use nexo_memory_snapshot::report::{
+    Damage, Inside, SignatureReport, SignatureStatus, VerifyReport,
+};
 use serde_json::json;
 
 use super::gravest;
@@ -93,7 +95,8 @@ fn tell(context: &mut Context, meta: &SnapshotMeta, report: &VerifyReport) {
         Some(ErrorKind::NotChecked) if report.inside == Inside::Good => {
             "good inside, no summary beside it"
         }
-        Some(ErrorKind::NotChecked) => "not checked inside",
+        Some(ErrorKind::NotChecked) => "sealed, not checked inside: no identity",
+        Some(ErrorKind::Refused) => "whole, and refused",
         Some(_) => "DAMAGED",
     };
     let time = context.time(meta.created_at_ms);
@@ -101,6 +104,17 @@ fn tell(context: &mut Context, meta: &SnapshotMeta, report: &VerifyReport) {
     for Damage { artifact, frame, why } in &report.damage {
         let frame = frame.map(|frame| format!(", frame {frame}")).unwrap_or_default();
         context.out.line(&format!("  {artifact}{frame}: {why}"));
+    }
+    if let Some(SignatureReport { key_id, status }) = &report.signature {
+        let worth = match status {
+            SignatureStatus::Trusted => "trusted",
+            SignatureStatus::UnknownKey => "a key that is not trusted here",
+            SignatureStatus::Forged => "FORGED",
+        };
+        context.out.line(&format!("  signed by {key_id}: {worth}"));
+    }
+    if let Some(why) = &report.refused {
+        context.out.line(&format!("  {why}"));
     }
     if word == "DAMAGED" {
         context.out.line(&format!("  {}", report.bundle.display()));

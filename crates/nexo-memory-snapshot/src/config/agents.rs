@@ -10,7 +10,9 @@ use snapshot_retention::Policy;
 
 use super::keys::MAX_WAIT_SECS;
 use super::section::Section;
-use super::{ConfigError, DEFAULT_LOCK_TIMEOUT, MemorySnapshotConfig, RetentionSection};
+use super::{
+    ConfigError, DEFAULT_LOCK_TIMEOUT, EncryptionSection, MemorySnapshotConfig, RetentionSection,
+};
 use crate::hooks::ShellHooks;
 
 /// How long a hook may take where nothing else is said, in seconds.
@@ -40,6 +42,8 @@ pub struct AgentOptions {
     pub auto_pre_mutating_tool: Option<bool>,
     /// Whether snapshots are redacted where nothing else is said.
     pub redact_secrets_default: Option<bool>,
+    /// For whom its snapshots are encrypted, and what opens them.
+    pub encryption: EncryptionSection,
     /// Commands that pause and resume it around the cut.
     pub hooks: Option<ShellHooks>,
 }
@@ -57,6 +61,8 @@ pub struct AgentSettings {
     pub auto_pre_mutating_tool: bool,
     /// Whether snapshots are redacted where nothing else is said.
     pub redact_secrets_default: bool,
+    /// Whether snapshots are encrypted where nothing else is said.
+    pub encrypted: bool,
 }
 
 impl MemorySnapshotConfig {
@@ -74,6 +80,7 @@ impl MemorySnapshotConfig {
             auto_pre_restore: switch(|o| o.auto_pre_restore).unwrap_or(true),
             auto_pre_mutating_tool: automatic(|o| o.auto_pre_mutating_tool),
             redact_secrets_default: switch(|o| o.redact_secrets_default).unwrap_or_default(),
+            encrypted: self.encryption_of(agent).is_some(),
         }
     }
 
@@ -99,7 +106,13 @@ impl MemorySnapshotConfig {
                  redact: snapshots are refused unless they are asked for whole"
             )
         };
-        redacts.map(warning).collect()
+        let unsigned = self.signing.trust.required && self.signing.key_path.is_none();
+        let unsigned = unsigned.then(|| {
+            "memory.snapshot.require_signature is true, and signing_key_path is not set: what is kept before \
+             a restore is not signed, so it could not be restored"
+                .to_owned()
+        });
+        redacts.map(warning).chain(unsigned).collect()
     }
 }
 
@@ -130,6 +143,11 @@ pub(super) fn read_options(section: &mut Section<'_>) -> Result<AgentOptions, Co
         auto_pre_restore: section.boolean("auto_pre_restore")?,
         auto_pre_mutating_tool: section.boolean("auto_pre_mutating_tool")?,
         redact_secrets_default: section.boolean("redact_secrets_default")?,
+        encryption: section
+            .section("encryption")?
+            .map(super::encryption::read)
+            .transpose()?
+            .unwrap_or_default(),
         hooks: section.section("hooks")?.map(read_hooks).transpose()?.flatten(),
     })
 }

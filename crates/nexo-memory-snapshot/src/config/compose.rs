@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use snapshot_core::{Control, Tenant};
+use snapshot_core::{AgentId, Control, DecryptionIdentity, Tenant};
 use snapshot_retention::RetentionConfig;
 
 use super::{ConfiguredLayouts, DEFAULT_MAX_GIT_OBJECT_BYTES, MemorySnapshotConfig};
@@ -29,12 +29,28 @@ impl MemorySnapshotConfig {
             .max_git_object_bytes(
                 self.max_git_object_bytes.unwrap_or(DEFAULT_MAX_GIT_OBJECT_BYTES),
             );
+        builder = self.keys(builder);
         if let Some(hooks) = hooks {
             let deadline = hooks.deadline();
             builder = builder.quiesce(hooks, deadline);
         }
         match &self.events.lifecycle_subject_prefix {
             Some(prefix) => builder.lifecycle_subject_prefix(prefix.clone()),
+            None => builder,
+        }
+    }
+
+    /// With its policy of encryption, its identities and its keys.
+    fn keys(&self, builder: EngineBuilder) -> EngineBuilder {
+        let config = self.clone();
+        let builder = builder
+            .encryption(Arc::new(move |_: &Tenant, agent: &AgentId| config.encryption_of(agent)))
+            .trust(self.signing.trust.clone());
+        let builder = self.identity_paths().into_iter().fold(builder, |builder, path| {
+            builder.identity(DecryptionIdentity::AgeIdentityFile(path))
+        });
+        match &self.signing.key_path {
+            Some(path) => builder.signing_key_file(path.clone()),
             None => builder,
         }
     }

@@ -52,13 +52,19 @@ const GENERAL: [Key; 11] = [
     ),
     mapping("git", "Limits of captured repositories", &[&GIT]),
     mapping("events", "Who is told, and where", &[&EVENTS]),
-    mapping("encryption", "Encryption of snapshots; this version has none", &[&ENCRYPTION]),
-    switch("require_signature", "Whether only signed bundles are taken; this version has none"),
+    switch(
+        "require_signature",
+        "Whether bundles that no trusted key signed are refused at import and restore, and count for nothing in retention; default false",
+    ),
     Key {
         name: "trusted_keys",
         kind: Kind::Texts,
-        about: "Keys whose signatures count; this version has none",
+        about: "Keys whose signatures count: minisign public keys, RW and 54 characters more",
     },
+    text(
+        "signing_key_path",
+        "The minisign secret key, without a password, that signs every snapshot taken",
+    ),
     mapping("retention", "What is to be kept", &[&RETENTION, &[INTERVAL]]),
     Key {
         name: "agents",
@@ -68,7 +74,7 @@ const GENERAL: [Key; 11] = [
 ];
 
 /// What an agent may say for itself, too.
-const OF_AGENTS: [Key; 6] = [
+const OF_AGENTS: [Key; 7] = [
     number(
         "lock_timeout_secs",
         0,
@@ -91,6 +97,7 @@ const OF_AGENTS: [Key; 6] = [
         "redact_secrets_default",
         "Whether snapshots are redacted where nothing else is said; default false (0.1: true)",
     ),
+    mapping("encryption", "For whom snapshots are encrypted, and what opens them", &[&ENCRYPTION]),
     mapping(
         "hooks",
         "Commands that pause the agent around the cut and let it go on; {agent} stands for its name",
@@ -137,9 +144,16 @@ const HOOKS: [Key; 3] = [
 ];
 
 const ENCRYPTION: [Key; 3] = [
-    switch("enabled", "Whether snapshots are encrypted"),
-    Key { name: "recipients", kind: Kind::Texts, about: "Who can read them" },
-    text("identity_path", "The file of the identity that reads them"),
+    switch(
+        "enabled",
+        "Whether snapshots are encrypted where nothing else is said, those kept before a restore among them; default false",
+    ),
+    Key {
+        name: "recipients",
+        kind: Kind::Texts,
+        about: "Who can read them: age recipients, age1...; at most 64",
+    },
+    text("identity_path", "A file of age identities that open them, 0600; read once it is needed"),
 ];
 
 const INTERVAL: Key = number(

@@ -169,8 +169,9 @@ impl<'a> Section<'a> {
         ConfigError::Value { path: self.file.to_owned(), key: self.key.clone(), why }
     }
 
-    pub(super) fn not_yet(&self, key: &str, what: &'static str) -> ConfigError {
-        ConfigError::NotYet { path: self.file.to_owned(), key: self.full(key), what }
+    /// The file that it is in.
+    pub(super) fn file(&self) -> &Path {
+        self.file
     }
 
     fn unknown(&self, unknown: &str) -> ConfigError {

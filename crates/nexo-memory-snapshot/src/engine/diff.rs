@@ -73,10 +73,12 @@ impl Engine {
             RestoreRequest::new(req.agent_id.clone(), req.tenant.clone(), SnapshotRef::Latest(0));
         let mut pinned = cut(&layout, &self.capture_options(&as_restore, staging.dir(), ctl))?;
         let created_at_ms = pinned.instant_ms();
-        let opts = WriteOptions { threads: self.parts.threads, level: LIVE_LEVEL, created_at_ms };
+        let threads = self.parts.threads;
+        let opts = WriteOptions { threads, level: LIVE_LEVEL, ..WriteOptions::new(created_at_ms) };
         let mut writer = BundleWriter::new(staging.create_bundle()?, &opts, ctl.clone())?;
         let captured = pinned.write_to(&mut writer)?;
-        let about = About { label: None, created_by: CreatedBy::from_static("diff") };
+        let created_by = CreatedBy::from_static("diff");
+        let about = About { label: None, public_label: false, created_by, recipients: None };
         let (manifest, _) = manifest(lock, &about, SnapshotId::nil(), created_at_ms, captured);
         let written = writer.finish(&manifest)?.out;
         let path = written.path().to_owned();

@@ -94,13 +94,16 @@ impl Engine {
     }
 
     /// Tells that everything of a restore is durable, and only its journal is left. `restore` is its
-    /// id and becomes the event's: where a crash repeats the call, it is the same event again.
+    /// id and becomes the event's: where a crash repeats the call, it is the same event again. Of what was
+    /// `sealed` nothing is told that only its readers may know.
     pub(super) fn announce_restored(
         &self,
         lock: &AgentLock,
         restore: SnapshotId,
         report: RestoreReport,
+        sealed: bool,
     ) -> Announced<'_> {
+        let report = if sealed { report.without_contents() } else { report };
         let envelope =
             Envelope { event_id: EventId::from(restore), event: LifecycleEvent::Restored(report) };
         self.parts.events.announce(lock.agent(), Effect::Restored, envelope)

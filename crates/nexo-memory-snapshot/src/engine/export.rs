@@ -4,8 +4,10 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use snapshot_bundle::{BUNDLE_EXTENSION, DIGEST_EXTENSION};
-use snapshot_core::{Control, ExportRequest, Sidecar, Step};
+use snapshot_bundle::{BUNDLE_EXTENSION, DIGEST_EXTENSION, ENCRYPTED_EXTENSION};
+use snapshot_core::{
+    Control, Encryption, ExportForm, ExportRequest, Sidecar, SnapshotId, SnapshotMeta, Step,
+};
 use snapshot_fs::{Dir, FsError};
 
 use super::Engine;
@@ -13,6 +15,7 @@ use super::copy::{Watch, copy_file};
 use super::extract::taken;
 use super::open::sidecar_name;
 use crate::error::SnapshotError;
+use crate::keys::Recipients;
 
 /// Mode of what is written: a copy is as private as its source.
 const FILE_MODE: u32 = 0o600;
@@ -25,55 +28,118 @@ struct Names {
 }
 
 impl Engine {
-    /// Copies a bundle, its checksum file and its summary to a folder, or under another name;
-    /// returns their paths. Nothing that is there is replaced.
+    /// Copies a bundle, its checksum file and its summary to a folder, or under another name, encrypted for
+    /// others or in the clear where that is asked for; returns their paths. Nothing that is there is
+    /// replaced.
     ///
     /// # Errors
     /// As [`Engine::resolve`]; `Refused` where something lies there; `Integrity` where the bundle
-    /// is not what its summary says, and then nothing is written.
+    /// is not what its summary says, and then nothing is written; `Encryption` where it must be opened and
+    /// cannot be.
     pub fn export(
         &self,
         req: &ExportRequest,
         ctl: &Control,
     ) -> Result<Vec<PathBuf>, SnapshotError> {
         let meta = self.resolve(&req.tenant, Some(&req.agent_id), &req.from)?;
-        let opened = self.open(&meta, ctl)?;
-        let sidecar = opened.sidecar.unwrap_or_else(|| {
-            let (manifest, root) = (opened.bundle.manifest(), opened.bundle.root_digest());
-            Sidecar::of_plain(manifest, root, meta.bundle_size_bytes, meta.bundle_sha256)
-        });
-        let sidecar_bytes = sidecar.to_bytes()?;
-        let (dir, names) = self.destination(&req.to, &meta.bundle_path)?;
+        let recipients = match &req.form {
+            ExportForm::For(key) => {
+                let key = Encryption::For(key.clone());
+                self.recipients(&req.tenant, &req.agent_id, &key)?
+            }
+            ExportForm::AsIs | ExportForm::Clear => None,
+        };
+        let encrypted = match req.form {
+            ExportForm::AsIs => meta.encrypted,
+            ExportForm::For(_) => true,
+            ExportForm::Clear => false,
+        };
+        let (dir, names) = self.destination(&req.to, meta.id, encrypted)?;
         for name in names.all() {
             if dir.stat(name)?.is_some() {
                 return Err(SnapshotError::Exists { path: dir.path().join(name) });
             }
         }
-        let mut source = self.locate(&meta, ctl)?;
-        copy_bundle(&mut source.file, &source.path, &sidecar, &dir, &names.bundle, ctl)?;
-        let sum = format!("{}  {}\n", sidecar.bundle_sha256, names.bundle);
-        let beside = dir
-            .write_atomic(&names.sum, sum.as_bytes(), FILE_MODE)
-            .and_then(|()| dir.write_atomic(&names.sidecar, &sidecar_bytes, FILE_MODE));
-        if let Err(e) = beside {
-            for name in names.all() {
-                // The error that led here is the one to report.
-                let _ = dir.unlink(name);
+        let sidecar = match req.form {
+            ExportForm::AsIs => self.copy_out(&meta, &dir, &names.bundle, ctl)?,
+            ExportForm::For(_) | ExportForm::Clear => {
+                self.reseal_out(&meta, recipients.as_ref(), &dir, &names.bundle, ctl)?
             }
-            return Err(e.into());
-        }
+        };
+        write_beside(&dir, &names, &sidecar)?;
         Ok(names.all().iter().map(|name| dir.path().join(name)).collect())
+    }
+
+    /// Copies the bundle as it lies there; returns its summary.
+    fn copy_out(
+        &self,
+        meta: &SnapshotMeta,
+        dir: &Dir,
+        name: &str,
+        ctl: &Control,
+    ) -> Result<Sidecar, SnapshotError> {
+        let mut source = self.locate(meta, ctl)?;
+        let said = match source.sidecar.take() {
+            // Its contents need not be looked at for a copy, and may be nobody's here to read.
+            Some(said) if meta.encrypted => said,
+            said => {
+                let opened = self.open(meta, ctl)?;
+                said.unwrap_or_else(|| opened.bundle.sidecar(meta.bundle_sha256, None))
+            }
+        };
+        let sidecar = Sidecar { rekeyed: false, ..said };
+        copy_bundle(&mut source.file, &source.path, &sidecar, dir, name, ctl)?;
+        Ok(sidecar)
+    }
+
+    /// Writes the bundle into another envelope; returns its summary.
+    fn reseal_out(
+        &self,
+        meta: &SnapshotMeta,
+        recipients: Option<&Recipients>,
+        dir: &Dir,
+        name: &str,
+        ctl: &Control,
+    ) -> Result<Sidecar, SnapshotError> {
+        let opened = self.open(meta, ctl)?;
+        let (temp, file) = dir.create_temp(FILE_MODE)?;
+        let written = self.reseal(&opened.bundle, None, recipients, (dir, file), ctl).and_then(
+            |(file, sidecar)| {
+                file.sync()?;
+                dir.rename_new(&temp, name).map_err(taken)?;
+                Ok(sidecar)
+            },
+        );
+        if written.is_err() {
+            // The error that led here is the one to report.
+            let _ = dir.unlink(&temp);
+        }
+        written
     }
 
     /// The folder to write to, made where it is missing, and the names in it. What a killed export left there
     /// goes, for it is somebody's memory.
-    fn destination(&self, to: &Path, bundle: &Path) -> Result<(Dir, Names), SnapshotError> {
+    fn destination(
+        &self,
+        to: &Path,
+        id: SnapshotId,
+        encrypted: bool,
+    ) -> Result<(Dir, Names), SnapshotError> {
         let bad = |why| SnapshotError::Path { path: to.to_owned(), why };
         let text = |path: &Path| path.file_name().and_then(|n| n.to_str()).map(str::to_owned);
-        let named = text(to).filter(|name| name.ends_with(BUNDLE_EXTENSION) && !to.is_dir());
-        let (folder, bundle) = match named {
+        let extension = if encrypted { ENCRYPTED_EXTENSION } else { BUNDLE_EXTENSION };
+        let is_name = |name: &String| {
+            [ENCRYPTED_EXTENSION, BUNDLE_EXTENSION].iter().any(|end| name.ends_with(end))
+        };
+        let (folder, bundle) = match text(to).filter(|name| is_name(name) && !to.is_dir()) {
+            Some(name) if !name.ends_with(extension) => {
+                return Err(bad(match encrypted {
+                    true => "the name of an encrypted bundle ends in .tar.zst.age",
+                    false => "the name of a bundle in the clear ends in .tar.zst",
+                }));
+            }
             Some(name) => (to.parent().unwrap_or(Path::new("")), name),
-            None => (to, text(bundle).ok_or_else(|| bad("the bundle's name is not text"))?),
+            None => (to, format!("{id}{extension}")),
         };
         let folder = if folder == Path::new("") { Path::new(".") } else { folder };
         let sidecar = sidecar_name(&bundle).filter(|name| !name.starts_with('.'));
@@ -90,6 +156,22 @@ impl Names {
     fn all(&self) -> [&str; 3] {
         [&self.bundle, &self.sum, &self.sidecar]
     }
+}
+
+/// Writes what lies beside a bundle; where that fails, nothing of the export stays.
+fn write_beside(dir: &Dir, names: &Names, sidecar: &Sidecar) -> Result<(), SnapshotError> {
+    let sum = format!("{}  {}\n", sidecar.bundle_sha256, names.bundle);
+    let beside = sidecar.to_bytes().map_err(SnapshotError::from).and_then(|bytes| {
+        dir.write_atomic(&names.sum, sum.as_bytes(), FILE_MODE)?;
+        Ok(dir.write_atomic(&names.sidecar, &bytes, FILE_MODE)?)
+    });
+    if beside.is_err() {
+        for name in names.all() {
+            // The error that led here is the one to report.
+            let _ = dir.unlink(name);
+        }
+    }
+    beside
 }
 
 /// Copies the bundle to `name` in `dir`, where it appears once it is durable and has the summary's

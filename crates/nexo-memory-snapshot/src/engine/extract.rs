@@ -241,7 +241,7 @@ impl Output {
 }
 
 /// The error of a name that is in use, by a file or a link where a folder belongs too.
-pub(super) fn taken(e: FsError) -> SnapshotError {
+pub(crate) fn taken(e: FsError) -> SnapshotError {
     use io::ErrorKind::{AlreadyExists, NotADirectory};
     match e {
         FsError::Io { source, path, .. }

@@ -8,9 +8,9 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use snapshot_bundle::{Bundle, DIGEST_EXTENSION};
+use snapshot_bundle::{DIGEST_EXTENSION, VerifiedBundle};
 use snapshot_core::{
-    AgentId, Control, Manifest, Sha256Digest, Sidecar, SnapshotMeta, Step, Tenant,
+    AgentId, Control, Encryption, Manifest, Sha256Digest, Sidecar, SnapshotMeta, Step, Tenant,
 };
 use snapshot_fs::{Dir, FsError};
 use snapshot_vault::{AgentLock, ProblemKind};
@@ -18,6 +18,7 @@ use snapshot_vault::{AgentLock, ProblemKind};
 use super::copy::{Watch, copy_file};
 use super::{Engine, LOCK_TIMEOUT};
 use crate::error::SnapshotError;
+use crate::keys::Recipients;
 
 /// Most bytes of a checksum file that are read.
 const MAX_SUM_BYTES: u64 = 4096;
@@ -37,6 +38,8 @@ pub struct ImportRequest {
     pub agent: Option<AgentId>,
     /// Or of any tenant: each goes to its own.
     pub foreign: bool,
+    /// For whom those that come in the clear are encrypted.
+    pub encrypt: Encryption,
 }
 
 impl Engine {
@@ -45,8 +48,9 @@ impl Engine {
     /// one. A summary or checksum file beside it must agree.
     ///
     /// # Errors
-    /// `Refused` where a snapshot of its id is there, or it is of another tenant or agent;
-    /// `Integrity` for damage. Nothing of what was refused stays.
+    /// `Refused` where a snapshot of its id is there, it is of another tenant or agent, or a signature is
+    /// required that it lacks; `Encryption` where it cannot be opened; `Integrity` for damage. Nothing of what
+    /// was refused stays.
     pub fn import(
         &self,
         req: &ImportRequest,
@@ -58,7 +62,7 @@ impl Engine {
         let beside = Beside { summary: source.sidecar.take(), sum: self.sum_beside(&path)? };
         // Looked at first, so that a stranger's bundle is refused before it is copied.
         let again = source.file.try_clone().map_err(FsError::io("open", &path))?;
-        let bundle = Bundle::open(again, &path)?;
+        let bundle = self.open_file(again, &path)?;
         let manifest = bundle.manifest();
         check_owner(req, manifest, &path)?;
         let agent = self.parts.vault.agent(&manifest.tenant, &manifest.agent_id);
@@ -67,9 +71,17 @@ impl Engine {
             return Err(SnapshotError::Exists { path: there.bundle_path });
         }
         let own = agent.snapshots_path().canonicalize().ok();
+        let plain = bundle.encryption().is_none();
+        let recipients = match plain || matches!(req.encrypt, Encryption::For(_)) {
+            true => self.recipients(&manifest.tenant, &manifest.agent_id, &req.encrypt)?,
+            false => None,
+        };
         let meta = match own.is_some() && own.as_deref() == path.parent() {
             true => self.adopt(&lock, &mut source.file, &path, &beside, ctl)?,
-            false => self.take_in(&lock, &mut source.file, &path, &beside, ctl)?,
+            false => {
+                let source = (&mut source.file, path.as_path());
+                self.take_in(&lock, source, &beside, recipients.as_ref(), ctl)?
+            }
         };
         drop(lock);
         self.note_check(&meta, None);
@@ -90,13 +102,13 @@ impl Engine {
         Ok(orphans.map(|problem| problem.path).collect())
     }
 
-    /// Copies a bundle in.
+    /// Copies a bundle in; where it is encrypted on the way, what is published is a copy of the verified copy.
     fn take_in(
         &self,
         lock: &AgentLock,
-        source: &mut File,
-        path: &Path,
+        (source, path): (&mut File, &Path),
         beside: &Beside,
+        recipients: Option<&Recipients>,
         ctl: &Control,
     ) -> Result<SnapshotMeta, SnapshotError> {
         let staging = lock.staging()?;
@@ -108,8 +120,20 @@ impl Engine {
         })?;
         beside.check_sum(path, found)?;
         let name = staged.file_name().unwrap_or_default();
-        let sidecar = self.summary(staging.dir().open_file(name)?, &staged, found, ctl)?;
+        let said = beside.summary.as_ref();
+        let (bundle, sidecar) =
+            self.summary(staging.dir().open_file(name)?, &staged, (found, said), ctl)?;
         beside.check_summary(path, &sidecar)?;
+        let (staging, copy, sidecar) = match recipients {
+            None => (staging, copy, sidecar),
+            Some(recipients) => {
+                let sealing = lock.staging()?;
+                let out = (sealing.dir(), sealing.create_bundle()?);
+                let (file, sidecar) =
+                    self.reseal(bundle.bundle(), None, Some(recipients), out, ctl)?;
+                (sealing, file, sidecar)
+            }
+        };
         self.publish_imported(lock, &sidecar, || Ok(lock.publish(staging, copy, &sidecar)?))
     }
 
@@ -127,24 +151,23 @@ impl Engine {
         let found = copy_file(source, path, watch, |_| Ok(()))?;
         beside.check_sum(path, found)?;
         let again = source.try_clone().map_err(FsError::io("open", path))?;
-        let sidecar = self.summary(again, path, found, ctl)?;
+        let (_, sidecar) = self.summary(again, path, (found, beside.summary.as_ref()), ctl)?;
         beside.check_summary(path, &sidecar)?;
         self.publish_imported(lock, &sidecar, || Ok(lock.adopt(&sidecar)?))
     }
 
-    /// The summary of a bundle that was read whole and is good.
+    /// The bundle, read whole and good, and the summary that it must have; `said` is the one beside it.
     fn summary(
         &self,
         file: File,
         path: &Path,
-        sha256: Sha256Digest,
+        (sha256, said): (Sha256Digest, Option<&Sidecar>),
         ctl: &Control,
-    ) -> Result<Sidecar, SnapshotError> {
-        let size = length(&file, path)?;
-        let bundle = Bundle::open(file, path)?;
-        let sidecar = Sidecar::of_plain(bundle.manifest(), bundle.root_digest(), size, sha256);
-        bundle.into_verified(Some(&sidecar), self.parts.threads, ctl)?;
-        Ok(sidecar)
+    ) -> Result<(VerifiedBundle, Sidecar), SnapshotError> {
+        let bundle = self.open_file(file, path)?;
+        let sidecar = bundle.sidecar(sha256, said);
+        let verified = bundle.into_verified(&self.verification(Some(&sidecar)), ctl)?;
+        Ok((verified, sidecar))
     }
 
     pub(super) fn publish_imported(

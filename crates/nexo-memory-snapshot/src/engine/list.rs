@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use snapshot_bundle::Bundle;
 use snapshot_core::{
     AgentId, Manifest, MemoryLayout, SnapshotId, SnapshotMeta, SnapshotRef, Tenant, error_chain,
 };
@@ -72,12 +73,32 @@ impl Engine {
             }
             SnapshotRef::Label(label) => {
                 self.check_one_agent(&listing, r)?;
-                listing.snapshots.into_iter().find(|m| m.label.as_deref() == Some(label))
+                self.labelled(listing.snapshots, label)
             }
             SnapshotRef::Id(id) => self.by_prefix(listing, &id.to_string())?,
             SnapshotRef::Prefix(prefix) => self.by_prefix(listing, prefix)?,
         };
         found.ok_or_else(|| self.unknown(tenant, agent, r))
+    }
+
+    /// The newest snapshot with this label. That of an encrypted one is inside, for its readers.
+    fn labelled(&self, snapshots: Vec<SnapshotMeta>, label: &str) -> Option<SnapshotMeta> {
+        let inside = |meta: &SnapshotMeta| {
+            let manifest = self.manifest_quietly(meta);
+            manifest.is_some_and(|manifest| manifest.label.as_deref() == Some(label))
+        };
+        snapshots.into_iter().find(|meta| match &meta.label {
+            Some(own) => own == label,
+            None => meta.encrypted && inside(meta),
+        })
+    }
+
+    /// The manifest of an encrypted bundle, where what we have without asking opens it.
+    fn manifest_quietly(&self, meta: &SnapshotMeta) -> Option<Manifest> {
+        let located = self.locate(meta, &snapshot_core::Control::default()).ok()?;
+        let identities = self.known_identities(&located.file, &located.path).ok()?;
+        let bundle = Bundle::open_with(located.file, &located.path, &identities).ok()?;
+        Some(bundle.manifest().clone())
     }
 
     /// What a bundle holds, by its own manifest.

@@ -13,11 +13,14 @@ mod export;
 mod extract;
 mod history;
 mod import;
+mod keys;
 mod list;
 mod metrics;
 mod open;
 mod quiesce;
 mod recover;
+mod rekey;
+mod reseal;
 mod restore;
 mod retention;
 mod seal;
@@ -27,6 +30,7 @@ mod verify;
 
 pub use doctor::{DoctorReport, Finding, FindingKind};
 pub(crate) use events::{EventParts, Events};
+pub(crate) use extract::taken;
 pub use extract::{Extracted, below};
 pub use import::ImportRequest;
 pub use recover::{Recovery, RecoveryOutcome};
@@ -47,6 +51,7 @@ use snapshot_vault::Vault;
 
 use crate::builder::EngineBuilder;
 use crate::error::SnapshotError;
+use crate::keys::{Identities, Keys};
 use crate::metrics::Metrics;
 
 /// How long to wait for locks where the request does not say.
@@ -56,6 +61,8 @@ const LOCK_TIMEOUT: Duration = crate::config::DEFAULT_LOCK_TIMEOUT;
 #[derive(Clone)]
 pub struct Engine {
     parts: Arc<Parts>,
+    /// What opens bundles beside what the parts have: a request's own identity.
+    extra: Identities,
 }
 
 /// What an engine is made of.
@@ -69,6 +76,7 @@ pub(crate) struct Parts {
     pub(crate) ids: Arc<dyn IdSource>,
     pub(crate) events: Events,
     pub(crate) metrics: Metrics,
+    pub(crate) keys: Keys,
     pub(crate) threads: usize,
     pub(crate) max_git_object_bytes: u64,
 }
@@ -80,7 +88,7 @@ impl Engine {
     }
 
     pub(crate) fn new(parts: Parts) -> Self {
-        Self { parts: Arc::new(parts) }
+        Self { parts: Arc::new(parts), extra: Identities::default() }
     }
 
     /// The folder of the vault, as an absolute path.

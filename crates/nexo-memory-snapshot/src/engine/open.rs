@@ -4,10 +4,10 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use snapshot_bundle::{BUNDLE_EXTENSION, Bundle, SIDECAR_EXTENSION};
+use snapshot_bundle::{BUNDLE_EXTENSION, Bundle, ENCRYPTED_EXTENSION, SIDECAR_EXTENSION};
 use snapshot_core::{Control, ErrorKind, Sidecar, SnapshotMeta, Step};
 use snapshot_fs::{Dir, FileLock, FsError, LockMode};
-use snapshot_vault::{AgentVault, VaultError};
+use snapshot_vault::{AgentVault, REKEYED_EXTENSION, VaultError};
 
 use super::copy::{Watch, copy_file};
 use super::{Engine, LOCK_TIMEOUT};
@@ -39,7 +39,7 @@ impl Engine {
     /// Opens the bundle of `meta`, which must be the one that it speaks of.
     pub(super) fn open(&self, meta: &SnapshotMeta, ctl: &Control) -> Result<Opened, SnapshotError> {
         let located = self.locate(meta, ctl)?;
-        let bundle = Bundle::open(located.file, &located.path)?;
+        let bundle = self.open_file(located.file, &located.path)?;
         let manifest = bundle.manifest();
         let name = |tenant, agent, id| format!("{tenant}/{agent}/{id}");
         let found = name(&manifest.tenant, &manifest.agent_id, manifest.snapshot_id);
@@ -95,16 +95,20 @@ impl Engine {
         let path = self.canonical(path)?;
         let mut located = self.locate_outside(&path)?;
         let stat = Dir::stat_file(&located.file, &path)?;
-        let recorded = located.sidecar.as_ref().map(|s| s.bundle_sha256);
-        let watch =
-            Watch { step: Step::Verify, before: 0, total: stat.size, control: &Control::default() };
-        let sha256 = match recorded {
-            Some(sha256) => sha256,
-            None => copy_file(&mut located.file, &path, watch, |_| Ok(()))?,
+        let meta = match located.sidecar.take() {
+            // Without its identity its summary is all there is; whoever opens it compares the two.
+            Some(said) if said.encryption.is_some() => said.to_meta(path),
+            said => {
+                let control = &Control::default();
+                let watch = Watch { step: Step::Verify, before: 0, total: stat.size, control };
+                let sha256 = match &said {
+                    Some(said) => said.bundle_sha256,
+                    None => copy_file(&mut located.file, &path, watch, |_| Ok(()))?,
+                };
+                let bundle = self.open_file(located.file, &path)?;
+                bundle.sidecar(sha256, said.as_ref()).to_meta(path)
+            }
         };
-        let bundle = Bundle::open(located.file, &path)?;
-        let sidecar = Sidecar::of_plain(bundle.manifest(), bundle.root_digest(), stat.size, sha256);
-        let meta = sidecar.to_meta(path);
         // A path into the vault by another name (a link above it) is that snapshot.
         let own = self.parts.vault.agent(&meta.tenant, &meta.agent_id).snapshots_path();
         let parent = meta.bundle_path.parent().map(Path::to_owned);
@@ -143,7 +147,8 @@ impl Engine {
 
 /// The name of the summary of a bundle of this name.
 pub(super) fn sidecar_name(bundle: &str) -> Option<String> {
-    let stem = bundle.strip_suffix(BUNDLE_EXTENSION)?;
+    let suffixes = [REKEYED_EXTENSION, ENCRYPTED_EXTENSION, BUNDLE_EXTENSION];
+    let stem = suffixes.iter().find_map(|suffix| bundle.strip_suffix(suffix))?;
     Some(format!("{stem}{SIDECAR_EXTENSION}"))
 }
 

@@ -154,7 +154,9 @@ impl Engine {
         let mut announced = None;
         let mut done = |restore, applied: &Applied| {
             let report = self.report(&req, from, applied.clone());
-            announced = Some(self.announce_restored(lock, restore, report));
+            // Of one that is gone nobody knows any more whether it was.
+            let sealed = lock.agent().meta(from).map_or(true, |meta| meta.encrypted);
+            announced = Some(self.announce_restored(lock, restore, report, sealed));
         };
         let span = info_span!("restore", %tenant, %agent, %from, outcome = Empty);
         let recovered = self.metrics().measured(Operation::Restore, span, outcome, || {

@@ -8,8 +8,9 @@ use std::time::Instant;
 use serde::{Serialize, Serializer};
 use snapshot_bundle::VerifiedBundle;
 use snapshot_core::{
-    ArtifactSource, Control, CreatedBy, Manifest, MemoryLayout, PathResolver, PortError,
-    RestorePlan, RestoreReport, RestoreRequest, RestoreTarget, RowCounts, SnapshotId, StateLayout,
+    ArtifactSource, Control, CreatedBy, Encryption, Manifest, MemoryLayout, PathResolver,
+    PortError, RestorePlan, RestoreReport, RestoreRequest, RestoreTarget, RowCounts, SnapshotId,
+    StateLayout,
 };
 use snapshot_fs::{Dir, FsError};
 use snapshot_stores::{Applied, CaptureOptions, OtherAgent, Pinned, RestoreOptions};
@@ -56,10 +57,11 @@ impl Engine {
         req: &RestoreRequest,
         ctl: &Control,
     ) -> Result<PlannedRestore, SnapshotError> {
-        let meta = self.resolve(&req.tenant, Some(&req.agent_id), &req.from)?;
-        let opened = self.open(&meta, ctl)?;
-        let bundle =
-            opened.bundle.into_verified(opened.sidecar.as_ref(), self.parts.threads, ctl)?;
+        let engine = self.knowing(req.decrypt.as_ref())?;
+        let meta = engine.resolve(&req.tenant, Some(&req.agent_id), &req.from)?;
+        let opened = engine.open(&meta, ctl)?;
+        let options = self.verification(opened.sidecar.as_ref());
+        let bundle = opened.bundle.into_verified(&options, ctl)?;
         let layout = match &req.target {
             RestoreTarget::Live => self.layout(&req.tenant, &req.agent_id)?,
             RestoreTarget::Dir(dir) => {
@@ -112,10 +114,14 @@ impl Engine {
         ctl: &Control,
     ) -> Result<Option<SnapshotId>, PortError> {
         let label = format!("{created_by} {}", of.short());
-        let about = About { label: Some(label), created_by: CreatedBy::from_static(created_by) };
+        let created_by = CreatedBy::from_static(created_by);
         let (tenant, agent) = (lock.agent().tenant(), lock.agent().agent());
         let span = info_span!("snapshot", %tenant, %agent, outcome = Empty);
-        let work = || self.seal(lock, pinned, &about, ctl);
+        let work = || {
+            let recipients = self.recipients(tenant, agent, &Encryption::ByPolicy)?;
+            let about = About { label: Some(label), public_label: false, created_by, recipients };
+            self.seal(lock, pinned, &about, ctl)
+        };
         let kept = self.metrics().measured(Operation::Snapshot, span, failure, work);
         let fail = |e: SnapshotError| {
             PortError::new(e.kind(), "cannot keep the present state as a snapshot", e)
@@ -214,7 +220,8 @@ impl Engine {
         let mut announced = None;
         let mut done = |restore, applied: &Applied| {
             let report = self.report(req, from, applied.clone());
-            announced = Some(self.announce_restored(lock, restore, report));
+            let sealed = bundle.bundle().encryption().is_some();
+            announced = Some(self.announce_restored(lock, restore, report, sealed));
         };
         let applied =
             snapshot_stores::restore(bundle, layout, &opts, &mut keep, &mut pause, &mut done);

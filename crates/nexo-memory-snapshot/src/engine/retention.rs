@@ -173,6 +173,21 @@ impl Engine {
         Ok(lock.change_notes(change)?)
     }
 
+    /// What is known of a bundle: by its last reading, or its publish.
+    pub(super) fn health(&self, meta: &SnapshotMeta, notes: &Notes, now_ms: i64) -> Health {
+        match notes.checks.get(&meta.id) {
+            Some(Check { damage: Some(why), .. }) => Health::Bad { why: why.clone() },
+            _ if !self.trusts(meta) => Health::Untrusted,
+            Some(Check { at_ms, damage: None }) if recent(*at_ms, now_ms) => {
+                Health::Good { checked_at_ms: *at_ms }
+            }
+            _ if recent(meta.created_at_ms, now_ms) => {
+                Health::Good { checked_at_ms: meta.created_at_ms }
+            }
+            _ => Health::Unknown,
+        }
+    }
+
     fn survey(&self, agent: &AgentVault) -> Result<Survey, SnapshotError> {
         let (notes, listing) = (agent.notes()?, agent.list()?);
         let work = agent.existing_restore_dir()?;
@@ -183,7 +198,7 @@ impl Engine {
             created_at_ms: meta.created_at_ms,
             size_bytes: meta.bundle_size_bytes,
             redacted: meta.redactions_applied,
-            health: health(&meta, &notes, now_ms),
+            health: self.health(&meta, &notes, now_ms),
             pin: notes.pins.get(&meta.id).map(|note| note.why.clone()),
             needed: needed.contains(&meta.id).then(|| "an interrupted restore".to_owned()),
             label: meta.label,
@@ -205,6 +220,7 @@ impl Engine {
         self.note_check(meta, damage.clone());
         Ok(match damage {
             Some(why) => Health::Bad { why },
+            None if !self.trusts(meta) => Health::Untrusted,
             None => Health::Good { checked_at_ms: self.parts.clock.now_ms() },
         })
     }
@@ -290,20 +306,6 @@ impl Keeper for VaultKeeper {
 
     fn finished(&self, report: &RetentionTickReport) {
         self.0.tell_gc(report.clone());
-    }
-}
-
-/// What is known of a bundle: by its last reading, or its publish.
-pub(super) fn health(meta: &SnapshotMeta, notes: &Notes, now_ms: i64) -> Health {
-    match notes.checks.get(&meta.id) {
-        Some(Check { damage: Some(why), .. }) => Health::Bad { why: why.clone() },
-        Some(Check { at_ms, damage: None }) if recent(*at_ms, now_ms) => {
-            Health::Good { checked_at_ms: *at_ms }
-        }
-        _ if recent(meta.created_at_ms, now_ms) => {
-            Health::Good { checked_at_ms: meta.created_at_ms }
-        }
-        _ => Health::Unknown,
     }
 }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use snapshot_bundle::{BundleWriter, WriteOptions};
 use snapshot_core::{
-    BUNDLE_FORMAT, Control, CreatedBy, MANIFEST_VERSION, Manifest, ManifestCapture, SchemaVersions,
-    Sidecar, SnapshotId, SnapshotMeta,
+    Attestation, BUNDLE_FORMAT, BundleFile, Control, CreatedBy, MANIFEST_VERSION, Manifest,
+    ManifestCapture, SchemaVersions, Sidecar, SnapshotId, SnapshotMeta,
 };
 use snapshot_stores::{Captured, Pinned};
 use snapshot_vault::AgentLock;
@@ -13,11 +13,15 @@ use tracing::info_span;
 
 use super::Engine;
 use crate::error::SnapshotError;
+use crate::keys::{Recipients, SigningKey};
 
 /// What a snapshot says of itself beyond its content.
 pub(super) struct About {
     pub(super) label: Option<String>,
+    pub(super) public_label: bool,
     pub(super) created_by: CreatedBy,
+    /// For whom it is encrypted, where it is.
+    pub(super) recipients: Option<Recipients>,
 }
 
 impl Engine {
@@ -33,17 +37,29 @@ impl Engine {
         let sealing = info_span!("seal", snapshot_id = %id).entered();
         let staging = lock.staging()?;
         let created_at_ms = pinned.instant_ms();
-        let opts = WriteOptions { threads: self.parts.threads, ..WriteOptions::new(created_at_ms) };
+        let recipients = about.recipients.clone();
+        let threads = self.parts.threads;
+        let opts = WriteOptions { threads, recipients, ..WriteOptions::new(created_at_ms) };
         let mut writer = BundleWriter::new(staging.create_bundle()?, &opts, control.clone())?;
         let captured = pinned.write_to(&mut writer)?;
-        let (manifest, capture) = manifest(lock, about, id, created_at_ms, captured);
-        let sealed = writer.finish(&manifest)?;
+        let (mut manifest, mut capture) = manifest(lock, about, id, created_at_ms, captured);
+        let key = self.parts.keys.signer()?;
+        manifest.attestation = key.map(|key| attest(key, &manifest));
+        let sealed = writer.finish_signed(&manifest, key)?;
         drop(sealing);
         let _publishing = info_span!("publish", snapshot_id = %id).entered();
         // From here on it is a matter of milliseconds, and whole or nothing.
         control.check()?;
-        let sidecar =
-            Sidecar::of_plain(&manifest, sealed.root_digest, sealed.size_bytes, sealed.sha256);
+        let file = BundleFile {
+            size_bytes: sealed.size_bytes,
+            sha256: sealed.sha256,
+            root_digest: sealed.root_digest,
+            encryption: about.recipients.as_ref().map(Recipients::info),
+        };
+        if file.encryption.is_some() {
+            capture = capture.times_only();
+        }
+        let sidecar = Sidecar::new(&manifest, file, about.public_label);
         let meta = SnapshotMeta { capture: Some(capture), ..lock.agent().meta_of(&sidecar) };
         let announced = self.announce_created(lock, &meta);
         lock.publish(staging, sealed.out, &sidecar)?;
@@ -76,6 +92,7 @@ pub(super) fn manifest(
         artifacts,
         redactions: None,
         encryption: None,
+        attestation: None,
         tool_versions: tool_versions(),
         capture: ManifestCapture {
             not_carried: capture.not_carried.clone(),
@@ -83,6 +100,11 @@ pub(super) fn manifest(
         },
     };
     (manifest, capture)
+}
+
+fn attest(key: &SigningKey, manifest: &Manifest) -> Attestation {
+    let Manifest { tenant, agent_id, snapshot_id, created_at_ms, created_by, .. } = manifest;
+    key.attest(tenant, agent_id, *snapshot_id, *created_at_ms, created_by)
 }
 
 /// Versions of what writes a bundle.

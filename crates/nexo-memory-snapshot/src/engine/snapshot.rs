@@ -47,6 +47,7 @@ impl Engine {
         if req.redact_secrets {
             return Err(SnapshotError::NotYet { what: "redact" });
         }
+        let recipients = self.recipients(&req.tenant, &req.agent_id, &req.encrypt)?;
         let layout = self.layout(&req.tenant, &req.agent_id)?;
         // Before anything is made for an agent whose name was mistyped.
         check_found(&layout, req)?;
@@ -59,7 +60,12 @@ impl Engine {
         self.recover_first(&lock, req.timeout, ctl)?;
         let targets: Vec<PathBuf> = layout.paths().into_iter().map(Path::to_owned).collect();
         let _targets = self.parts.vault.lock_targets(&targets, until, ctl)?;
-        let about = About { label: req.label.clone(), created_by: req.created_by.clone() };
+        let about = About {
+            label: req.label.clone(),
+            public_label: req.public_label,
+            created_by: req.created_by.clone(),
+            recipients,
+        };
         for _ in 1..MAX_CUTS {
             match self.cut_and_seal(&lock, &layout, req, &about, ctl) {
                 Err(SnapshotError::Stores(e)) if e.is_git_vanished() => {}

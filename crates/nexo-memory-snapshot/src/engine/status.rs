@@ -11,7 +11,6 @@ use snapshot_retention::Health;
 use snapshot_vault::Note;
 
 use super::Engine;
-use super::retention::health;
 use crate::error::SnapshotError;
 
 /// How one agent's snapshots stand. Read from the summaries; no bundle is opened.
@@ -25,7 +24,7 @@ pub struct AgentStatus {
     pub snapshots: u64,
     /// Their size together.
     pub total_bytes: u64,
-    /// The newest that is not redacted and not known to be damaged. What was not there to be taken counts no less.
+    /// The newest that is not redacted, not known to be damaged, and signed where that is required. What was not there to be taken counts no less.
     pub last_good: Option<SnapshotMeta>,
     /// Its age in milliseconds.
     pub last_good_age_ms: Option<i64>,
@@ -191,13 +190,19 @@ impl Engine {
             None
         });
         let now_ms = self.parts.clock.now_ms();
-        let mut last_good = None;
+        let (mut last_good, mut untrusted) = (None, 0u64);
         for meta in &listing.snapshots {
-            match health(meta, &notes, now_ms) {
+            match self.health(meta, &notes, now_ms) {
                 Health::Bad { why } => problems.push(format!("{}: {why}", meta.id)),
+                Health::Untrusted => untrusted += 1,
                 _ if meta.redactions_applied || last_good.is_some() => {}
                 known => last_good = Some((meta.clone(), known != Health::Unknown)),
             }
+        }
+        if untrusted > 0 {
+            problems.push(format!(
+                "{untrusted} without a signature that counts, which is required: a restore refuses them"
+            ));
         }
         let work = vault.existing_restore_dir()?;
         let pending = work.as_ref().map(snapshot_stores::pending).transpose()?.flatten();

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use snapshot_bundle::verify_file;
-use snapshot_core::{BundlePath, Control, SnapshotMeta, Step, VerifyReport};
+use snapshot_core::{BundlePath, Control, ErrorKind, SnapshotMeta, Step, VerifyReport};
 use tracing::field::Empty;
 use tracing::info_span;
 
@@ -32,9 +32,14 @@ impl Engine {
         };
         self.metrics().measured(Operation::Verify, span, outcome, || {
             let located = self.locate(meta, ctl)?;
-            let expect = located.sidecar.as_ref();
-            let report = verify_file(located.file, &located.path, expect, self.parts.threads, ctl)?;
-            self.note_check(meta, (!report.is_good()).then(|| damage(&report)));
+            let options = self.verification(located.sidecar.as_ref());
+            let identities = self.identities_for(&located.file, &located.path)?;
+            let report = verify_file(located.file, &located.path, &identities, &options, ctl)?;
+            // What is refused is not damaged, and what nobody could look into is not known to be.
+            let noted = report.is_sound() || report.error_kind() == Some(ErrorKind::Integrity);
+            if noted {
+                self.note_check(meta, (!report.is_sound()).then(|| damage(&report)));
+            }
             Ok(report)
         })
     }
@@ -73,8 +78,14 @@ impl Engine {
     }
 }
 
-/// The first thing that is wrong, in one line.
+/// The first thing that is wrong, in one line. Of an encrypted bundle it names nothing that is inside: the
+/// line is kept in the open.
 pub(super) fn damage(report: &VerifyReport) -> String {
+    if report.age_protected {
+        let frame = report.damage.first().and_then(|damage| damage.frame);
+        let frame = frame.map(|frame| format!(" (frame {frame})")).unwrap_or_default();
+        return format!("its encrypted contents are damaged{frame}");
+    }
     let first = report.damage.first().map(|damage| format!("{}: {}", damage.artifact, damage.why));
     first.unwrap_or_else(|| "it does not verify".to_owned())
 }

@@ -7,7 +7,9 @@ use nexo_memory_snapshot::config::{
     ConfigError, ConfiguredLayouts, MAX_CONFIG_BYTES, MemorySnapshotConfig,
 };
 use proptest::prelude::*;
-use snapshot_core::{AgentId, CreatedBy, ErrorKind, PathResolver, StateSource, Tenant};
+use snapshot_core::{
+    AgentId, CreatedBy, EncryptionKey, ErrorKind, PathResolver, StateSource, Tenant,
+};
 
 use crate::{env, parse, refused, section};
 
@@ -81,17 +83,30 @@ memory:
     assert_eq!(config.root, None);
 }
 
+/// Would catch: keys that are taken and encrypt for nobody, or trust nobody.
 #[test]
-fn what_would_not_be_done_is_refused_by_name() {
+fn keys_that_could_not_work_are_refused_by_name() {
+    const AGE: &str = "age1q5h2t3v5zwwz4k9yxvkqfqrt3dvj0e06p0jdqy9sz2uq7f0q6yqsqd4g9x";
+    let mistyped = format!("encryption: {{ enabled: true, recipients: [{AGE}] }}");
+    let (_, good) = nexo_memory_snapshot::keys::generate_identity();
+    let off_for_ana = format!(
+        "encryption: {{ recipients: [{good}] }}\nagents: {{ ana: {{ encryption: {{ enabled: true }} }} }}"
+    );
     for (lines, key) in [
-        ("encryption: { enabled: true }", "encryption.enabled"),
-        ("require_signature: true", "require_signature"),
+        ("encryption: { enabled: true }", "encryption.recipients"),
+        (&mistyped, "encryption.recipients"),
+        ("agents: { ana: { encryption: { enabled: true } } }", "agents.ana.encryption.recipients"),
+        ("require_signature: true", "trusted_keys"),
         ("trusted_keys: [k]", "trusted_keys"),
     ] {
         let error = section(lines).expect_err(lines);
-        assert!(matches!(error, ConfigError::NotYet { .. }), "{lines}: {error}");
+        assert!(matches!(error, ConfigError::Value { .. }), "{lines}: {error}");
         assert!(error.to_string().starts_with(&format!("memory.snapshot.{key} ")), "{error}");
     }
+    let config = section(&off_for_ana).unwrap();
+    let of = |name| config.encryption_of(&AgentId::from_static(name));
+    assert_eq!(of("ana"), Some(EncryptionKey::AgePublicKeys(vec![good])));
+    assert_eq!(of("bob"), None, "what is said for all is off");
 }
 
 /// Would catch: a limit or rule that is read and does nothing, or a default that is not that of 0.1.

@@ -6,13 +6,13 @@ use std::process::Command;
 use nexo_memory_snapshot::error::{ErrorKind, SnapshotError};
 use nexo_memory_snapshot::id::Tenant;
 use nexo_memory_snapshot::ports::Control;
-use nexo_memory_snapshot::request::{ExportRequest, SnapshotRef};
+use nexo_memory_snapshot::request::{ExportForm, ExportRequest, SnapshotRef};
 
 use crate::support::{Home, ana, flip, named};
 
 fn export(home: &Home, from: SnapshotRef, to: &Path) -> Result<Vec<PathBuf>, SnapshotError> {
     let (agent_id, tenant) = (ana(), Tenant::default());
-    let req = ExportRequest { agent_id, tenant, from, to: to.to_owned() };
+    let req = ExportRequest { agent_id, tenant, from, to: to.to_owned(), form: ExportForm::AsIs };
     home.engine().export(&req, &Control::default())
 }
 
@@ -74,7 +74,13 @@ fn a_cancelled_export_leaves_nothing() {
     control.cancel();
     let to = home.path().join("out");
     let (agent_id, tenant) = (ana(), Tenant::default());
-    let req = ExportRequest { agent_id, tenant, from: named("latest"), to: to.clone() };
+    let req = ExportRequest {
+        agent_id,
+        tenant,
+        from: named("latest"),
+        to: to.clone(),
+        form: ExportForm::AsIs,
+    };
     let error = home.engine().export(&req, &control).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Interrupted);
     assert!(!to.exists());

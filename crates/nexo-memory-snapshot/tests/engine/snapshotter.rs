@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nexo_memory_snapshot::id::Tenant;
 use nexo_memory_snapshot::local_fs::LocalFsSnapshotter;
-use nexo_memory_snapshot::request::ExportRequest;
+use nexo_memory_snapshot::request::{ExportForm, ExportRequest};
 use nexo_memory_snapshot::snapshotter::MemorySnapshotter;
 
 use crate::support::{Calls, Home, Pauses, ana, named, request};
@@ -38,6 +38,7 @@ fn a_host_works_through_the_trait_alone() {
             tenant: tenant.clone(),
             from: latest.clone(),
             to: to.clone(),
+            form: ExportForm::AsIs,
         };
         assert!(snapshotter.export(req).await.unwrap()[0].starts_with(to));
         let deleted = snapshotter.delete(tenant.clone(), agent.clone(), latest).await.unwrap();

@@ -41,7 +41,7 @@ use nexo_memory_snapshot::ports::{Control, DurableFs, PortError, Quiesce};
 use nexo_memory_snapshot::request::{SnapshotRef, SnapshotRequest};
 use rusqlite::config::DbConfig;
 use serde_json::{Value, json};
-use snapshot_bundle::{Bundle, BundleWriter, WriteOptions};
+use snapshot_bundle::{Bundle, BundleWriter, VerifyOptions, WriteOptions};
 use snapshot_core::{ArtifactKind, ArtifactSink, ArtifactSource, FileSpec};
 use snapshot_testkit::{Agent, Git, Torture};
 
@@ -181,7 +181,7 @@ fn rewrite(meta: &SnapshotMeta, edit: impl FnOnce(&mut Manifest)) -> Sidecar {
     let control = Control::default();
     let file = std::fs::File::open(&meta.bundle_path).unwrap();
     let bundle = Bundle::open(file, &meta.bundle_path).unwrap();
-    let old = bundle.into_verified(None, 1, &control).unwrap();
+    let old = bundle.into_verified(&VerifyOptions::default(), &control).unwrap();
     let mut manifest = old.manifest().clone();
     edit(&mut manifest);
     let options = WriteOptions::new(manifest.created_at_ms);

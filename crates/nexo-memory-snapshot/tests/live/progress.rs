@@ -6,7 +6,8 @@ use nexo_memory_snapshot::id::Tenant;
 use nexo_memory_snapshot::local_fs::ImportRequest;
 use nexo_memory_snapshot::ports::{Control, DurableFs, Progress, Step};
 use nexo_memory_snapshot::request::{
-    DiffRequest, DiffSide, ExportRequest, RestoreRequest, SnapshotRef, SnapshotRequest,
+    DiffRequest, DiffSide, Encryption, ExportForm, ExportRequest, RestoreRequest, SnapshotRef,
+    SnapshotRequest,
 };
 use snapshot_testkit::Random;
 
@@ -58,8 +59,13 @@ fn every_long_operation_says_how_far_it_is() {
     let bundle = path.join("away").join(latest.bundle_path.file_name().unwrap());
     let (agent_id, tenant) = (ana(), Tenant::default());
     let (from, to) = (named("latest"), path.join("away"));
-    let export = ExportRequest { agent_id, tenant, from, to };
-    let imported = ImportRequest { tenant: Tenant::default(), agent: None, foreign: false };
+    let export = ExportRequest { agent_id, tenant, from, to, form: ExportForm::AsIs };
+    let imported = ImportRequest {
+        tenant: Tenant::default(),
+        agent: None,
+        foreign: false,
+        encrypt: Encryption::ByPolicy,
+    };
     let side = |name| DiffSide::Snapshot(named(name));
     let diff = DiffRequest {
         agent_id: ana(),

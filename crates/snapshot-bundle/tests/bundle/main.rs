@@ -8,7 +8,9 @@ mod damage;
 mod golden;
 #[cfg(test)]
 mod round_trip;
+#[cfg(test)]
 mod sealed;
+#[cfg(test)]
 mod signed;
 #[cfg(test)]
 mod stock_tools;

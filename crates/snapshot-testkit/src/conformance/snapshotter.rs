@@ -19,7 +19,7 @@ use nexo_memory_snapshot::report::{
     GitSummary, RowCounts, SnapshotDiff, SqliteSummary, StateSummary,
 };
 use nexo_memory_snapshot::request::{
-    DiffRequest, DiffSide, ExportRequest, RestoreRequest, RestoreTarget, SnapshotRef,
+    DiffRequest, DiffSide, ExportForm, ExportRequest, RestoreRequest, RestoreTarget, SnapshotRef,
     SnapshotRequest,
 };
 use nexo_memory_snapshot::snapshotter::MemorySnapshotter;
@@ -435,6 +435,7 @@ async fn an_export_verifies_and_replaces_nothing(subject: &Subject) -> Kept {
         tenant: subject.tenant.clone(),
         from: SnapshotRef::Id(taken.id),
         to: subject.fresh()?,
+        form: ExportForm::AsIs,
     };
     let written = subject.snapshotter.export(request.clone()).await.map_err(failed("export"))?;
     let is_bundle = |path: &&PathBuf| path.to_string_lossy().ends_with(BUNDLE_ENDING);
@@ -512,7 +513,13 @@ async fn touch(
     let diff = DiffRequest { agent_id: agent_id.clone(), tenant: tenant.clone(), a, b };
     refused("diff", by.diff(diff).await, kinds)?;
     let to = subject.fresh()?;
-    let export = ExportRequest { agent_id, tenant: tenant.clone(), from: from(), to };
+    let export = ExportRequest {
+        agent_id,
+        tenant: tenant.clone(),
+        from: from(),
+        to,
+        form: ExportForm::AsIs,
+    };
     refused("export", by.export(export).await, kinds)?;
     refused("delete", by.delete(tenant.clone(), asked, from()).await, kinds)
 }

@@ -70,6 +70,8 @@ pub(crate) fn sidecar(n: u8, content: &[u8]) -> Sidecar {
         whole: true,
         bundle_size_bytes: content.len() as u64,
         bundle_sha256: Sha256Digest::of(content),
+        rekeyed: false,
+        attestation: None,
         label: None,
         git_oid: None,
         root_digest: None,

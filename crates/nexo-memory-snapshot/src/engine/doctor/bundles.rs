@@ -6,23 +6,20 @@
 
 use std::fs::File;
 use std::io::Seek;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use snapshot_bundle::{Bundle, DIGEST_EXTENSION, verify_file};
+use snapshot_bundle::{Bundle, BundleError, DIGEST_EXTENSION, is_encrypted, verify_file};
 use snapshot_core::{
-    Control, ErrorKind, Inside, Manifest, Sha256Digest, Sidecar, SnapshotId, Step, error_chain,
+    AgentId, Control, ErrorKind, Inside, Manifest, Sidecar, SnapshotId, Step, Tenant, error_chain,
 };
 use snapshot_fs::{Dir, FsError};
-use snapshot_vault::{AgentLock, AgentVault, Check, Notes, ProblemKind, VaultError};
+use snapshot_vault::{AgentLock, AgentVault, Check, Notes, OpenBundle, ProblemKind, VaultError};
 
 use super::super::copy::{Watch, copy_file};
 use super::super::{Engine, LOCK_TIMEOUT};
 use super::{Finding, Round};
 use crate::error::SnapshotError;
-
-/// How every file that age encrypted begins (<https://age-encryption.org/v1>).
-const AGE_MAGIC: &[u8; 19] = b"age-encryption.org/";
+use crate::keys::Identities;
 
 /// What a quick look saw.
 struct Fault {
@@ -45,10 +42,8 @@ enum Judged {
 
 /// A bundle that was read whole.
 struct Whole {
-    sha256: Sha256Digest,
-    size: u64,
-    /// What it holds, where that is sound; else what is wrong.
-    inside: Result<(Manifest, Sha256Digest), String>,
+    /// Whose it is and the summary that it must have, where it is sound; else what is wrong.
+    inside: Result<(String, Sidecar), String>,
 }
 
 impl Round<'_> {
@@ -65,7 +60,7 @@ impl Round<'_> {
         let mut sealed = 0;
         for &id in &ids {
             self.ctl.check()?;
-            let is_sealed = vault.has_encrypted_bundle(id)?;
+            let is_sealed = self.engine.is_sealed(vault, id)?;
             sealed += u64::from(is_sealed);
             let Some(fault) = self.engine.look(vault, id, &notes)? else { continue };
             // A delete takes the summary first: what was deleted meanwhile is nothing wrong.
@@ -79,7 +74,7 @@ impl Round<'_> {
         let lone = |kind| matches!(kind, ProblemKind::Orphan | ProblemKind::Leftover);
         for problem in listing.problems.into_iter().filter(|p| lone(p.kind)) {
             let Some(id) = problem.id else { continue };
-            let decidable = !vault.has_encrypted_bundle(id)?;
+            let decidable = !self.engine.is_sealed(vault, id)?;
             let fault = Fault::of(problem.kind, &problem.path, problem.why, decidable);
             self.settle(vault, id, fault)?;
         }
@@ -104,7 +99,7 @@ impl Round<'_> {
         self.check(line);
         if sealed > 0 {
             self.not_checked(format!(
-                "agent {}: what is in {sealed} encrypted bundles",
+                "agent {}: what is in {sealed} encrypted bundles, which nothing here opens",
                 vault.agent()
             ));
         }
@@ -142,6 +137,18 @@ impl Round<'_> {
 }
 
 impl Engine {
+    /// Whether a bundle is encrypted and nothing that we have without asking opens it.
+    fn is_sealed(&self, vault: &AgentVault, id: SnapshotId) -> Result<bool, SnapshotError> {
+        // What cannot be opened is told by whoever looks at it.
+        let Ok(Some((file, path))) = vault.open_lone_bundle(id) else { return Ok(false) };
+        if !is_encrypted(&file).map_err(FsError::io("read", &path))? {
+            return Ok(false);
+        }
+        let identities = self.known_identities(&file, &path).unwrap_or_default();
+        let opened = Bundle::open_with(file, &path, &identities);
+        Ok(opened.is_err_and(|e| e.kind() == ErrorKind::Encryption))
+    }
+
     /// A look at one snapshot that reads what is small: summary, checksum file, index and manifest. It
     /// takes no lock, which would make a file.
     fn look(
@@ -177,7 +184,11 @@ impl Engine {
             return Ok(Some(Fault::of(ProblemKind::Bundle, &open.path, why, true)));
         }
         let fault = self.look_beside(&open.sidecar, &open.path);
-        Ok(fault.or_else(|| look_inside(open.file, &open.path, &open.sidecar)))
+        let OpenBundle { file, path, sidecar, .. } = open;
+        Ok(fault.or_else(|| {
+            let identities = self.known_identities(&file, &path).unwrap_or_default();
+            look_inside(file, &path, &sidecar, &identities)
+        }))
     }
 
     /// Whether the checksum file says what the sidecar says.
@@ -218,33 +229,29 @@ impl Engine {
         ctl: &Control,
     ) -> Result<Judged, SnapshotError> {
         let vault = lock.agent();
-        let sealed = "it is encrypted, which this version cannot read";
-        if vault.has_encrypted_bundle(id)? {
-            return Ok(Judged::Left(sealed.to_owned()));
-        }
         let Some((file, path)) = vault.open_lone_bundle(id)? else {
             return self.set_aside(lock, id, "the bundle is missing".to_owned(), ctl);
         };
-        if is_age(&file) {
-            return Ok(Judged::Left(sealed.to_owned()));
-        }
-        let whole = self.read_whole(file, &path, ctl)?;
-        let (manifest, root) = match &whole.inside {
+        let said = unless_damaged(vault.sidecar(id).map_err(Into::into))?;
+        let whole = match self.read_whole(file, &path, said.as_ref(), ctl) {
+            Err(e) if e.kind() == ErrorKind::Encryption => {
+                return Ok(Judged::Left(format!("it is encrypted: {}", error_chain(&e))));
+            }
+            whole => whole?,
+        };
+        let (found, sidecar) = match &whole.inside {
             Err(damage) => {
                 let why = format!("read whole and found damaged: {damage}");
                 return self.set_aside(lock, id, why, ctl);
             }
             Ok(inside) => inside,
         };
-        let name = |tenant, agent, id| format!("{tenant}/{agent}/{id}");
-        let found = name(&manifest.tenant, &manifest.agent_id, manifest.snapshot_id);
-        if found != name(vault.tenant(), vault.agent(), id) {
+        if *found != place(vault.tenant(), vault.agent(), id) {
             return Ok(Judged::Left(format!(
                 "it is a whole bundle of {found}, in the wrong place: `import` it by its path, then remove it"
             )));
         }
-        let sidecar = Sidecar::of_plain(manifest, *root, whole.size, whole.sha256);
-        self.reconcile(lock, &sidecar, &path, ctl)
+        self.reconcile(lock, sidecar, &path, ctl)
     }
 
     /// The bundle is whole and of this place; `true_one` is what its summary must say.
@@ -261,7 +268,8 @@ impl Engine {
         let sum = unless_damaged(self.sum_beside(path))?.flatten();
         let sum_agrees = sum == Some(true_one.bundle_sha256);
         let agrees = |said: &Sidecar| {
-            said.bundle_sha256 == true_one.bundle_sha256 || said.root_digest == true_one.root_digest
+            let root = said.root_digest.is_some() && said.root_digest == true_one.root_digest;
+            said.bundle_sha256 == true_one.bundle_sha256 || root
         };
         let witness = sum_agrees || there.as_ref().is_some_and(agrees);
         if !witness && (there.is_some() || sum.is_some()) {
@@ -333,11 +341,17 @@ impl Engine {
         &self,
         mut file: File,
         path: &Path,
+        said: Option<&Sidecar>,
         ctl: &Control,
     ) -> Result<Whole, SnapshotError> {
+        let identities = self.known_identities(&file, path)?;
         let read = || -> Result<_, SnapshotError> {
             let again = file.try_clone().map_err(FsError::io("open", path))?;
-            let report = verify_file(again, path, None, self.parts.threads, ctl)?;
+            let options = self.verification(None);
+            let report = verify_file(again, path, &identities, &options, ctl)?;
+            if report.inside == Inside::NotChecked {
+                return Err(BundleError::NoIdentity { path: path.to_owned() }.into());
+            }
             let good = report.inside == Inside::Good && report.damage.is_empty();
             Ok((!good).then(|| super::super::verify::damage(&report)))
         };
@@ -349,11 +363,13 @@ impl Engine {
         let inside = match damage {
             Some(damage) => Err(damage),
             None => {
-                let bundle = Bundle::open(file, path)?;
-                Ok((bundle.manifest().clone(), bundle.root_digest()))
+                let bundle = Bundle::open_with(file, path, &identities)?;
+                let Manifest { tenant, agent_id, snapshot_id, .. } = bundle.manifest();
+                let found = place(tenant, agent_id, *snapshot_id);
+                Ok((found, bundle.sidecar(sha256, said)))
             }
         };
-        Ok(Whole { sha256, size, inside })
+        Ok(Whole { inside })
     }
 }
 
@@ -363,26 +379,26 @@ impl Fault {
     }
 }
 
-/// Whether a file is encrypted, whatever its name says.
-fn is_age(file: &File) -> bool {
-    let mut begin = [0; AGE_MAGIC.len()];
-    file.read_exact_at(&mut begin, 0).is_ok() && begin == *AGE_MAGIC
+/// A snapshot's place, as people read it.
+fn place(tenant: &Tenant, agent: &AgentId, id: SnapshotId) -> String {
+    format!("{tenant}/{agent}/{id}")
 }
 
 /// Whether the bundle opens, and is the one that its summary speaks of.
-fn look_inside(file: File, path: &Path, said: &Sidecar) -> Option<Fault> {
+fn look_inside(file: File, path: &Path, said: &Sidecar, identities: &Identities) -> Option<Fault> {
     let fault = |kind, why, decidable| Some(Fault::of(kind, path, why, decidable));
     let size = match Dir::stat_file(&file, path) {
         Ok(stat) => stat.size,
         Err(e) => return fault(ProblemKind::Unreadable, error_chain(&e), false),
     };
     let other_size = || format!("has {size} bytes, its summary says {}", said.bundle_size_bytes);
-    if said.encryption.is_some() {
-        let differs = size != said.bundle_size_bytes;
-        return differs.then(|| Fault::of(ProblemKind::Bundle, path, other_size(), false));
-    }
-    let bundle = match Bundle::open(file, path) {
+    let bundle = match Bundle::open_with(file, path, identities) {
         Ok(bundle) => bundle,
+        // What is in it is not looked at, and that is said.
+        Err(e) if e.kind() == ErrorKind::Encryption && said.encryption.is_some() => {
+            let differs = size != said.bundle_size_bytes;
+            return differs.then(|| Fault::of(ProblemKind::Bundle, path, other_size(), false));
+        }
         Err(e) => {
             let why = error_chain(&e);
             return match e.kind() {
@@ -392,7 +408,7 @@ fn look_inside(file: File, path: &Path, said: &Sidecar) -> Option<Fault> {
             };
         }
     };
-    let is = Sidecar::of_plain(bundle.manifest(), bundle.root_digest(), size, said.bundle_sha256);
+    let is = bundle.sidecar(said.bundle_sha256, Some(said));
     let why = match is == *said {
         true => return None,
         false if size != said.bundle_size_bytes => other_size(),
@@ -411,7 +427,7 @@ const fn advice(kind: ProblemKind, decidable: bool) -> &'static str {
         (false, ProblemKind::Unreadable | ProblemKind::Sum) => {
             "left as it is: see to its rights and its disk, and look again"
         }
-        (false, _) => "left as it is: this version cannot read what is encrypted",
+        (false, _) => "left as it is: it is encrypted, and needs the identity that opens it",
     }
 }
 

@@ -1,0 +1,92 @@
+//! Which keys an operation works with, and opening a bundle with them.
+
+use std::fs::File;
+use std::path::Path;
+
+use snapshot_bundle::{Bundle, VerifyOptions, is_encrypted, wants_passphrase};
+use snapshot_core::{AgentId, DecryptionIdentity, Encryption, Sidecar, SnapshotMeta, Tenant};
+use snapshot_fs::FsError;
+
+use super::Engine;
+use crate::error::SnapshotError;
+use crate::keys::{Identities, Recipients, Trust, load};
+
+impl Engine {
+    /// The same engine, which also opens what `identity` opens.
+    pub(super) fn knowing(
+        &self,
+        identity: Option<&DecryptionIdentity>,
+    ) -> Result<Self, SnapshotError> {
+        let extra = identity.map(load).transpose()?.unwrap_or_default();
+        Ok(Self { extra: self.extra.clone().and(extra), ..self.clone() })
+    }
+
+    /// For whom something of an agent is encrypted, where it is.
+    pub(super) fn recipients(
+        &self,
+        tenant: &Tenant,
+        agent: &AgentId,
+        wanted: &Encryption,
+    ) -> Result<Option<Recipients>, SnapshotError> {
+        let policy = self.parts.keys.policy.as_ref();
+        let key = match wanted {
+            Encryption::Never => None,
+            Encryption::For(key) => Some(key.clone()),
+            Encryption::ByPolicy => policy.and_then(|policy| policy(tenant, agent)),
+        };
+        let what = || format!("what agent {agent} is to be encrypted for");
+        let recipients = key.as_ref().map(Recipients::of).transpose();
+        recipients.map_err(|source| SnapshotError::Key { what: what(), source })
+    }
+
+    /// What opens the file, where it is encrypted; of a plain one no key is read.
+    pub(super) fn identities_for(
+        &self,
+        file: &File,
+        path: &Path,
+    ) -> Result<Identities, SnapshotError> {
+        let identities = self.known_identities(file, path)?;
+        let wanted = !identities.has_passphrase()
+            && wants_passphrase(file).map_err(FsError::io("read", path))?;
+        Ok(match wanted.then(|| self.parts.keys.ask(path)).flatten() {
+            Some(asked) => identities.and(asked),
+            None => identities,
+        })
+    }
+
+    /// The same without asking anybody.
+    pub(super) fn known_identities(
+        &self,
+        file: &File,
+        path: &Path,
+    ) -> Result<Identities, SnapshotError> {
+        match is_encrypted(file).map_err(FsError::io("read", path))? {
+            false => Ok(Identities::default()),
+            true => Ok(self.parts.keys.identities()?.and(self.extra.clone())),
+        }
+    }
+
+    /// Opens a bundle. A signature that names a trusted key must be that key's.
+    pub(super) fn open_file(&self, file: File, path: &Path) -> Result<Bundle, SnapshotError> {
+        let identities = self.identities_for(&file, path)?;
+        let bundle = Bundle::open_with(file, path, &identities)?;
+        bundle.check_signature(self.trust())?;
+        Ok(bundle)
+    }
+
+    /// Whose signatures count.
+    pub(super) fn trust(&self) -> &Trust {
+        &self.parts.keys.trust
+    }
+
+    /// Whether a snapshot may be relied on as far as its summary tells: somebody trusted attests it, where
+    /// that is required.
+    pub(super) fn trusts(&self, meta: &SnapshotMeta) -> bool {
+        !self.trust().required || self.trust().attests(meta)
+    }
+
+    /// How a bundle with this summary is verified.
+    pub(super) fn verification<'a>(&'a self, expect: Option<&'a Sidecar>) -> VerifyOptions<'a> {
+        VerifyOptions { expect, trust: Some(self.trust()), threads: self.parts.threads }
+    }
+}
