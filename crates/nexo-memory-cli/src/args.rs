@@ -273,7 +273,7 @@ What leaves the vault is told. Replaces nothing.")]
     #[command(after_help = "\
 Examples:
   nexo-memory export latest --agent ana --to /mnt/backup --whole
-  nexo-memory export latest --agent ana --to /mnt/backup --recipients-file team.txt
+  nexo-memory export latest --agent ana --to /mnt --recipients-file team.txt
   nexo-memory export 3f9c21ab --to ./ana.tar.zst --whole")]
     Export(ExportArgs),
     /// Take bundles into the vault, checked on the way
@@ -294,7 +294,7 @@ file is read back before the old one goes; who can read only the old one cannot 
 Snapshots in the clear are encrypted. Needs the identity that opens what there is.")]
     #[command(after_help = "\
 Examples:
-  nexo-memory rekey --agent ana --recipients-file team.txt --decrypt-identity key.txt
+  nexo-memory rekey --agent ana --recipients-file team --decrypt-identity key
   nexo-memory rekey --all --decrypt-identity key.txt --yes")]
     Rekey(RekeyArgs),
     /// Make a key: an age identity, or a minisign key

@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nexo_memory_snapshot::keys::{EncryptionKey, Recipients, Secret};
+use nexo_memory_snapshot::keys::{AskPassphrase, EncryptionKey, Recipients, Secret};
 use nexo_memory_snapshot::request::{DecryptionIdentity, Encryption};
 
 use crate::args::EncryptArgs;
@@ -79,7 +79,7 @@ impl Secrets {
     }
 
     /// Asks for the passphrase of a bundle, where there is a terminal; the variable is not asked for.
-    pub(crate) fn ask(&self) -> Arc<dyn Fn(&Path) -> Option<Secret> + Send + Sync> {
+    pub(crate) fn ask(&self) -> Arc<AskPassphrase> {
         let given = self.passphrase.clone();
         Arc::new(move |path| {
             given.clone().or_else(|| prompt(&format!("Passphrase of {}: ", path.display())))

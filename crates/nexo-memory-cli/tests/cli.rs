@@ -27,6 +27,10 @@ mod json;
 mod keeping;
 #[path = "cli/names.rs"]
 mod names;
+#[path = "cli/sealed.rs"]
+mod sealed;
+#[path = "cli/signed.rs"]
+mod signed;
 #[path = "cli/widths.rs"]
 mod widths;
 
@@ -106,6 +110,11 @@ impl Home {
         Said { out: text(output.stdout), err: text(output.stderr), code }
     }
 
+    /// The path that was shown with `~` for the home.
+    fn real(&self, shown: &Value) -> PathBuf {
+        self.path(text(shown).trim_start_matches("~/"))
+    }
+
     /// The one document on stdout.
     fn json(&self, args: &[&str]) -> (Value, i32) {
         let said = self.run(&[args, &["--json"]].concat());
@@ -126,6 +135,10 @@ impl Home {
 
 fn text(value: &Value) -> &str {
     value.as_str().unwrap()
+}
+
+fn chmod(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
 #[test]
@@ -186,10 +199,16 @@ fn a_plain_export_must_be_meant() {
     let said = home.run(&export);
     assert_eq!(said.code, 2, "{said:?}");
     insta::assert_snapshot!("export-no-choice", said.err);
-    for choice in [["--redact"].as_slice(), &["--encrypt", "age1x"], &["--whole", "--redact"]] {
+    let choices = [
+        (["--redact"].as_slice(), "--whole, where"),
+        (&["--encrypt", "age1x"], "age1x is no age recipient"),
+        (&["--whole", "--redact"], "--redact"),
+        (&["--whole", "--decrypt"], "--decrypt"),
+    ];
+    for (choice, told) in choices {
         let said = home.run(&[&export, choice].concat());
         assert_eq!(said.code, 2, "{said:?}");
-        assert!(said.err.contains("--redact") || said.err.contains("--whole, where"), "{said:?}");
+        assert!(said.err.contains(told), "{said:?}");
     }
     assert!(!home.path("out").exists());
 }

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use super::{Home, text};
+use super::{Home, chmod, text};
 
 /// Where agent `ana` keeps her memory.
 const CONFIG: &str = "memory: { snapshot: { agents: { ana: { memdir: mem, stores: { long_term: db/ana.sqlite } } } } }";
@@ -177,10 +177,6 @@ fn changed(folder: &Path, before: &Tree) -> Vec<PathBuf> {
     let now = tree(folder);
     let paths = before.keys().chain(now.keys());
     paths.filter(|&path| before.get(path) != now.get(path)).cloned().collect()
-}
-
-fn chmod(path: &Path, mode: u32) {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
 fn mode(path: &Path) -> u32 {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 
-use super::{Home, database, text};
+use super::{Home, chmod, database, text};
 
 /// A home with a snapshot of `ana`, and what goes wrong in it.
 fn home() -> (Home, String) {
@@ -37,6 +37,18 @@ fn each_exit_code_has_its_error() {
     tell(3, &["snapshot", "--agent", "bob"]);
     tell(3, &["show", "@\u{1b}]0;x\u{7}"]);
     tell(3, &["ls", "latest", "memory_files/none"]);
+    home.run(&["keygen", "--age", "--to", "key"]);
+    home.run(&["keygen", "--age", "--to", "other"]);
+    let key = fs::read_to_string(home.path("key")).unwrap();
+    let recipient = key.lines().next().unwrap().trim_start_matches("# public key: ").to_owned();
+    let export = ["export", "latest", "--to", "sealed", "--encrypt", &recipient];
+    assert_eq!(home.run(&export).code, 0);
+    let sealed = format!("sealed/{id}.tar.zst.age");
+    tell(8, &["show", &sealed]);
+    tell(8, &["ls", &sealed, "--decrypt-identity", "other"]);
+    chmod(&home.path("other"), 0o644);
+    tell(8, &["verify", &sealed, "--decrypt-identity", "other"]);
+    tell(2, &["export", "latest", "--to", "x", "--encrypt", "age1mistyped"]);
     tell(6, &["restore", "latest", "--agent", "ana"]);
     tell(6, &["delete", "latest", "--yes"]);
     home.write("garbage.yaml", "memory: { snapshot: { rot: x } }");

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use snapshot_bundle::{BUNDLE_EXTENSION, DIGEST_EXTENSION, ENCRYPTED_EXTENSION};
+use snapshot_bundle::{BUNDLE_EXTENSION, Bundle, DIGEST_EXTENSION, ENCRYPTED_EXTENSION};
 use snapshot_core::{
     Control, Encryption, ExportForm, ExportRequest, Sidecar, SnapshotId, SnapshotMeta, Step,
 };
@@ -13,7 +13,7 @@ use snapshot_fs::{Dir, FsError};
 use super::Engine;
 use super::copy::{Watch, copy_file};
 use super::extract::taken;
-use super::open::sidecar_name;
+use super::open::{Located, Opened, sidecar_name};
 use crate::error::SnapshotError;
 use crate::keys::Recipients;
 
@@ -49,67 +49,46 @@ impl Engine {
             }
             ExportForm::AsIs | ExportForm::Clear => None,
         };
-        let encrypted = match req.form {
-            ExportForm::AsIs => meta.encrypted,
-            ExportForm::For(_) => true,
-            ExportForm::Clear => false,
+        let (as_is, encrypted) = match req.form {
+            ExportForm::AsIs => (true, meta.encrypted),
+            ExportForm::For(_) => (false, true),
+            ExportForm::Clear => (false, false),
         };
+        // For a copy of what is encrypted its contents need not be looked at, and may be nobody's here to read.
+        let opened = (!as_is || !encrypted).then(|| self.open(&meta, ctl)).transpose()?;
+        let source = self.locate(&meta, ctl)?;
         let (dir, names) = self.destination(&req.to, meta.id, encrypted)?;
         for name in names.all() {
             if dir.stat(name)?.is_some() {
                 return Err(SnapshotError::Exists { path: dir.path().join(name) });
             }
         }
-        let sidecar = match req.form {
-            ExportForm::AsIs => self.copy_out(&meta, &dir, &names.bundle, ctl)?,
-            ExportForm::For(_) | ExportForm::Clear => {
-                self.reseal_out(&meta, recipients.as_ref(), &dir, &names.bundle, ctl)?
+        let sidecar = match &opened {
+            Some(opened) if !as_is => {
+                self.reseal_out(&opened.bundle, recipients.as_ref(), &dir, &names.bundle, ctl)?
             }
+            opened => copy_out(source, opened.as_ref(), &meta, (&dir, &names.bundle), ctl)?,
         };
         write_beside(&dir, &names, &sidecar)?;
         Ok(names.all().iter().map(|name| dir.path().join(name)).collect())
     }
 
-    /// Copies the bundle as it lies there; returns its summary.
-    fn copy_out(
-        &self,
-        meta: &SnapshotMeta,
-        dir: &Dir,
-        name: &str,
-        ctl: &Control,
-    ) -> Result<Sidecar, SnapshotError> {
-        let mut source = self.locate(meta, ctl)?;
-        let said = match source.sidecar.take() {
-            // Its contents need not be looked at for a copy, and may be nobody's here to read.
-            Some(said) if meta.encrypted => said,
-            said => {
-                let opened = self.open(meta, ctl)?;
-                said.unwrap_or_else(|| opened.bundle.sidecar(meta.bundle_sha256, None))
-            }
-        };
-        let sidecar = Sidecar { rekeyed: false, ..said };
-        copy_bundle(&mut source.file, &source.path, &sidecar, dir, name, ctl)?;
-        Ok(sidecar)
-    }
-
     /// Writes the bundle into another envelope; returns its summary.
     fn reseal_out(
         &self,
-        meta: &SnapshotMeta,
+        bundle: &Bundle,
         recipients: Option<&Recipients>,
         dir: &Dir,
         name: &str,
         ctl: &Control,
     ) -> Result<Sidecar, SnapshotError> {
-        let opened = self.open(meta, ctl)?;
         let (temp, file) = dir.create_temp(FILE_MODE)?;
-        let written = self.reseal(&opened.bundle, None, recipients, (dir, file), ctl).and_then(
-            |(file, sidecar)| {
+        let written =
+            self.reseal(bundle, None, recipients, (dir, file), ctl).and_then(|(file, sidecar)| {
                 file.sync()?;
                 dir.rename_new(&temp, name).map_err(taken)?;
                 Ok(sidecar)
-            },
-        );
+            });
         if written.is_err() {
             // The error that led here is the one to report.
             let _ = dir.unlink(&temp);
@@ -156,6 +135,27 @@ impl Names {
     fn all(&self) -> [&str; 3] {
         [&self.bundle, &self.sum, &self.sidecar]
     }
+}
+
+/// Copies the bundle as it lies there; returns its summary.
+fn copy_out(
+    mut source: Located,
+    opened: Option<&Opened>,
+    meta: &SnapshotMeta,
+    (dir, name): (&Dir, &str),
+    ctl: &Control,
+) -> Result<Sidecar, SnapshotError> {
+    let said = source.sidecar.take();
+    let made = || opened.map(|opened| opened.bundle.sidecar(meta.bundle_sha256, None));
+    // One that was found without opening it was found by its summary.
+    let said = said.or_else(made).ok_or_else(|| SnapshotError::Unusable {
+        path: source.path.clone(),
+        id: Some(meta.id),
+        why: "its summary is gone".to_owned(),
+    })?;
+    let sidecar = Sidecar { rekeyed: false, ..said };
+    copy_bundle(&mut source.file, &source.path, &sidecar, dir, name, ctl)?;
+    Ok(sidecar)
 }
 
 /// Writes what lies beside a bundle; where that fails, nothing of the export stays.

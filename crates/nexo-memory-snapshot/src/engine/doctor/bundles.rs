@@ -145,8 +145,10 @@ impl Engine {
             return Ok(false);
         }
         let identities = self.known_identities(&file, &path).unwrap_or_default();
+        // Without one, not even a header that looks damaged is ours to judge.
+        let nobody = identities.is_empty();
         let opened = Bundle::open_with(file, &path, &identities);
-        Ok(opened.is_err_and(|e| e.kind() == ErrorKind::Encryption))
+        Ok(nobody || opened.is_err_and(|e| e.kind() == ErrorKind::Encryption))
     }
 
     /// A look at one snapshot that reads what is small: summary, checksum file, index and manifest. It
@@ -345,13 +347,13 @@ impl Engine {
         ctl: &Control,
     ) -> Result<Whole, SnapshotError> {
         let identities = self.known_identities(&file, path)?;
+        if identities.is_empty() && is_encrypted(&file).map_err(FsError::io("read", path))? {
+            return Err(BundleError::NoIdentity { path: path.to_owned() }.into());
+        }
         let read = || -> Result<_, SnapshotError> {
             let again = file.try_clone().map_err(FsError::io("open", path))?;
             let options = self.verification(None);
             let report = verify_file(again, path, &identities, &options, ctl)?;
-            if report.inside == Inside::NotChecked {
-                return Err(BundleError::NoIdentity { path: path.to_owned() }.into());
-            }
             let good = report.inside == Inside::Good && report.damage.is_empty();
             Ok((!good).then(|| super::super::verify::damage(&report)))
         };
