@@ -19,6 +19,7 @@ mod predecessor;
 mod progress;
 mod property;
 mod restore;
+mod sealed;
 mod state;
 mod stock;
 mod support;

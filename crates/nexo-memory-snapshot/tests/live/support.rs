@@ -6,7 +6,7 @@ use std::sync::Arc;
 use nexo_memory_snapshot::error::SnapshotError;
 use nexo_memory_snapshot::id::{AgentId, Tenant};
 use nexo_memory_snapshot::layout::MemoryLayout;
-use nexo_memory_snapshot::local_fs::Engine;
+use nexo_memory_snapshot::local_fs::{Engine, EngineBuilder};
 use nexo_memory_snapshot::manifest::BundlePath;
 use nexo_memory_snapshot::meta::SnapshotMeta;
 use nexo_memory_snapshot::ports::Control;
@@ -99,8 +99,12 @@ pub(crate) fn ana() -> AgentId {
 }
 
 pub(crate) fn engine(root: &Path, layout: MemoryLayout, fs: DurableFs) -> Engine {
+    builder(root, layout, fs).build().unwrap()
+}
+
+pub(crate) fn builder(root: &Path, layout: MemoryLayout, fs: DurableFs) -> EngineBuilder {
     let layouts = Arc::new(Layouts(vec![(ana(), layout)]));
-    Engine::builder().root(root.to_owned()).layouts(layouts).fs(fs).threads(2).build().unwrap()
+    Engine::builder().root(root.to_owned()).layouts(layouts).fs(fs).threads(2)
 }
 
 pub(crate) fn take(engine: &Engine) -> SnapshotMeta {
