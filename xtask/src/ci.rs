@@ -7,7 +7,7 @@ use std::time::Instant;
 use nix::sys::statvfs::{FsFlags, statvfs};
 
 use crate::tools::{self, Outcome, cargo, has_cargo, output, prerequisites};
-use crate::{api, edges, embeds, fixtures, nats, systemd, tidy};
+use crate::{api, edges, embeds, fixtures, nats, peers, systemd, tidy};
 
 /// The most crates that the default command line may need, itself included.
 const MAX_CLI_CRATES: usize = 300;
@@ -19,9 +19,10 @@ const MEMORY_DISK_BYTES: u64 = 4 << 30;
 /// A step's name, and what it does.
 type Step = (&'static str, fn() -> Outcome);
 
-const STEPS: [Step; 16] = [
+const STEPS: [Step; 17] = [
     ("prerequisites", prerequisites),
     ("nats-server", nats::ensure),
+    ("peers", peers::ensure),
     ("tidy", tidy::check),
     ("edges", edges::check),
     ("systemd", systemd::verify),

@@ -12,6 +12,7 @@ mod embeds;
 mod fixtures;
 mod measure;
 mod nats;
+mod peers;
 mod soak;
 mod systemd;
 mod tidy;

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 
 use serde_json::ser::to_vec_pretty;
 use snapshot_core::{
-    AgentId, Artifact, ArtifactKind, BUNDLE_FORMAT, BundlePath, CaptureInfo, CreatedBy, Damage,
-    FilePlan, FileSpec, GitInfo, GitOid, GitPlan, GitRef, GitStash, GitSummary, Inside,
-    ListProblem, Listing, MANIFEST_VERSION, Manifest, ManifestCapture, NotCarried, NotCompared,
-    ParseError, ProblemKind, RestorePlan, RestoreReport, RetentionTickReport, RowCounts,
-    SchemaVersions, Sha256Digest, Sidecar, SnapshotDiff, SnapshotId, SnapshotMeta, SpaceNeed,
-    SqliteInfo, SqliteSummary, StateSummary, StoreAction, StoreCapture, StoreName, StorePlan,
-    Tenant, UnstableFile, VerifyReport, root_digest,
+    AgentId, Artifact, ArtifactKind, Attestation, BUNDLE_FORMAT, BundleFile, BundlePath,
+    CaptureInfo, CreatedBy, Damage, EncryptionInfo, FilePlan, FileSpec, GitInfo, GitOid, GitPlan,
+    GitRef, GitStash, GitSummary, Inside, ListProblem, Listing, MANIFEST_VERSION, Manifest,
+    ManifestCapture, NotCarried, NotCompared, ParseError, ProblemKind, RestorePlan, RestoreReport,
+    RetentionTickReport, RowCounts, SchemaVersions, Sha256Digest, Sidecar, SignatureReport,
+    SignatureStatus, SnapshotDiff, SnapshotId, SnapshotMeta, SpaceNeed, SqliteInfo, SqliteSummary,
+    StateSummary, StoreAction, StoreCapture, StoreName, StorePlan, Tenant, UnstableFile,
+    VerifyReport, root_digest,
 };
 use snapshot_events::{
     Envelope, EventId, LifecycleEvent, MutationEvent, MutationOp, MutationScope,
@@ -34,20 +35,47 @@ pub(crate) fn documents() -> Result<Vec<(&'static str, Vec<u8>)>, Failure> {
     );
     let mut meta = sidecar.to_meta(bundle_path());
     meta.capture = Some(capture());
+    let sealed = Sidecar::new(&manifest, encrypted_file(&manifest_bytes), false);
+    let mut sealed_meta = sealed.to_meta(bundle_path().with_extension("zst.age"));
+    sealed_meta.capture = Some(capture().times_only());
     let mut documents = vec![
         ("manifest.json", manifest_bytes),
         ("sidecar.json", sidecar.to_bytes()?),
         ("snapshot_meta.json", json(&meta)?),
+        ("sidecar_encrypted.json", sealed.to_bytes()?),
+        ("snapshot_meta_encrypted.json", json(&sealed_meta)?),
         ("listing.json", json(&listing(meta.clone()))?),
         ("restore_plan.json", json(&restore_plan()?)?),
         ("restore_report.json", json(&restore_report())?),
         ("verify_report.json", json(&verify_report())?),
         ("verify_report_not_checked.json", json(&verify_report_not_checked())?),
+        ("verify_report_signed.json", json(&verify_report_signed())?),
         ("snapshot_diff.json", json(&snapshot_diff())?),
         ("retention_tick_report.json", json(&retention_tick_report())?),
     ];
     documents.extend(events(meta)?);
+    documents.extend([
+        ("event_created_encrypted.json", event(10, LifecycleEvent::Created(sealed_meta))?),
+        (
+            "event_restored_encrypted.json",
+            event(11, LifecycleEvent::Restored(restore_report().without_contents()))?,
+        ),
+    ]);
     Ok(documents)
+}
+
+/// The same bundle, encrypted for two.
+fn encrypted_file(manifest: &[u8]) -> BundleFile {
+    let recipients_fingerprint = vec!["q5qdn0rwzs0v4gla".to_owned(), "t7m8vdlxs6rj2k0e".to_owned()];
+    BundleFile {
+        size_bytes: 1_048_912,
+        sha256: Sha256Digest::of(b"the encrypted bundle"),
+        root_digest: root_digest(manifest),
+        encryption: Some(EncryptionInfo {
+            scheme: "age-x25519".to_owned(),
+            recipients_fingerprint,
+        }),
+    }
 }
 
 /// One event of each sort, as a subscriber gets it.
@@ -110,7 +138,10 @@ fn manifest() -> Result<Manifest, ParseError> {
         artifacts: artifacts()?,
         redactions: None,
         encryption: None,
-        attestation: None,
+        attestation: Some(Attestation {
+            key_id: "1BAF0D32DD56A833".to_owned(),
+            signature: "c2lnbmF0dXJlIG9mIG9uZSBzbmFwc2hvdCBieSBvbmUga2V5LCA2NCBieXRlcyBpbiBiYXNlNjQhISEhIQ==".to_owned(),
+        }),
         tool_versions: BTreeMap::from([
             ("nexo-memory-snapshot".to_owned(), "0.2.0".to_owned()),
             ("sqlite".to_owned(), "3.54.1".to_owned()),
@@ -309,6 +340,28 @@ fn verify_report() -> VerifyReport {
                 why: "another SHA-256".to_owned(),
             },
         ],
+    }
+}
+
+fn verify_report_signed() -> VerifyReport {
+    let signature = SignatureReport {
+        key_id: "1BAF0D32DD56A833".to_owned(),
+        status: SignatureStatus::UnknownKey,
+    };
+    VerifyReport {
+        bundle: bundle_path(),
+        manifest_ok: true,
+        bundle_sha256_ok: true,
+        per_artifact_ok: true,
+        schema_versions: Some(SchemaVersions::CURRENT),
+        age_protected: false,
+        inside: Inside::Good,
+        signature: Some(signature),
+        refused: Some(
+            "a signature is required, and 1BAF0D32DD56A833, whose it says it has, is not trusted"
+                .to_owned(),
+        ),
+        damage: Vec::new(),
     }
 }
 

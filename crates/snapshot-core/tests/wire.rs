@@ -35,6 +35,9 @@ fn reports_and_metas_survive_reading_and_writing() {
     survives::<RestoreReport>("restore_report.json");
     survives::<VerifyReport>("verify_report.json");
     survives::<VerifyReport>("verify_report_not_checked.json");
+    survives::<VerifyReport>("verify_report_signed.json");
+    survives::<SnapshotMeta>("snapshot_meta_encrypted.json");
+    survives::<Sidecar>("sidecar_encrypted.json");
     survives::<SnapshotDiff>("snapshot_diff.json");
     survives::<RetentionTickReport>("retention_tick_report.json");
 }
@@ -58,6 +61,23 @@ fn the_sidecar_is_the_manifests_summary() {
     let made = Sidecar::of_plain(&manifest, root, sidecar.bundle_size_bytes, sidecar.bundle_sha256);
     assert_eq!(made, sidecar);
     assert!(!sidecar.whole, "the golden leaves a socket out");
+}
+
+/// Would catch: a summary of an encrypted bundle that tells of what is inside.
+#[test]
+fn the_sidecar_of_an_encrypted_bundle_tells_nothing_of_it() {
+    let manifest = golden_value("manifest.json");
+    let sidecar = golden_value("sidecar_encrypted.json");
+    let names: Vec<&str> = sidecar.as_object().unwrap().keys().map(String::as_str).collect();
+    for name in ["label", "git_oid", "root_digest"] {
+        assert!(!names.contains(&name), "{name} of {names:?}");
+    }
+    let text = sidecar.to_string();
+    for artifact in manifest["artifacts"].as_array().unwrap() {
+        for key in ["path_in_bundle", "sha256"] {
+            assert!(!text.contains(artifact[key].as_str().unwrap()), "{artifact}");
+        }
+    }
 }
 
 /// Would catch: a renamed field; scripts read the plan as JSON, which nothing of ours parses.

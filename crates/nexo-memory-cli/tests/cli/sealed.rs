@@ -444,6 +444,7 @@ fn whatever_the_umask_only_the_owner_reads() {
 }
 
 /// A stock program, or none: then what it would show is not shown, which is said, and in CI is a failure.
+#[expect(clippy::print_stderr, reason = "what is not run is said")]
 pub(super) fn stock(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file());
