@@ -31,6 +31,7 @@ const USAGE: &str = "usage: cargo xtask <task>
                         the table into docs/performance.md
   bench retention [--docs]
                         listing, planning and ticking 100 and 1,000 agents with 30 snapshots each
+  bench seal [--docs]   what encryption costs, on the standard agent of 1 GB
   bench diff [--docs]   two snapshots of a store of 150 and of 600 MB, compared
   soak [--count N]      N cuts (10,000) in each journal mode under writers in other processes
   soak events [--count N]
@@ -55,6 +56,8 @@ fn task() -> ExitCode {
         ["api", "--check"] => api::check(),
         ["bench", "retention"] => bench::retention::bench(false),
         ["bench", "retention", "--docs"] => bench::retention::bench(true),
+        ["bench", "seal"] => bench::seal::bench(false),
+        ["bench", "seal", "--docs"] => bench::seal::bench(true),
         ["bench", "diff"] => bench::diff::bench(false),
         ["bench", "diff", "--docs"] => bench::diff::bench(true),
         ["bench", flags @ ..] => bench::run_flags(flags),

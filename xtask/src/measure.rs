@@ -64,19 +64,38 @@ impl Table {
         needs: Option<&str>,
         script: &str,
         runs: usize,
+        place: (&[(&str, String)], &Path),
+    ) -> Outcome {
+        self.alternating(&[(first, work, needs, script)], runs, place)
+    }
+
+    /// The same of several, in rounds: what disturbs the machine for a while disturbs them all.
+    pub(crate) fn alternating(
+        &mut self,
+        rows: &[(&str, &str, Option<&str>, &str)],
+        runs: usize,
         (env, scratch): (&[(&str, String)], &Path),
     ) -> Outcome {
-        if let Some(program) = needs.filter(|program| find(program).is_none()) {
-            let why = format!("not measured: {program} is not installed");
-            self.text.push_str(&format!("| {first} | {work} | {why} | | |\n"));
-            return Ok(());
+        let missing = |needs: Option<&str>| needs.is_some_and(|program| find(program).is_none());
+        let mut costs = vec![Vec::with_capacity(runs); rows.len()];
+        for _ in 0..runs {
+            for ((first, work, needs, script), costs) in rows.iter().zip(&mut costs) {
+                if !missing(*needs) {
+                    println!("{first}, {work}");
+                    costs.push(measured(script, env, scratch)?);
+                }
+            }
         }
-        println!("{first}, {work}");
-        let runs: Result<Vec<Cost>, String> =
-            (0..runs).map(|_| measured(script, env, scratch)).collect();
-        let Cost { cpu_s, wall_s, rss_mib } = Cost::medians(&runs?);
-        let row = format!("| {first} | {work} | {cpu_s:.2} | {wall_s:.2} | {rss_mib:.0} |\n");
-        self.text.push_str(&row);
+        for ((first, work, needs, _), costs) in rows.iter().zip(&costs) {
+            let row = match needs.filter(|_| missing(*needs)) {
+                Some(program) => format!("not measured: {program} is not installed | | |"),
+                None => {
+                    let Cost { cpu_s, wall_s, rss_mib } = Cost::medians(costs);
+                    format!("{cpu_s:.2} | {wall_s:.2} | {rss_mib:.0} |")
+                }
+            };
+            self.text.push_str(&format!("| {first} | {work} | {row}\n"));
+        }
         Ok(())
     }
 

@@ -5,6 +5,7 @@
 
 pub(crate) mod diff;
 pub(crate) mod retention;
+pub(crate) mod seal;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

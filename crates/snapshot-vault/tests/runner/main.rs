@@ -8,5 +8,6 @@
 mod crash;
 mod hostile;
 mod locks;
+mod rekey;
 mod round_trip;
 mod support;
