@@ -49,10 +49,10 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// One whose first column is called so.
-    pub(crate) fn new(first: &str) -> Self {
+    /// One whose first two columns are called so.
+    pub(crate) fn new(first: &str, second: &str) -> Self {
         let head =
-            format!("| {first} | work | CPU s | wall s | peak MiB |\n|---|---|---|---|---|\n");
+            format!("| {first} | {second} | CPU s | wall s | peak MiB |\n|---|---|---|---|---|\n");
         Self { text: head }
     }
 

@@ -21,7 +21,7 @@ pub(crate) const IDENTITY: &str = "NEXO_MEMORY_IDENTITY";
 pub(crate) const PASSPHRASE: &str = "NEXO_MEMORY_PASSPHRASE";
 
 /// Most bytes of identities read from stdin, and of a file of recipients.
-const MAX_BYTES: u64 = 1 << 20;
+const MAX_BYTES: usize = 64 << 10;
 /// The file name that stands for stdin.
 const STDIN: &str = "-";
 
@@ -136,10 +136,11 @@ impl Secrets {
         if let Some(read) = self.stdin.get() {
             return Ok(read.clone());
         }
-        let mut text = String::new();
+        // Never moved while it grows: what is left behind then is not wiped.
+        let mut text = String::with_capacity(MAX_BYTES + 32);
         io::stdin()
             .lock()
-            .take(MAX_BYTES)
+            .take(MAX_BYTES as u64)
             .read_to_string(&mut text)
             .map_err(|e| Failure::usage(format!("cannot read identities from stdin: {e}")))?;
         Ok(self.stdin.get_or_init(|| Secret::new(text)).clone())
@@ -151,7 +152,7 @@ fn read_recipients(path: &Path) -> Result<Vec<String>, Failure> {
     let bad = |why: String| Failure::usage(format!("the recipients in {}: {why}", path.display()));
     let file = std::fs::File::open(path).map_err(|e| bad(e.to_string()))?;
     let mut text = String::new();
-    file.take(MAX_BYTES).read_to_string(&mut text).map_err(|e| bad(e.to_string()))?;
+    file.take(MAX_BYTES as u64).read_to_string(&mut text).map_err(|e| bad(e.to_string()))?;
     let lines = text.lines().map(str::trim);
     let lines: Vec<String> = lines
         .filter(|line| !line.is_empty() && !line.starts_with('#'))

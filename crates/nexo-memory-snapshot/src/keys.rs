@@ -25,7 +25,7 @@ pub use snapshot_bundle::{
 pub use snapshot_core::{EncryptionKey, Secret};
 
 /// Largest file of keys that is read, in bytes.
-const MAX_KEY_FILE_BYTES: u64 = 1 << 20;
+const MAX_KEY_FILE_BYTES: usize = 64 << 10;
 
 /// Mode of a file that holds a secret.
 const SECRET_MODE: u32 = 0o600;
@@ -134,10 +134,11 @@ pub fn read_secret_file(path: &Path) -> Result<Secret, SnapshotError> {
     if meta.is_file() && ![0, user()].contains(&meta.uid()) {
         return Err(fail(format!("it belongs to user {}", meta.uid())));
     }
-    let mut bytes = Zeroizing::new(Vec::new());
-    let mut limited = (&mut file).take(MAX_KEY_FILE_BYTES + 1);
+    // Never moved while it grows: what is left behind then is not wiped.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_KEY_FILE_BYTES + 32));
+    let mut limited = (&mut file).take(MAX_KEY_FILE_BYTES as u64 + 1);
     limited.read_to_end(&mut bytes).map_err(|e| fail(e.to_string()))?;
-    if bytes.len() as u64 > MAX_KEY_FILE_BYTES {
+    if bytes.len() > MAX_KEY_FILE_BYTES {
         return Err(fail(format!("it is larger than {MAX_KEY_FILE_BYTES} bytes")));
     }
     let text = std::str::from_utf8(&bytes).map_err(|_| fail("it is no text".to_owned()))?;

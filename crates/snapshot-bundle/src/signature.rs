@@ -121,7 +121,8 @@ impl SigningKey {
         bytes.extend_from_slice(&*pair);
         let mut checksum = [0; 32];
         if let Ok(mut hasher) = Blake2bVar::new(checksum.len()) {
-            hasher.update(&[&ED[..], &bytes[SECRET_HEAD..]].concat());
+            hasher.update(&ED);
+            hasher.update(&bytes[SECRET_HEAD..]);
             // The output has the length that was asked for.
             let _ = hasher.finalize_variable(&mut checksum);
         }

@@ -74,7 +74,7 @@ const WORK: [(&str, Option<&str>, &str); 6] = [
 pub(crate) fn bench(docs: bool) -> Outcome {
     let programs = soak::build()?;
     let dir = root().join("target/bench");
-    let mut table = Table::new("scale");
+    let mut table = Table::new("scale", "work");
     for scale in SCALES {
         let agent = super::seeded(&dir, &programs, scale)?;
         let out = soak::scratch(dir.join("diff"))?;

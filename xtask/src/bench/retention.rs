@@ -34,7 +34,7 @@ const WORK: [(&str, &str, usize); 5] = [
 pub(crate) fn bench(docs: bool) -> Outcome {
     let (programs, examples) = (soak::build()?, soak::build_examples()?);
     let many = examples.join("many_agents");
-    let mut table = Table::new("agents");
+    let mut table = Table::new("agents", "work");
     for agents in AGENTS {
         let vault = soak::scratch(root().join("target/bench/retention").join(agents))?;
         println!("making {agents} agents with {EACH} snapshots each");

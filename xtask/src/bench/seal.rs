@@ -94,7 +94,7 @@ pub(crate) fn bench(docs: bool) -> Outcome {
     let out = soak::scratch(dir.join("seal"))?;
     let env = env(&programs, &agent, &out);
     super::shell(PREPARE, &env)?;
-    let mut table = Table::new("work");
+    let mut table = Table::new("work", "who");
     table.alternating(&WORK, RUNS, (&env, &dir))?;
     soak::scratch(out)?;
     let before = format!("The standard agent of 1 GB, medians of {RUNS} alternating runs.");

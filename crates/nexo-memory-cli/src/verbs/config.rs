@@ -1,9 +1,10 @@
 //! `config`: what is in force and where each value came from, what is wrong with it, what it may hold.
 
 use nexo_memory_snapshot::config::{AgentSection, DEFAULT_LOCK_TIMEOUT, MemorySnapshotConfig};
-use nexo_memory_snapshot::error::ErrorKind;
+use nexo_memory_snapshot::error::{ErrorKind, error_chain};
 use nexo_memory_snapshot::events::{LIFECYCLE_SUBJECT_PREFIX, MUTATION_SUBJECT_PREFIX};
 use nexo_memory_snapshot::id::AgentId;
+use nexo_memory_snapshot::keys::read_secret_file;
 use nexo_memory_snapshot::layout::{MemoryLayout, StateSource};
 use serde_json::{Map, Value, json};
 
@@ -60,6 +61,9 @@ pub(super) fn check(context: &mut Context) -> Ended {
         let absent = paths.filter(|path| path.symlink_metadata().is_err());
         findings.extend(absent.map(|path| format!("agent {id}: {} is not there", path.display())));
     }
+    let secrets = config.identity_paths().into_iter().chain(config.signing.key_path.clone());
+    let unusable = secrets.filter_map(|path| read_secret_file(&path).err());
+    findings.extend(unusable.map(|e| error_chain(&e)));
     let file = context.settings.config_file.as_ref();
     let file = file.map(|file| file.value.display().to_string());
     if context.out.is_json() {

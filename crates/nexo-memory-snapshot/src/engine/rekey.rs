@@ -5,6 +5,7 @@
 
 use snapshot_bundle::VerifyOptions;
 use snapshot_core::{Control, Encryption, SnapshotMeta};
+use tracing::info_span;
 
 use super::{Engine, LOCK_TIMEOUT};
 use crate::error::SnapshotError;
@@ -24,6 +25,7 @@ impl Engine {
         to: &Encryption,
         ctl: &Control,
     ) -> Result<SnapshotMeta, SnapshotError> {
+        let _span = info_span!("rekey", snapshot_id = %meta.id).entered();
         let Some(vault) = self.vault_of(meta) else {
             let (path, root) = (meta.bundle_path.clone(), self.root().to_owned());
             return Err(SnapshotError::NotInVault { path, root });
