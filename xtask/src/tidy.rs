@@ -1,5 +1,6 @@
 //! Small rules over every tracked file that no other tool checks.
 
+use std::borrow::Cow;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -23,6 +24,8 @@ const BANNED: [(&str, &str, &str); 8] = [
 const FIXTURES: &str = "fixtures/";
 /// Those that are programs, which the gate runs.
 const PROGRAMS: &str = "fixtures/embeds/";
+/// Folders whose every file one test reads.
+const WHOLE: [&str; 1] = ["fixtures/age"];
 
 /// A tracked file that is text.
 struct Source {
@@ -79,7 +82,9 @@ fn unread_fixtures(paths: &[&str], sources: &[Source]) -> Vec<String> {
         .filter(|s| s.path.ends_with(".rs") && !s.path.starts_with("xtask/"))
         .collect();
     let named = |path: &str| {
+        let whole = WHOLE.into_iter().find(|folder| Path::new(path).starts_with(folder));
         let name = Path::new(path).file_name().unwrap_or_default().to_string_lossy();
+        let name = whole.map_or(name, Cow::from);
         readers.iter().any(|s| s.text.contains(&*name))
     };
     paths
@@ -116,7 +121,12 @@ mod tests {
     fn a_fixture_must_be_named_by_a_test_elsewhere() {
         let readers =
             [source("crates/c/tests/t.rs", "\"x.json\""), source("xtask/src/f.rs", "y.json")];
-        let unread = unread_fixtures(&["fixtures/a/x.json", "fixtures/a/y.json"], &readers);
+        let paths = ["fixtures/a/x.json", "fixtures/a/y.json", "fixtures/age/z"];
+        let unread = unread_fixtures(&paths[..2], &readers);
         assert_eq!(unread, ["fixtures/a/y.json: no test names it"]);
+        // A folder that is read whole is named once.
+        assert_eq!(unread_fixtures(&paths[2..], &readers).len(), 1);
+        let reader = [source("crates/c/src/l.rs", "read_dir(\"../fixtures/age\")")];
+        assert!(unread_fixtures(&paths[2..], &reader).is_empty());
     }
 }

@@ -7,6 +7,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use console::Term;
 use nexo_memory_snapshot::keys::{AskPassphrase, EncryptionKey, Recipients, Secret};
 use nexo_memory_snapshot::request::{DecryptionIdentity, Encryption};
 
@@ -167,5 +168,7 @@ fn prompt(question: &str) -> Option<Secret> {
     if !can_ask() {
         return None;
     }
-    rpassword::prompt_password(question).ok().map(Secret::new)
+    let terminal = Term::stderr();
+    terminal.write_str(question).ok()?;
+    terminal.read_secure_line().ok().map(Secret::new)
 }

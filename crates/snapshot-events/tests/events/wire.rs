@@ -14,12 +14,17 @@ fn goldens_are_read_back_as_they_are() {
     let same = |text: &str, back: serde_json::Value| {
         assert_eq!(serde_json::from_str::<serde_json::Value>(text).unwrap(), back);
     };
-    let lifecycle =
-        ["event_created.json", "event_restored.json", "event_deleted.json", "event_gc.json"];
-    for name in lifecycle {
+    let lifecycle = [
+        ("created", "event_created.json"),
+        ("created", "event_created_encrypted.json"),
+        ("restored", "event_restored.json"),
+        ("restored", "event_restored_encrypted.json"),
+        ("deleted", "event_deleted.json"),
+        ("gc", "event_gc.json"),
+    ];
+    for (kind, name) in lifecycle {
         let text = golden(name);
         let event: Envelope<LifecycleEvent> = serde_json::from_str(&text).unwrap();
-        let kind = name.trim_start_matches("event_").trim_end_matches(".json");
         assert!(event.event.subject().ends_with(kind));
         same(&text, serde_json::to_value(&event).unwrap());
     }
