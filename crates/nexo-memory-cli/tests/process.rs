@@ -17,14 +17,15 @@ use std::time::Duration;
 
 use nexo_memory_snapshot::error::{ErrorKind, SnapshotError, error_chain};
 use nexo_memory_snapshot::id::{AgentId, CreatedBy, SnapshotId, Tenant};
+use nexo_memory_snapshot::keys::generate_identity;
 use nexo_memory_snapshot::local_fs::LocalFsSnapshotter;
 use nexo_memory_snapshot::meta::SnapshotMeta;
 use nexo_memory_snapshot::ports::DefaultPathResolver;
 use nexo_memory_snapshot::process::{MAX_DOCUMENT_BYTES, ProcessError, ProcessSnapshotter};
 use nexo_memory_snapshot::report::RestoreReport;
 use nexo_memory_snapshot::request::{
-    DiffRequest, DiffSide, ExportForm, ExportRequest, RestoreRequest, RestoreTarget, SnapshotRef,
-    SnapshotRequest,
+    DecryptionIdentity, DiffRequest, DiffSide, Encryption, EncryptionKey, ExportForm,
+    ExportRequest, RestoreRequest, RestoreTarget, Secret, SnapshotRef, SnapshotRequest,
 };
 use nexo_memory_snapshot::snapshotter::MemorySnapshotter;
 use snapshot_testkit::{Agent, Seed, conformance};
@@ -211,6 +212,48 @@ fn every_verb_says_what_the_engine_says() {
     let deleted = wait(program.delete(tenant(), Some(ana()), newest)).unwrap();
     assert_eq!(deleted, latest);
     assert!(listing(engine, None).snapshots.iter().all(|meta| meta.id != latest.id));
+}
+
+/// Would catch: a snapshot that a request wants encrypted and the program takes in the clear; an identity or a
+/// passphrase that does not reach it.
+#[test]
+fn what_a_request_says_of_encryption_reaches_the_program() {
+    let (world, (identity, recipient)) = (World::new(), generate_identity());
+    let (_, other) = generate_identity();
+    let program: &dyn MemorySnapshotter = &world.program;
+    let take = |encrypt| {
+        let mut request = request();
+        request.encrypt = encrypt;
+        wait(program.snapshot(request))
+    };
+    let passphrase = Secret::new("correct horse".to_owned());
+    let keys = EncryptionKey::AgePublicKeys(vec![recipient, other]);
+    let metas = [
+        (take(Encryption::For(keys.clone())).unwrap(), DecryptionIdentity::AgeIdentities(identity)),
+        (
+            take(Encryption::For(EncryptionKey::Passphrase(passphrase.clone()))).unwrap(),
+            DecryptionIdentity::Passphrase(passphrase),
+        ),
+    ];
+    assert_eq!(metas[0].0.encryption.as_ref().unwrap().recipients_fingerprint.len(), 2);
+    for (meta, identity) in metas {
+        let beside = RestoreTarget::Dir(world.path(&meta.id.to_string()));
+        let mut request = restore(SnapshotRef::Id(meta.id));
+        request.target = beside;
+        let error = wait(program.restore(request.clone())).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Encryption, "{error}");
+        request.decrypt = Some(identity);
+        assert_eq!(wait(program.restore(request)).unwrap().sqlite_restored_dbs.len(), 4);
+    }
+
+    let nobody = take(Encryption::For(EncryptionKey::AgePublicKeys(Vec::new()))).unwrap_err();
+    assert_eq!(nobody.kind(), ErrorKind::Usage);
+    let plain = take(Encryption::Never).unwrap();
+    let to = world.path("sealed.age");
+    let (agent_id, tenant, from) = (ana(), Tenant::default(), SnapshotRef::Id(plain.id));
+    let request = ExportRequest { agent_id, tenant, from, to, form: ExportForm::For(keys) };
+    let written = wait(program.export(request)).unwrap();
+    assert!(fs::read(&written[0]).unwrap().starts_with(b"age-encryption.org/v1"), "{written:?}");
 }
 
 /// Would catch: a rule of the trait that is lost between the request and the program.

@@ -1,6 +1,7 @@
 //! The section `memory.snapshot` of a YAML configuration.
 //!
-//! Invariants: a key that is accepted acts; a key that nobody knows is an error. Paths are absolute once read. Other sections of the file are not looked at.
+//! Invariants: a key that is accepted acts; a key that nobody knows is an error. Paths are absolute once
+//! read. Other sections of the file are not looked at.
 
 mod agents;
 mod compose;

@@ -12,6 +12,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::slice;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -207,19 +208,23 @@ impl Call {
         call
     }
 
-    /// For whom something is encrypted.
-    fn encrypted_for(mut self, key: &EncryptionKey) -> Self {
-        match key {
-            EncryptionKey::AgePublicKey(recipient) => self.value("--encrypt", recipient),
-            EncryptionKey::AgePublicKeys(recipients) => {
-                recipients.iter().fold(self, |call, recipient| call.value("--encrypt", recipient))
-            }
+    /// For whom something is encrypted. Where that is nobody, the program must not be asked: without a flag it
+    /// would not encrypt at all.
+    fn encrypted_for(mut self, key: &EncryptionKey) -> Result<Self, SnapshotError> {
+        let recipients = match key {
+            EncryptionKey::AgePublicKey(recipient) => slice::from_ref(recipient),
+            EncryptionKey::AgePublicKeys(recipients) => recipients,
             EncryptionKey::Passphrase(secret) => {
                 self.secrets.push((PASSPHRASE, secret.clone()));
-                self.flag("--passphrase")
+                return Ok(self.flag("--passphrase"));
             }
-            _ => self,
+            _ => &[],
+        };
+        if recipients.is_empty() {
+            let (what, value, why) = ("recipient", String::new(), "there is none to encrypt for");
+            return Err(ParseError::Id { what, value, why }.into());
         }
+        Ok(recipients.iter().fold(self, |call, recipient| call.value("--encrypt", recipient)))
     }
 
     /// What opens what is encrypted.
@@ -260,7 +265,7 @@ impl MemorySnapshotter for ProcessSnapshotter {
         call = match &req.encrypt {
             Encryption::ByPolicy => call,
             Encryption::Never => call.flag("--no-encrypt"),
-            Encryption::For(key) => call.encrypted_for(key),
+            Encryption::For(key) => call.encrypted_for(key)?,
         };
         self.ask(call).await
     }
@@ -325,7 +330,7 @@ impl MemorySnapshotter for ProcessSnapshotter {
             .value("--to", &req.to);
         let call = match &req.form {
             ExportForm::AsIs => call.flag("--whole"),
-            ExportForm::For(key) => call.encrypted_for(key),
+            ExportForm::For(key) => call.encrypted_for(key)?,
             ExportForm::Clear => call.flag("--decrypt"),
         };
         self.ask::<Exported>(call).await.map(|document| document.written)
