@@ -9,6 +9,8 @@
 
 #[path = "cli/absent.rs"]
 mod absent;
+#[path = "cli/asked.rs"]
+mod asked;
 #[path = "cli/config.rs"]
 mod config;
 #[path = "cli/diff.rs"]

@@ -14,7 +14,7 @@ use super::{Home, Said, chmod, json as goldens, text};
 
 /// A home whose agents' snapshots are encrypted, and the recipient. Its identity is `key`, which the
 /// configuration does not name.
-fn sealed() -> (Home, String) {
+pub(super) fn sealed() -> (Home, String) {
     let home = goldens::seeded();
     let (made, code) = home.json(&["keygen", "--age", "--to", "key"]);
     assert_eq!(code, 0, "{made}");
