@@ -178,7 +178,11 @@ impl<'c> Case<'c> {
     }
 
     fn is_bad(&self) -> bool {
-        matches!(self.candidate.health, Health::Bad { .. } | Health::Untrusted)
+        matches!(self.candidate.health, Health::Bad { .. }) || self.is_untrusted()
+    }
+
+    fn is_untrusted(&self) -> bool {
+        self.candidate.health == Health::Untrusted
     }
 
     /// Whether it was found good lately and holds everything.
@@ -269,7 +273,8 @@ fn apply_rules(cases: &mut [Case<'_>], policy: &Policy) {
 /// The newest snapshot, and the newest before a gap if what came after it does not prove that the
 /// clock was right.
 fn ends(cases: &[Case<'_>]) -> Vec<i64> {
-    let mut times = cases.iter().filter(|case| case.timely).map(|c| c.candidate.created_at_ms);
+    let timely = cases.iter().filter(|case| case.timely && !case.is_untrusted());
+    let mut times = timely.map(|case| case.candidate.created_at_ms);
     let Some(newest) = times.next() else { return Vec::new() };
     let (mut last, mut seen) = (newest, 1);
     for time in times {
@@ -292,7 +297,10 @@ fn apply_limits(cases: &mut [Case<'_>], policy: &Policy, now_ms: i64, notes: &mu
     let mut newer: BTreeMap<Option<&CreatedBy>, u32> = BTreeMap::new();
     let mut spared = 0;
     for case in cases.iter_mut().filter(|case| case.timely) {
-        ages.step(case.candidate.created_at_ms);
+        // One that may be anybody's closes no gap.
+        if !case.is_untrusted() {
+            ages.step(case.candidate.created_at_ms);
+        }
         let origin = &case.candidate.created_by;
         let budget = policy.budget(origin);
         let group = policy.origins.contains_key(origin).then_some(origin);
@@ -321,22 +329,25 @@ fn apply_limits(cases: &mut [Case<'_>], policy: &Policy, now_ms: i64, notes: &mu
     }
 }
 
-/// The limit of all sizes together: the oldest that nothing keeps go first, the newest never.
+/// The limit of all sizes together: the oldest that nothing keeps go first, the newest never. Those that may
+/// be anybody's go before all others, who are then measured without them.
 fn apply_size(cases: &mut [Case<'_>], policy: &Policy, notes: &mut Vec<String>) {
     let Some(max_total_bytes) = policy.max_total_bytes else { return };
-    let size = |case: &Case<'_>| case.candidate.size_bytes;
-    let mut total = cases.iter().filter(|c| c.stays()).map(size).fold(0, u64::saturating_add);
-    for case in cases.iter_mut().skip(1).rev() {
-        if total <= max_total_bytes {
-            return;
+    for untrusted in [true, false] {
+        let counts = |case: &&mut Case<'_>| untrusted || !case.is_untrusted();
+        let mut staying: Vec<_> =
+            cases.iter_mut().filter(|case| case.stays()).filter(counts).collect();
+        let size = |case: &Case<'_>| case.candidate.size_bytes;
+        let mut total = staying.iter().map(|case| size(case)).fold(0, u64::saturating_add);
+        for case in staying.iter_mut().skip(1).rev() {
+            if total > max_total_bytes && case.keep.is_empty() && case.is_untrusted() == untrusted {
+                total -= size(case);
+                case.over.push(Reason::Size { max_total_bytes });
+            }
         }
-        if case.stays() && case.keep.is_empty() {
-            total -= size(case);
-            case.over.push(Reason::Size { max_total_bytes });
+        if total > max_total_bytes && !untrusted {
+            notes.push(format!("{total} bytes stay, and {max_total_bytes} are allowed"));
         }
-    }
-    if total > max_total_bytes {
-        notes.push(format!("{total} bytes stay, and {max_total_bytes} are allowed"));
     }
 }
 

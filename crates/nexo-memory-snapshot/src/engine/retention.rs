@@ -198,7 +198,11 @@ impl Engine {
             created_at_ms: meta.created_at_ms,
             size_bytes: meta.bundle_size_bytes,
             redacted: meta.redactions_applied,
-            health: self.health(&meta, &notes, now_ms),
+            // Damaged or not, what may be anybody's takes nobody's place.
+            health: match self.trusts(&meta) {
+                true => self.health(&meta, &notes, now_ms),
+                false => Health::Untrusted,
+            },
             pin: notes.pins.get(&meta.id).map(|note| note.why.clone()),
             needed: needed.contains(&meta.id).then(|| "an interrupted restore".to_owned()),
             label: meta.label,

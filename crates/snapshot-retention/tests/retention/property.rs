@@ -108,6 +108,28 @@ proptest! {
         prop_assert_eq!(plan(&all, &policy, Some("why"), NOW_MS).dropped().count(), 0);
     }
 
+    /// Would catch: snapshots of anybody that make those of the trusted old, too many or too large.
+    #[test]
+    fn what_may_be_anybodys_pushes_nothing_out(
+        all in history(), strangers in history(), policy in policy(),
+        size in prop::option::of(0_u64..9000),
+    ) {
+        let policy = Policy { max_total_bytes: size, ..policy };
+        let alone: BTreeSet<_> = kept(&plan(&all, &policy, None, NOW_MS)).into_iter().collect();
+        let strangers = (100..).zip(strangers).map(|(n, candidate)| Candidate {
+            id: SnapshotId::from_random_bytes([n; 16]),
+            health: Health::Untrusted,
+            ..candidate
+        });
+        let both: Vec<_> = all.iter().cloned().chain(strangers).collect();
+        let among = plan(&both, &policy, None, NOW_MS);
+        let stays: BTreeSet<_> = kept(&among).into_iter().collect();
+        for candidate in &all {
+            let (before, now) = (alone.contains(&candidate.id), stays.contains(&candidate.id));
+            prop_assert!(now || !before, "{}", among);
+        }
+    }
+
     /// Would catch: a second run that goes on dropping, or a plan that depends on the order in which
     /// a folder is read.
     #[test]
