@@ -457,7 +457,8 @@ pub(crate) struct EncryptArgs {
     /// Encrypt for the recipients in this file, one a line; may be repeated
     #[arg(long, value_name = "FILE")]
     pub(crate) recipients_file: Vec<PathBuf>,
-    /// Encrypt with a passphrase: $NEXO_MEMORY_PASSPHRASE, else it is asked for
+    /// Encrypt with a passphrase: $NEXO_MEMORY_PASSPHRASE (for rekey, $NEXO_MEMORY_NEW_PASSPHRASE), else it
+    /// is asked for
     #[arg(long, conflicts_with_all = ["encrypt", "recipients_file"])]
     pub(crate) passphrase: bool,
 }

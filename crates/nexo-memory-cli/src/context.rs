@@ -25,7 +25,7 @@ use crate::exit::Failure;
 use crate::human;
 use crate::output::{Output, can_ask};
 use crate::progress::Bar;
-use crate::secrets::IDENTITY;
+use crate::secrets::{IDENTITY, PASSPHRASE};
 use crate::settings::{Settings, quoted};
 
 /// Most candidates for a name that are shown.
@@ -186,7 +186,8 @@ impl Context {
                 )),
                 ErrorKind::Encryption if matches!(error, SnapshotError::Bundle(_)) => {
                     Some(format!(
-                        "--decrypt-identity FILE, {IDENTITY}, or memory.snapshot.encryption.identity_path"
+                        "--decrypt-identity FILE, {IDENTITY}, or memory.snapshot.encryption.identity_path; \
+                         for a passphrase, {PASSPHRASE}"
                     ))
                 }
                 _ => error.hint(),
@@ -247,6 +248,17 @@ impl Context {
         let mut document = failure.to_json();
         document[key] = which;
         document
+    }
+
+    /// Warns of a snapshot that could not be restored here, for nobody trusted signed it.
+    pub(crate) fn warn_untrusted(&mut self, meta: &SnapshotMeta) {
+        let trust = &self.settings.config.signing.trust;
+        if trust.required && !trust.attests(meta) {
+            self.out.warn(&format!(
+                "{} is not signed by a key of trusted_keys: with require_signature it cannot be restored",
+                meta.id.short()
+            ));
+        }
     }
 
     /// Asks, unless `yes`. Without a terminal there is nobody to ask, so the answer is no.

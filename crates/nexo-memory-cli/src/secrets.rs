@@ -21,6 +21,9 @@ pub(crate) const IDENTITY: &str = "NEXO_MEMORY_IDENTITY";
 /// Holds a passphrase, to encrypt with and to open with.
 pub(crate) const PASSPHRASE: &str = "NEXO_MEMORY_PASSPHRASE";
 
+/// Holds the passphrase that `rekey` encrypts with.
+const NEW_PASSPHRASE: &str = "NEXO_MEMORY_NEW_PASSPHRASE";
+
 /// Most bytes of identities read from stdin, and of a file of recipients.
 const MAX_BYTES: usize = 64 << 10;
 /// The file name that stands for stdin.
@@ -30,6 +33,7 @@ const STDIN: &str = "-";
 pub(crate) struct Secrets {
     identity: Source,
     passphrase: Option<Secret>,
+    new_passphrase: Option<Secret>,
     /// What stdin held: it can be read once.
     stdin: OnceCell<Secret>,
 }
@@ -52,7 +56,8 @@ impl Secrets {
             (None, Some(text)) => Source::Variable(text),
             (None, None) => Source::Configuration,
         };
-        Self { identity, passphrase: variable(PASSPHRASE), stdin: OnceCell::new() }
+        let (passphrase, new_passphrase) = (variable(PASSPHRASE), variable(NEW_PASSPHRASE));
+        Self { identity, passphrase, new_passphrase, stdin: OnceCell::new() }
     }
 
     /// Whether the identities of the configuration do not count.
@@ -89,8 +94,24 @@ impl Secrets {
 
     /// For whom to encrypt, where the flags say it.
     pub(crate) fn key(&self, args: &EncryptArgs) -> Result<Option<EncryptionKey>, Failure> {
+        Self::key_with(args, self.passphrase.as_ref(), PASSPHRASE)
+    }
+
+    /// For whom to encrypt what is encrypted already: the passphrase that opens it is not the new one.
+    pub(crate) fn new_encryption(&self, args: &EncryptArgs) -> Result<Encryption, Failure> {
+        let key = Self::key_with(args, self.new_passphrase.as_ref(), NEW_PASSPHRASE)?;
+        Ok(key.map_or(Encryption::ByPolicy, Encryption::For))
+    }
+
+    /// The same; a passphrase is `given` in `variable`, or asked for.
+    fn key_with(
+        args: &EncryptArgs,
+        given: Option<&Secret>,
+        variable: &str,
+    ) -> Result<Option<EncryptionKey>, Failure> {
         if args.passphrase {
-            return self.new_passphrase().map(EncryptionKey::Passphrase).map(Some);
+            let passphrase = given.cloned().map_or_else(|| ask_new(variable), Ok);
+            return passphrase.map(EncryptionKey::Passphrase).map(Some);
         }
         let mut recipients = args.encrypt.clone();
         for path in &args.recipients_file {
@@ -115,22 +136,6 @@ impl Secrets {
             None if never => Encryption::Never,
             None => Encryption::ByPolicy,
         })
-    }
-
-    fn new_passphrase(&self) -> Result<Secret, Failure> {
-        if let Some(given) = &self.passphrase {
-            return Ok(given.clone());
-        }
-        let asked = prompt("Passphrase to encrypt with: ");
-        let first = asked.ok_or_else(|| {
-            Failure::usage("there is no terminal to ask for a passphrase on")
-                .try_this(format!("set {PASSPHRASE}"))
-        })?;
-        match prompt("Once more: ") {
-            Some(second) if second == first && !first.expose().is_empty() => Ok(first),
-            Some(second) if second == first => Err(Failure::usage("the passphrase is empty")),
-            _ => Err(Failure::usage("the two are not the same")),
-        }
     }
 
     fn stdin(&self) -> Result<Secret, Failure> {
@@ -161,6 +166,20 @@ fn read_recipients(path: &Path) -> Result<Vec<String>, Failure> {
         .collect();
     Recipients::parse(lines.iter().map(String::as_str)).map_err(|e| bad(e.to_string()))?;
     Ok(lines)
+}
+
+/// Asks for a new passphrase, twice.
+fn ask_new(variable: &str) -> Result<Secret, Failure> {
+    let asked = prompt("Passphrase to encrypt with: ");
+    let first = asked.ok_or_else(|| {
+        Failure::usage("there is no terminal to ask for a passphrase on")
+            .try_this(format!("set {variable}"))
+    })?;
+    match prompt("Once more: ") {
+        Some(second) if second == first && !first.expose().is_empty() => Ok(first),
+        Some(second) if second == first => Err(Failure::usage("the passphrase is empty")),
+        _ => Err(Failure::usage("the two are not the same")),
+    }
 }
 
 /// Asks on the terminal, which shows nothing of it; none where there is none.

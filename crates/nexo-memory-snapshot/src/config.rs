@@ -14,12 +14,14 @@ mod schema;
 mod section;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::de::{self, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use snapshot_core::{AgentId, ErrorKind};
 
@@ -37,6 +39,9 @@ pub const MAX_CONFIG_BYTES: u64 = 1 << 20;
 pub const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 /// Largest git object captured where nothing else is said, in bytes.
 pub const DEFAULT_MAX_GIT_OBJECT_BYTES: u64 = 256 << 20;
+
+/// How a path of ours begins that somebody wrote as one key, at the top and below `memory`.
+const PATHS: [&str; 2] = ["memory.snapshot", "snapshot."];
 
 /// Longest table or column name, in bytes.
 const MAX_SQL_NAME: usize = 128;
@@ -132,6 +137,8 @@ pub enum ConfigError {
 #[serde(default)]
 struct Document {
     memory: Option<MemorySection>,
+    #[serde(flatten)]
+    _others: NoPath<0>,
 }
 
 /// The section `memory`, as far as it is ours.
@@ -139,7 +146,13 @@ struct Document {
 #[serde(default)]
 struct MemorySection {
     snapshot: Option<Map<String, Value>>,
+    #[serde(flatten)]
+    _others: NoPath<1>,
 }
+
+/// Keys that are not ours and not looked at, but for one that spells a path of ours, which would act nowhere.
+#[derive(Default)]
+struct NoPath<const DEPTH: usize>;
 
 impl MemorySnapshotConfig {
     /// Reads the file at `path`; `env` gives the variables that `${VAR}` and `~/` stand for.
@@ -182,6 +195,31 @@ impl MemorySnapshotConfig {
                     .and_then(read_snapshot)
             },
         )
+    }
+}
+
+impl<'de, const DEPTH: usize> Deserialize<'de> for NoPath<DEPTH> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Self)
+    }
+}
+
+impl<'de, const DEPTH: usize> Visitor<'de> for NoPath<DEPTH> {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a mapping")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
+        while let Some((key, _)) = map.next_entry::<Value, IgnoredAny>()? {
+            let path = key.as_str().filter(|key| key.starts_with(PATHS[DEPTH]));
+            if let Some(path) = path {
+                let why = format!("`{path}` is one key with dots in it: nest the mappings instead");
+                return Err(de::Error::custom(why));
+            }
+        }
+        Ok(self)
     }
 }
 

@@ -358,6 +358,11 @@ impl SnapshotError {
                 "it is a file like any other; `import` takes it into the vault"
             }
             Self::Exists { .. } => "choose another place, or remove it first",
+            Self::KeyFile { .. } => "make it yours alone (mode 0600), or name another",
+            #[cfg(feature = "local")]
+            Self::Bundle(BundleError::Untrusted { .. }) => {
+                "trust the key that signed it (memory.snapshot.trusted_keys), or require no signature"
+            }
             _ => match self.kind() {
                 ErrorKind::UnknownAgent => {
                     "say where its memory lies: its memdir, its stores, or the configuration's \

@@ -29,6 +29,8 @@ const MAX_KEY_FILE_BYTES: usize = 64 << 10;
 
 /// Mode of a file that holds a secret.
 const SECRET_MODE: u32 = 0o600;
+/// Mode of a public key.
+const PUBLIC_MODE: u32 = 0o644;
 
 /// For whom an agent's snapshots are encrypted where nothing else is said; none: for nobody.
 pub type EncryptionPolicy = dyn Fn(&Tenant, &AgentId) -> Option<EncryptionKey> + Send + Sync;
@@ -150,13 +152,25 @@ pub fn read_secret_file(path: &Path) -> Result<Secret, SnapshotError> {
 /// # Errors
 /// [`SnapshotError::Exists`], or an I/O error.
 pub fn write_secret_file(path: &Path, secret: &Secret) -> Result<(), SnapshotError> {
+    write_new(path, secret.expose(), SECRET_MODE)
+}
+
+/// The same with what is no secret, mode 0644.
+///
+/// # Errors
+/// As [`write_secret_file`].
+pub fn write_public_file(path: &Path, text: &str) -> Result<(), SnapshotError> {
+    write_new(path, text, PUBLIC_MODE)
+}
+
+fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), SnapshotError> {
     let bad = |why| SnapshotError::Path { path: path.to_owned(), why };
     let name = path.file_name().ok_or_else(|| bad("it names no file"))?;
     let parent = path.parent().filter(|parent| *parent != Path::new(""));
     let dir = DurableFs::default().open_dir(parent.unwrap_or(Path::new(".")))?;
-    let (temp, mut file) = dir.create_temp(SECRET_MODE)?;
+    let (temp, mut file) = dir.create_temp(mode)?;
     let written = file
-        .write_all(secret.expose().as_bytes())
+        .write_all(text.as_bytes())
         .map_err(FsError::io("write", path))
         .and_then(|()| file.sync())
         .and_then(|()| dir.rename_new(&temp, name));

@@ -28,6 +28,10 @@ use crate::signature::Trust;
 use crate::source::{hash_file, length};
 use crate::tar::{Entry, padding};
 
+/// Why a sealed bundle is refused that nobody here can open.
+const UNATTESTED: &str =
+    "a signature is required, and its summary is attested by nobody who is trusted";
+
 /// Most findings listed; a bundle of many small files may have one for each.
 const MAX_DAMAGE: usize = 1000;
 
@@ -479,10 +483,10 @@ fn report_sealed(
     let attested = |trust: &Trust| {
         expect.is_some_and(|expect| trust.attests(&expect.to_meta(path.to_owned())))
     };
-    let refused = options.trust.filter(|trust| !attested(trust));
+    let refused = options.trust.filter(|trust| trust.required && !attested(trust));
     Ok(VerifyReport {
         bundle_sha256_ok,
-        refused: refused.and_then(|trust| trust.refusal(None)),
+        refused: refused.map(|_| UNATTESTED.to_owned()),
         damage: findings.finish(),
         ..nothing_checked(file, path)
     })

@@ -108,6 +108,14 @@ impl<W: Write + Send + 'static> BundleWriter<W> {
         })
     }
 
+    /// The same bundle with another time, where the instant of the cut was not known when it was begun. To be
+    /// said before anything is added.
+    #[must_use]
+    pub const fn dated(mut self, created_at_ms: i64) -> Self {
+        self.created_at_ms = created_at_ms;
+        self
+    }
+
     /// Writes the manifest and the end of the bundle.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! SHA-256 digests, and the root digest that covers a whole bundle.
 
 use std::fmt;
+use std::io::{self, Read};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -20,6 +21,22 @@ impl Sha256Digest {
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
+    }
+
+    /// The digest of what is left to read.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn of_reader(mut reader: impl Read) -> io::Result<Self> {
+        let (mut hasher, mut part) = (Sha256::new(), vec![0; 64 << 10]);
+        loop {
+            match reader.read(&mut part) {
+                Ok(0) => return Ok(Self(hasher.finalize().into())),
+                Ok(read) => hasher.update(part.get(..read).unwrap_or_default()),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
     }
 
     /// From the 32 bytes that a hasher gave.

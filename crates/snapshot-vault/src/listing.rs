@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use snapshot_core::{
-    ErrorKind, ListProblem, Listing, ProblemKind, Sidecar, SnapshotId, SnapshotMeta, error_chain,
+    ErrorKind, ListProblem, Listing, ProblemKind, SnapshotId, SnapshotMeta, error_chain,
 };
 use snapshot_fs::{Dir, FileType};
 
@@ -115,7 +115,11 @@ impl Reading<'_> {
             let why = "a checksum file without a bundle".to_owned();
             self.problem(at(name), Some(id), ProblemKind::Leftover, why);
         }
-        for name in scan.superseded(|id| self.agent.read_sidecar(dir, id).ok()) {
+        let counting = |id| {
+            checked_meta(self.agent, dir, id).ok()?;
+            self.agent.read_sidecar(dir, id).ok().map(|sidecar| Form::of(&sidecar))
+        };
+        for name in scan.superseded(counting) {
             let why = "what an encryption anew left beside the bundle that counts".to_owned();
             self.problem(at(name), None, ProblemKind::Leftover, why);
         }
@@ -154,11 +158,9 @@ impl Scan {
 }
 
 impl Scan {
-    /// Bundles and checksum files of another form than the sidecar's, which `sidecar` reads.
-    pub(crate) fn superseded(
-        &self,
-        sidecar: impl Fn(SnapshotId) -> Option<Sidecar>,
-    ) -> Vec<String> {
+    /// Bundles and checksum files of another form than the one that counts, which `counting` tells. Where that
+    /// one is not there or not whole, the other may be all that there is.
+    pub(crate) fn superseded(&self, counting: impl Fn(SnapshotId) -> Option<Form>) -> Vec<String> {
         let mut names = Vec::new();
         for &id in &self.sidecars {
             let there = |form: &Form| {
@@ -168,8 +170,7 @@ impl Scan {
             if forms.len() < 2 {
                 continue;
             }
-            // A sidecar that cannot be read says nothing of which one counts.
-            let Some(counts) = sidecar(id).map(|sidecar| Form::of(&sidecar)) else { continue };
+            let Some(counts) = counting(id) else { continue };
             for form in forms.into_iter().filter(|form| *form != counts) {
                 let bundle = layout::bundle_name(id, form);
                 let sum = layout::sum_name(&bundle);

@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use snapshot_core::{Control, Sidecar, SnapshotMeta};
+use snapshot_core::{Control, Sha256Digest, Sidecar, SnapshotId, SnapshotMeta};
 use snapshot_fs::{DurableFile, LockMode};
 
 use crate::error::VaultError;
@@ -56,10 +56,17 @@ impl AgentLock {
         Ok(sidecar.to_meta(self.snapshots.path().join(name)))
     }
 
-    /// Removes bundles and checksum files of other forms than their sidecars'; returns how many.
+    /// Removes bundles and checksum files of other forms than their sidecars', whose own are read whole before
+    /// that; returns how many.
     pub(crate) fn sweep_rekeyed(&self) -> Result<u64, VaultError> {
-        let scan = Scan::of(&self.snapshots)?;
-        let names = scan.superseded(|id| self.agent.sidecar(id).ok());
+        let counting = |id: SnapshotId| {
+            let sidecar = self.agent.sidecar(id).ok()?;
+            let form = Form::of(&sidecar);
+            let file = self.snapshots.open_file(layout::bundle_name(id, form)).ok()?;
+            let found = Sha256Digest::of_reader(file).ok()?;
+            (found == sidecar.bundle_sha256).then_some(form)
+        };
+        let names = Scan::of(&self.snapshots)?.superseded(counting);
         for name in &names {
             self.unlink_if_there(name)?;
         }

@@ -1,10 +1,13 @@
 //! `config`: what is in force and where each value came from, what is wrong with it, what it may hold.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+
 use nexo_memory_snapshot::config::{AgentSection, DEFAULT_LOCK_TIMEOUT, MemorySnapshotConfig};
 use nexo_memory_snapshot::error::{ErrorKind, error_chain};
 use nexo_memory_snapshot::events::{LIFECYCLE_SUBJECT_PREFIX, MUTATION_SUBJECT_PREFIX};
 use nexo_memory_snapshot::id::AgentId;
-use nexo_memory_snapshot::keys::read_secret_file;
+use nexo_memory_snapshot::keys::{Identities, Recipients, Secret, SigningKey, read_secret_file};
 use nexo_memory_snapshot::layout::{MemoryLayout, StateSource};
 use serde_json::{Map, Value, json};
 
@@ -61,9 +64,7 @@ pub(super) fn check(context: &mut Context) -> Ended {
         let absent = paths.filter(|path| path.symlink_metadata().is_err());
         findings.extend(absent.map(|path| format!("agent {id}: {} is not there", path.display())));
     }
-    let secrets = config.identity_paths().into_iter().chain(config.signing.key_path.clone());
-    let unusable = secrets.filter_map(|path| read_secret_file(&path).err());
-    findings.extend(unusable.map(|e| error_chain(&e)));
+    findings.extend(key_findings(config));
     let file = context.settings.config_file.as_ref();
     let file = file.map(|file| file.value.display().to_string());
     if context.out.is_json() {
@@ -81,6 +82,44 @@ pub(super) fn check(context: &mut Context) -> Ended {
         context.out.line(&format!("  {finding}"));
     }
     Ok((!findings.is_empty()).then_some(ErrorKind::CheckFailed))
+}
+
+/// Keys that cannot be used, and those that do not fit together.
+fn key_findings(config: &MemorySnapshotConfig) -> Vec<String> {
+    let mut findings = Vec::new();
+    let mut read =
+        |path: &Path| read_secret_file(path).inspect_err(|e| findings.push(error_chain(e))).ok();
+    let texts: Vec<Secret> = config.identity_paths().iter().filter_map(|path| read(path)).collect();
+    let signer = config.signing.key_path.as_deref().map(|path| (path, read(path)));
+    let mut opens = BTreeSet::new();
+    for text in &texts {
+        match Identities::parse(text.expose()) {
+            Ok(identities) => opens.extend(identities.fingerprints()),
+            Err(e) => findings.push(format!("an identity file: {e}")),
+        }
+    }
+    let agents = config.agents.keys().map(|id| (format!("agent {id}: "), config.encryption_of(id)));
+    let whose = agents.filter(|_| !opens.is_empty());
+    for (whose, key) in whose {
+        let recipients = key.and_then(|key| Recipients::of(&key).ok());
+        let of = |recipients: Recipients| recipients.info().recipients_fingerprint;
+        if recipients.is_some_and(|all| !of(all).iter().any(|one| opens.contains(one))) {
+            findings.push(format!("{whose}no identity here opens what is encrypted for it"));
+        }
+    }
+    if let Some((path, Some(text))) = signer {
+        match SigningKey::parse(text.expose()) {
+            Ok(key) if config.signing.trust.keys.contains(&key.public()) => {}
+            Ok(key) if config.signing.trust.required => findings.push(format!(
+                "{} is not among the trusted_keys ({}): what it signs could not be restored",
+                path.display(),
+                key.public()
+            )),
+            Ok(_) => {}
+            Err(e) => findings.push(format!("{}: {e}", path.display())),
+        }
+    }
+    findings
 }
 
 pub(super) fn schema(context: &mut Context) -> Ended {

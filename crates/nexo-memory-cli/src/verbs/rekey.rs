@@ -1,13 +1,15 @@
 //! `rekey`: snapshots for other readers, one, an agent's, or all of the tenant's.
 
+use std::collections::BTreeSet;
+
 use nexo_memory_snapshot::error::ErrorKind;
 use nexo_memory_snapshot::id::AgentId;
 use nexo_memory_snapshot::keys::{EncryptionKey, Recipients};
-use nexo_memory_snapshot::local_fs::Engine;
+use nexo_memory_snapshot::local_fs::{Engine, ListProblem, Listing};
 use nexo_memory_snapshot::manifest::EncryptionInfo;
 use nexo_memory_snapshot::meta::SnapshotMeta;
 use nexo_memory_snapshot::request::Encryption;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{gravest, sealed};
 use crate::args::RekeyArgs;
@@ -15,21 +17,32 @@ use crate::context::Context;
 use crate::exit::{Ended, Failure};
 use crate::human;
 
-/// One that fails does not keep the others from their new readers.
+/// Why one stays that no identity here opens, and that is for the new readers by its summary.
+const THEIRS: &str = "for these readers already, as its summary says";
+/// Why one stays of an agent without a policy.
+const NOBODY: &str = "nothing says for whom";
+
+/// One that fails does not keep the others from their new readers. None that can be opened is left out because
+/// its summary names these readers already: a summary is not proof of who can read the file.
 pub(super) fn run(context: &mut Context, args: &RekeyArgs) -> Ended {
-    context.may_ask(args.yes)?;
-    let to = context.settings.secrets.encryption(&args.encrypt, false)?;
     let engine = context.engine(args.agent.as_ref())?;
-    let named = args.snapshot.is_some() || args.named.is_some();
-    let all = which(context, args, &engine)?;
-    let (due, already) =
-        all.into_iter().partition::<Vec<_>, _>(|meta| is_due(context, &to, meta, named));
-    if due.is_empty() {
-        return nothing(context, &already);
+    let Listing { snapshots, problems } = which(context, args, &engine)?;
+    context.may_ask(args.yes)?;
+    let to = context.settings.secrets.new_encryption(&args.encrypt)?;
+    let (due, nobodys): (Vec<_>, Vec<_>) =
+        snapshots.into_iter().partition(|meta| wanted(context, &to, &meta.agent_id).is_some());
+    let mut unchanged: Vec<_> = nobodys.iter().map(|meta| (meta, NOBODY)).collect();
+    if due.is_empty() && !unchanged.is_empty() {
+        return Err(Failure::usage("nothing says for whom to encrypt")
+            .try_this("--encrypt RECIPIENT, or memory.snapshot.encryption"));
     }
-    context.out.notes(&question(context, &to, &due));
-    context.confirm(args.yes, "Encrypt anew?")?;
     let (mut rekeyed, mut failures, mut worst) = (Vec::new(), Vec::new(), None);
+    if due.is_empty() {
+        context.out.line(&format!("no snapshots to encrypt in {}", context.root_and_origin()));
+    } else {
+        context.out.notes(&question(context, &to, &due));
+        context.confirm(args.yes, "Encrypt anew?")?;
+    }
     for meta in &due {
         let done = engine.rekey(meta, &to, &context.control);
         context.still();
@@ -39,26 +52,39 @@ pub(super) fn run(context: &mut Context, args: &RekeyArgs) -> Ended {
                 rekeyed.push(meta);
             }
             Err(failure) if failure.kind() == ErrorKind::Interrupted => return Err(failure),
+            Err(failure)
+                if failure.kind() == ErrorKind::Encryption && is_theirs(context, &to, meta) =>
+            {
+                unchanged.push((meta, THEIRS));
+            }
             Err(failure) => {
                 failures.push(context.one_failed(&failure, ("id", json!(meta.id))));
                 worst = gravest(worst, Some(failure.kind()));
             }
         }
     }
+    // Whoever could read these still can.
+    for ListProblem { path, why, .. } in &problems {
+        context.out.line(&format!("PROBLEM  {}: {why}", path.display()));
+        worst = gravest(worst, Some(ErrorKind::CheckFailed));
+    }
+    for (SnapshotMeta { id, agent_id, .. }, why) in &unchanged {
+        context.out.line(&format!("{}  {agent_id}  as it was: {why}", id.short()));
+    }
     if context.out.is_json() {
-        context.out.json(&document(&rekeyed, &already, failures));
+        let unchanged: Vec<_> = unchanged.iter().map(|(meta, _)| meta.id).collect();
+        context.out.json(&json!({
+            "rekeyed": rekeyed, "unchanged": unchanged, "failures": failures, "problems": problems,
+        }));
     }
     Ok(worst)
 }
 
-fn which(
-    context: &Context,
-    args: &RekeyArgs,
-    engine: &Engine,
-) -> Result<Vec<SnapshotMeta>, Failure> {
+fn which(context: &Context, args: &RekeyArgs, engine: &Engine) -> Result<Listing, Failure> {
     let agent = args.agent.as_ref();
     if let Some(named) = args.snapshot.as_ref().or(args.named.as_ref()) {
-        return Ok(vec![context.resolve(engine, agent, named)?.0]);
+        let snapshots = vec![context.resolve(engine, agent, named)?.0];
+        return Ok(Listing { snapshots, problems: Vec::new() });
     }
     if agent.is_none() && !args.all {
         return Err(
@@ -72,24 +98,7 @@ fn which(
             .status(context.tenant(), Some(agent))
             .map_err(|e| context.explain(e, Some(agent)))?;
     }
-    Ok(listing.snapshots)
-}
-
-/// Whether it is to be encrypted anew: not where just these can read it already, nor, among many, where
-/// nobody says for whom.
-fn is_due(context: &Context, to: &Encryption, meta: &SnapshotMeta, named: bool) -> bool {
-    match wanted(context, to, &meta.agent_id) {
-        None => named,
-        Some(wanted) if wanted.recipients_fingerprint.is_empty() => true,
-        Some(wanted) => meta.encryption.as_ref().is_none_or(|is| {
-            let sorted = |info: &EncryptionInfo| {
-                let mut all = info.recipients_fingerprint.clone();
-                all.sort();
-                all
-            };
-            sorted(is) != sorted(&wanted)
-        }),
-    }
+    Ok(listing)
 }
 
 /// For whom an agent's snapshots are to be encrypted.
@@ -103,15 +112,15 @@ fn wanted(context: &Context, to: &Encryption, agent: &AgentId) -> Option<Encrypt
     key.and_then(|key| Recipients::of(&key).ok()).map(|recipients| recipients.info())
 }
 
-fn nothing(context: &mut Context, already: &[SnapshotMeta]) -> Ended {
-    if context.out.is_json() {
-        context.out.json(&document(&[], already, Vec::new()));
-    }
-    let count = human::count(already.len() as u64, "snapshot");
-    context.out.line(&format!(
-        "nothing to do: {count}, for just these readers already, or for nobody named"
-    ));
-    Ok(None)
+/// Whether the summary names just the readers that are wanted.
+fn is_theirs(context: &Context, to: &Encryption, meta: &SnapshotMeta) -> bool {
+    let readers = |info: &EncryptionInfo| -> BTreeSet<String> {
+        info.recipients_fingerprint.iter().cloned().collect()
+    };
+    let wanted = wanted(context, to, &meta.agent_id).filter(|all| !readers(all).is_empty());
+    wanted.is_some_and(|wanted| {
+        meta.encryption.as_ref().is_some_and(|is| readers(is) == readers(&wanted))
+    })
 }
 
 fn question(context: &Context, to: &Encryption, due: &[SnapshotMeta]) -> String {
@@ -132,9 +141,4 @@ fn tell(context: &mut Context, meta: &SnapshotMeta) {
     let how = meta.encryption.as_ref().map(sealed).unwrap_or_default();
     context.out.line(&format!("{}  {}  {how}", meta.id.short(), meta.agent_id));
     context.out.line(&format!("  {}", meta.bundle_path.display()));
-}
-
-fn document(rekeyed: &[SnapshotMeta], already: &[SnapshotMeta], failures: Vec<Value>) -> Value {
-    let already: Vec<_> = already.iter().map(|meta| meta.id).collect();
-    json!({ "rekeyed": rekeyed, "unchanged": already, "failures": failures })
 }

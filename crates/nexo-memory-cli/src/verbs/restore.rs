@@ -45,6 +45,11 @@ pub(super) fn run(context: &mut Context, args: &RestoreArgs) -> Ended {
         context.out.json(&report);
     }
     tell(context, args, &report, started.elapsed());
+    let undo = report.pre_snapshot.map(SnapshotRef::Id);
+    let undo = undo.and_then(|id| engine.resolve(context.tenant(), Some(agent), &id).ok());
+    if let Some(undo) = undo {
+        context.warn_untrusted(&undo);
+    }
     Ok(None)
 }
 

@@ -101,6 +101,7 @@ fn capture(
 }
 
 fn tell(context: &mut Context, meta: &SnapshotMeta) {
+    context.warn_untrusted(meta);
     let (whole, default) = (is_whole(meta), CaptureInfo::default());
     let capture = meta.capture.as_ref().unwrap_or(&default);
     let label = meta.label.as_deref().map(|label| format!("  \"{label}\"")).unwrap_or_default();

@@ -349,16 +349,20 @@ fn rekeying_changes_the_readers_and_nothing_else() {
     let without = home.run(&with(&rekey, &["--yes"]));
     assert_eq!(without.code, 8, "{without:?}");
     let (done, code) = home.json(&with(&rekey, &["--yes", "--decrypt-identity", "key"]));
-    // The plain one was done already.
+    // The plain one was done already, and only the new readers can look into it.
     assert_eq!((code, done["rekeyed"].as_array().unwrap().len()), (0, 2), "{done}");
+    assert_eq!(done["unchanged"].as_array().unwrap().len(), 1, "{done}");
     for (label, before) in labels.iter().zip(&before) {
         assert_eq!(content("new", label), (before.clone(), 0), "{label}");
         assert_ne!(content("key", label).1, 0, "{label}: the old identity still reads it");
     }
     let (verified, code) = home.json(&["verify", "--agent", "ana", "--decrypt-identity", "new"]);
     assert_eq!(code, 0, "{verified}");
+    // By its summary alone none is left as it is: that may name fewer than can read it.
     let (again, code) = home.json(&with(&rekey, &["--yes", "--decrypt-identity", "new"]));
-    assert_eq!((code, again["unchanged"].as_array().unwrap().len()), (0, 3), "{again}");
+    assert_eq!((code, again["rekeyed"].as_array().unwrap().len()), (0, 3), "{again}");
+    let (later, code) = home.json(&with(&rekey, &["--yes", "--decrypt-identity", "key"]));
+    assert_eq!((code, later["unchanged"].as_array().unwrap().len()), (0, 3), "{later}");
     // By the policy, back to the old name; and nothing is left of the other.
     let back = ["rekey", "--agent", "ana", "--yes", "--decrypt-identity", "new"];
     assert_eq!(home.run(&back).code, 0);
@@ -374,6 +378,111 @@ fn rekeying_changes_the_readers_and_nothing_else() {
         home.run(&["doctor", "--agent", "ana", "--decrypt-identity", "key"]).code,
         home.run(&["doctor", "--agent", "ana"]).code
     );
+}
+
+/// Would catch: access that is told to be revoked and is not, because a summary that was written anew names
+/// only who read the bundle for it.
+#[test]
+fn a_summary_that_names_too_few_keeps_nobody_in() {
+    let (home, ours) = sealed();
+    let theirs = text(&home.json(&["keygen", "--age", "--to", "theirs"]).0["recipient"]).to_owned();
+    let take = ["snapshot", "--agent", "ana", "--encrypt", &ours, "--encrypt", &theirs];
+    let (taken, _) = home.json(&take);
+    let bundle = home.real(&taken["bundle_path"]);
+    let stem = bundle.to_str().unwrap().trim_end_matches(".tar.zst.age").to_owned();
+    fs::remove_file(format!("{stem}.manifest.json")).unwrap();
+    let key = ["--decrypt-identity", "key"];
+    assert_eq!(home.run(&with(&["doctor", "--agent", "ana", "--fix"], &key)).code, 0);
+    let rekey = ["rekey", "--agent", "ana", "--encrypt", &ours, "--yes"];
+    let (done, code) = home.json(&with(&rekey, &key));
+    assert_eq!((code, done["rekeyed"].as_array().unwrap().len()), (0, 1), "{done}");
+    let shown = |key| home.run(&["show", "latest", "--agent", "ana", "--decrypt-identity", key]);
+    assert_eq!((shown("key").code, shown("theirs").code), (0, 8));
+}
+
+/// Would catch: a plain snapshot that is left in the clear with success, for nobody said for whom.
+#[test]
+fn rekeying_for_nobody_is_refused() {
+    let home = goldens::seeded();
+    home.json(&["snapshot", "--agent", "ana"]);
+    let refused = home.run(&["rekey", "--agent", "ana", "--yes"]);
+    assert_eq!(refused.code, 2, "{refused:?}");
+    assert!(refused.err.contains("nothing says for whom"), "{refused:?}");
+    assert_eq!(home.run(&["rekey"]).code, 2, "asked before it was said what");
+}
+
+/// Would catch: the old passphrase, which opens, taken for the new one too.
+#[test]
+fn a_passphrase_is_changed_by_variables() {
+    let home = goldens::seeded();
+    let run = |args: &[&str], variables: &[(&str, &str)]| {
+        let mut command = home.command(args);
+        let output = command.envs(variables.iter().copied()).output().unwrap();
+        output.status.code().unwrap()
+    };
+    let (old, new) = (("NEXO_MEMORY_PASSPHRASE", "old"), ("NEXO_MEMORY_NEW_PASSPHRASE", "new"));
+    assert_eq!(run(&["snapshot", "--agent", "ana", "--passphrase"], &[old]), 0);
+    let rekey = ["rekey", "latest", "--agent", "ana", "--passphrase", "--yes"];
+    assert_eq!(run(&rekey, &[old]), 2, "no new one was given");
+    assert_eq!(run(&rekey, &[old, new]), 0);
+    let show = ["show", "latest", "--agent", "ana"];
+    assert_eq!(run(&show, &[old]), 8);
+    assert_eq!(run(&show, &[("NEXO_MEMORY_PASSPHRASE", "new")]), 0);
+}
+
+/// Would catch: a damaged header that reads as a missing key, for which an operator looks in vain; a good bundle
+/// called damaged for its summary.
+#[test]
+fn a_damaged_header_is_no_wrong_key_and_a_wrong_summary_no_damage() {
+    let (home, _) = sealed();
+    let (taken, _) = home.json(&["snapshot", "--agent", "ana"]);
+    let bundle = home.real(&taken["bundle_path"]);
+    let genuine = fs::read(&bundle).unwrap();
+    let mut flipped = genuine.clone();
+    flipped[60] ^= 1;
+    fs::write(&bundle, flipped).unwrap();
+    let key = ["--agent", "ana", "--decrypt-identity", "key"];
+    for verb in [&["show", "latest"][..], &["restore", "latest", "--yes"]] {
+        let said = home.run(&with(verb, &key));
+        assert_eq!(said.code, 4, "{said:?}");
+    }
+    fs::write(&bundle, genuine).unwrap();
+    let summary = bundle.to_str().unwrap().replace(".tar.zst.age", ".manifest.json");
+    let said = fs::read_to_string(&summary).unwrap();
+    fs::write(&summary, said.replace("\"whole\": true", "\"whole\": false")).unwrap();
+    assert_eq!(home.run(&with(&["verify", "latest"], &key)).code, 4);
+    let status = home.run(&["status", "--agent", "ana"]);
+    assert!(!status.out.contains("contents are damaged"), "{status:?}");
+    assert_eq!(home.run(&with(&["doctor", "--fix"], &key)).code, 0);
+    assert_eq!(home.run(&with(&["verify", "latest"], &key)).code, 0);
+}
+
+/// Would catch: a key file that is overwritten; keys shown in a form that the configuration does not take.
+#[test]
+fn what_keygen_shows_is_a_configuration() {
+    let home = goldens::seeded();
+    home.write("keys/signing.pub", "of another key");
+    let refused = home.run(&["keygen", "--sign", "--to", "keys/signing"]);
+    assert_eq!(refused.code, 6, "{refused:?}");
+    assert_eq!(fs::read_to_string(home.path("keys/signing.pub")).unwrap(), "of another key");
+    assert!(!home.path("keys/signing").exists());
+    for (kind, key) in [("--age", "encryption"), ("--sign", "signing_key_path")] {
+        let mut command = home.command(&["keygen", kind, "--to", &format!("keys/{key}")]);
+        let said = String::from_utf8(command.output().unwrap().stdout).unwrap();
+        let lines: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("  ")).collect();
+        let config: String =
+            lines.iter().take_while(|l| !l.starts_with("nexo")).map(|l| format!("{l}\n")).collect();
+        home.write("shown/memory.yaml", &config);
+        let (shown, code) = home.json(&["config", "show", "--config", "shown/memory.yaml"]);
+        assert_eq!(code, 0, "{shown}");
+        assert!(config.contains(key) && shown.to_string().contains(key), "{config} {shown}");
+        let checked = home.run(&["config", "check", "--config", "shown/memory.yaml"]);
+        assert_eq!(checked.code, 0, "{checked:?}");
+    }
+    home.write("dotted.yaml", "memory.snapshot.encryption: { enabled: true }\n");
+    let dotted = home.run(&["snapshot", "--agent", "ana", "--config", "dotted.yaml"]);
+    assert_eq!(dotted.code, 2, "{dotted:?}");
+    assert!(dotted.err.contains("nest the mappings"), "{dotted:?}");
 }
 
 /// Would catch: a vault that is open to others where the umask is, or a secret that is.

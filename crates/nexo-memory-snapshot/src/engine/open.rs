@@ -1,11 +1,13 @@
 //! Opening a bundle, in the vault or outside of it, with the summary beside it.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek};
 use std::path::{Path, PathBuf};
 
-use snapshot_bundle::{BUNDLE_EXTENSION, Bundle, ENCRYPTED_EXTENSION, SIDECAR_EXTENSION};
-use snapshot_core::{Control, ErrorKind, Sidecar, SnapshotMeta, Step};
+use snapshot_bundle::{
+    BUNDLE_EXTENSION, Bundle, BundleError, ENCRYPTED_EXTENSION, SIDECAR_EXTENSION,
+};
+use snapshot_core::{Control, ErrorKind, Sha256Digest, Sidecar, SnapshotMeta, Step};
 use snapshot_fs::{Dir, FileLock, FsError, LockMode};
 use snapshot_vault::{AgentVault, REKEYED_EXTENSION, VaultError};
 
@@ -39,7 +41,17 @@ impl Engine {
     /// Opens the bundle of `meta`, which must be the one that it speaks of.
     pub(super) fn open(&self, meta: &SnapshotMeta, ctl: &Control) -> Result<Opened, SnapshotError> {
         let located = self.locate(meta, ctl)?;
-        let bundle = self.open_file(located.file, &located.path)?;
+        let again = located.file.try_clone().map_err(FsError::io("open", &located.path))?;
+        let opened = self.open_file(located.file, &located.path);
+        let bundle = match opened {
+            // What nobody can open for a damaged header must not look like a missing key.
+            Err(e) if is_locked(&e) && differs(&again, located.sidecar.as_ref()) => {
+                let why = "it is not the file that its summary was written for, and no identity here opens it";
+                let (path, id, why) = (located.path, Some(meta.id), why.to_owned());
+                return Err(SnapshotError::Unusable { path, id, why });
+            }
+            opened => opened?,
+        };
         let manifest = bundle.manifest();
         let name = |tenant, agent, id| format!("{tenant}/{agent}/{id}");
         let found = name(&manifest.tenant, &manifest.agent_id, manifest.snapshot_id);
@@ -161,4 +173,15 @@ fn read_sidecar(dir: &Dir, name: &str) -> Result<Option<Sidecar>, SnapshotError>
         Err(e) if e.is_not_found() => Ok(None),
         Err(e) => Err(e.into()),
     }
+}
+
+/// Whether no identity that was given opens the bundle.
+pub(super) const fn is_locked(error: &SnapshotError) -> bool {
+    matches!(error, SnapshotError::Bundle(BundleError::WrongIdentity { .. }))
+}
+
+/// Whether a file is known not to be its summary's.
+pub(super) fn differs(mut file: &File, said: Option<&Sidecar>) -> bool {
+    let found = file.rewind().and_then(|()| Sha256Digest::of_reader(file));
+    said.is_some_and(|said| found.is_ok_and(|found| found != said.bundle_sha256))
 }

@@ -149,6 +149,8 @@ impl Engine {
         req.timeout = timeout;
         let capture = self.capture_options(&req, spool.dir(), ctl);
         let opts = restore_options(&req, capture, work, self.parts.ids.next_id(), &[]);
+        // A key is read while nobody is held; that there is none is for whoever needs it to say.
+        let _ = self.parts.keys.signer();
         let mut keep =
             |pinned: &mut Pinned<'_>| self.keep_held(lock, pinned, "auto-pre-recovery", from, ctl);
         let mut announced = None;

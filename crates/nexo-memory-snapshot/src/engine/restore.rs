@@ -120,7 +120,8 @@ impl Engine {
         let work = || {
             let recipients = self.recipients(tenant, agent, &Encryption::ByPolicy)?;
             let about = About { label: Some(label), public_label: false, created_by, recipients };
-            self.seal(lock, pinned, &about, ctl)
+            let begun = self.begin(lock, &about, ctl)?;
+            self.seal(lock, begun, pinned, &about, ctl)
         };
         let kept = self.metrics().measured(Operation::Snapshot, span, failure, work);
         let fail = |e: SnapshotError| {
@@ -207,6 +208,10 @@ impl Engine {
         let capture = self.capture_options(req, spool.dir(), ctl);
         let opts = restore_options(req, capture, &work, self.parts.ids.next_id(), &others);
         let from = bundle.manifest().snapshot_id;
+        if req.auto_pre_snapshot {
+            // A key is read while nobody is held.
+            self.parts.keys.signer()?;
+        }
         let mut keep = |pinned: &mut Pinned<'_>| match req.auto_pre_snapshot {
             true => self.keep_held(lock, pinned, "auto-pre-restore", from, ctl),
             false => Ok(None),

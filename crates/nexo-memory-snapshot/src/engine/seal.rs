@@ -7,8 +7,9 @@ use snapshot_core::{
     Attestation, BUNDLE_FORMAT, BundleFile, Control, CreatedBy, MANIFEST_VERSION, Manifest,
     ManifestCapture, SchemaVersions, Sidecar, SnapshotId, SnapshotMeta,
 };
+use snapshot_fs::DurableFile;
 use snapshot_stores::{Captured, Pinned};
-use snapshot_vault::AgentLock;
+use snapshot_vault::{AgentLock, Staging};
 use tracing::info_span;
 
 use super::Engine;
@@ -24,23 +25,42 @@ pub(super) struct About {
     pub(super) recipients: Option<Recipients>,
 }
 
+/// A bundle without content. What takes its time with keys, a passphrase's derivation and a file on a slow
+/// disk, is behind it.
+pub(super) struct Begun {
+    staging: Staging,
+    writer: BundleWriter<DurableFile>,
+}
+
 impl Engine {
+    /// Begins a bundle, while nobody is held.
+    pub(super) fn begin(
+        &self,
+        lock: &AgentLock,
+        about: &About,
+        control: &Control,
+    ) -> Result<Begun, SnapshotError> {
+        self.parts.keys.signer()?;
+        let staging = lock.staging()?;
+        let (threads, recipients) = (self.parts.threads, about.recipients.clone());
+        let opts = WriteOptions { threads, recipients, ..WriteOptions::new(0) };
+        let writer = BundleWriter::new(staging.create_bundle()?, &opts, control.clone())?;
+        Ok(Begun { staging, writer })
+    }
+
     /// Writes what is pinned into a bundle and publishes it. The caller holds the agent's lock.
     pub(super) fn seal(
         &self,
         lock: &AgentLock,
+        begun: Begun,
         pinned: &mut Pinned<'_>,
         about: &About,
         control: &Control,
     ) -> Result<SnapshotMeta, SnapshotError> {
         let id = self.parts.ids.next_id();
         let sealing = info_span!("seal", snapshot_id = %id).entered();
-        let staging = lock.staging()?;
         let created_at_ms = pinned.instant_ms();
-        let recipients = about.recipients.clone();
-        let threads = self.parts.threads;
-        let opts = WriteOptions { threads, recipients, ..WriteOptions::new(created_at_ms) };
-        let mut writer = BundleWriter::new(staging.create_bundle()?, &opts, control.clone())?;
+        let (staging, mut writer) = (begun.staging, begun.writer.dated(created_at_ms));
         let captured = pinned.write_to(&mut writer)?;
         let (mut manifest, mut capture) = manifest(lock, about, id, created_at_ms, captured);
         let key = self.parts.keys.signer()?;

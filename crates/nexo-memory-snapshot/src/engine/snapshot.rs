@@ -95,8 +95,9 @@ impl Engine {
             max_git_object_bytes: self.parts.max_git_object_bytes,
             check_integrity: true,
         };
+        let begun = self.begin(lock, about, ctl)?;
         let mut pinned = self.cut_paused(layout, &opts)?;
-        let meta = self.seal(lock, &mut pinned, about, ctl)?;
+        let meta = self.seal(lock, begun, &mut pinned, about, ctl)?;
         if let Some(capture) = &meta.capture {
             self.metrics().writers_held(Operation::Snapshot, capture.writers_held_us);
         }

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use snapshot_bundle::verify_file;
-use snapshot_core::{BundlePath, Control, ErrorKind, SnapshotMeta, Step, VerifyReport};
+use snapshot_core::{BundlePath, Control, ErrorKind, Inside, SnapshotMeta, Step, VerifyReport};
 use tracing::field::Empty;
 use tracing::info_span;
 
@@ -82,6 +82,9 @@ impl Engine {
 /// line is kept in the open.
 pub(super) fn damage(report: &VerifyReport) -> String {
     if report.age_protected {
+        if report.inside == Inside::Good {
+            return "it is whole, and its summary says something else than it".to_owned();
+        }
         let frame = report.damage.first().and_then(|damage| damage.frame);
         let frame = frame.map(|frame| format!(" (frame {frame})")).unwrap_or_default();
         return format!("its encrypted contents are damaged{frame}");

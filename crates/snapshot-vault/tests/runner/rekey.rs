@@ -104,6 +104,31 @@ fn a_replacement_that_dies_leaves_the_old_or_the_new() {
     assert!(old > 3 && new > 2, "{old} old, {new} new");
 }
 
+/// Would catch: a sweep that takes the only whole bundle, because the file that its summary means is away, too
+/// short or another one.
+#[test]
+fn what_is_not_meant_stays_until_what_is_meant_is_whole() {
+    let tmp = tempfile::tempdir().unwrap();
+    let agent = ana(tmp.path(), DurableFs::default());
+    let lock = lock(&agent).unwrap();
+    let meant = publish_sealed(&lock).bundle_path;
+    let other = agent.snapshots_path().join(format!("{}.rekeyed.tar.zst.age", id(1)));
+    let another = vec![b'x'; OLD.len()];
+    for content in [None, Some(&OLD[1..]), Some(another.as_slice())] {
+        std::fs::write(&other, NEW).unwrap();
+        std::fs::remove_file(&meant).unwrap();
+        if let Some(content) = content {
+            std::fs::write(&meant, content).unwrap();
+        }
+        lock.sweep().unwrap();
+        assert_eq!(std::fs::read(&other).unwrap(), NEW, "{content:?}");
+        std::fs::write(&meant, OLD).unwrap();
+    }
+    lock.sweep().unwrap();
+    assert!(!other.exists());
+    assert_eq!(std::fs::read(&meant).unwrap(), OLD);
+}
+
 /// Would catch: a file that goes while somebody is about to open it.
 #[test]
 fn readers_are_waited_for() {

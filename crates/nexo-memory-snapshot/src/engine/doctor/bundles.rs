@@ -16,6 +16,7 @@ use snapshot_fs::{Dir, FsError};
 use snapshot_vault::{AgentLock, AgentVault, Check, Notes, OpenBundle, ProblemKind, VaultError};
 
 use super::super::copy::{Watch, copy_file};
+use super::super::open::{differs, is_locked};
 use super::super::{Engine, LOCK_TIMEOUT};
 use super::{Finding, Round};
 use crate::error::SnapshotError;
@@ -235,7 +236,13 @@ impl Engine {
             return self.set_aside(lock, id, "the bundle is missing".to_owned(), ctl);
         };
         let said = unless_damaged(vault.sidecar(id).map_err(Into::into))?;
+        let again = file.try_clone().map_err(FsError::io("open", &path))?;
         let whole = match self.read_whole(file, &path, said.as_ref(), ctl) {
+            Err(e) if is_locked(&e) && differs(&again, said.as_ref()) => {
+                let why = "no identity here opens it, and it is not the file that its summary was written \
+                           for: its header is damaged, or it was exchanged";
+                return Ok(Judged::Left(why.to_owned()));
+            }
             Err(e) if e.kind() == ErrorKind::Encryption => {
                 return Ok(Judged::Left(format!("it is encrypted: {}", error_chain(&e))));
             }
@@ -426,8 +433,11 @@ const fn advice(kind: ProblemKind, decidable: bool) -> &'static str {
             "`doctor --fix` reads the bundle whole, and mends this or sets aside what is no snapshot"
         }
         (false, ProblemKind::TooNew) => "left as it is: use the program that wrote it",
-        (false, ProblemKind::Unreadable | ProblemKind::Sum) => {
+        (false, ProblemKind::Unreadable) => {
             "left as it is: see to its rights and its disk, and look again"
+        }
+        (false, ProblemKind::Sum) => {
+            "left as it is: see to its rights and its disk, give the identity that opens it, and look again"
         }
         (false, _) => "left as it is: it is encrypted, and needs the identity that opens it",
     }
