@@ -190,6 +190,57 @@ fn what_somebody_made_of_a_genuine_bundle_is_noticed() {
     assert_eq!(restored.code, 4, "{restored:?}");
 }
 
+/// The secret key file `theirs`, which says that it is the key of `ours`: a key's number is in it, and is nobody's
+/// word. Six bits a character, and the number's 64 end within one.
+fn renumbered(theirs: &str, ours: &str) -> String {
+    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let key = |file: &str| file.lines().nth(1).unwrap().to_owned();
+    let (theirs, ours) = (key(theirs), key(ours));
+    let bits = |key: &str| DIGITS.iter().position(|d| *d == key.as_bytes()[82]).unwrap();
+    let within = DIGITS[bits(&ours) & !3 | bits(&theirs) & 3] as char;
+    format!("untrusted comment: x\n{}{}{within}{}\n", &theirs[..72], &ours[72..82], &theirs[83..])
+}
+
+/// Would catch: something read out of a bundle whose signature names a trusted key that did not make it, or a
+/// signature that counts for its number.
+#[test]
+fn nothing_is_read_out_of_a_forged_one() {
+    let home = signed();
+    home.json(&["keygen", "--sign", "--to", "theirs.key"]);
+    let file = |name: &str| fs::read_to_string(home.path(name)).unwrap();
+    let forged = renumbered(&file("theirs.key"), &file("signing.key"));
+    fs::write(home.path("theirs.key"), forged).unwrap();
+    let take = ["snapshot", "--agent", "ana", "--sign", "theirs.key"];
+    let said = home.run(&take);
+    assert!(said.code == 0 && said.err.contains("cannot be restored"), "{said:?}");
+    for verb in [
+        &["show", "latest"][..],
+        &["ls", "latest"],
+        &["cat", "latest", "memory/MEMORY.md"],
+        &["diff", "latest", "live"],
+        &["export", "latest", "--whole", "--to", "out"],
+        &["restore", "latest", "--yes"],
+        &["verify", "latest"],
+    ] {
+        let said = home.run(&[verb, &["--agent", "ana"]].concat());
+        assert_eq!(said.code, 4, "{verb:?} {said:?}");
+    }
+}
+
+/// Would catch: a check of the configuration that is content with a key whose signatures nobody trusts.
+#[test]
+fn a_signing_key_that_is_not_trusted_is_told() {
+    let home = signed();
+    assert_eq!(home.run(&["config", "check"]).code, 0);
+    home.json(&["keygen", "--sign", "--to", "other.key"]);
+    let config = fs::read_to_string(home.path("empty.yaml")).unwrap();
+    home.write("empty.yaml", &config.replace("signing.key", "other.key"));
+    let said = home.run(&["config", "check"]);
+    assert!(said.code == 11 && said.out.contains("trusted_keys"), "{said:?}");
+    let said = home.run(&["snapshot", "--agent", "ana"]);
+    assert!(said.code == 0 && said.err.contains("cannot be restored"), "{said:?}");
+}
+
 /// Would catch: retention that lets unsigned bundles push the signed ones out, or counts one as the last good.
 #[test]
 fn unsigned_snapshots_push_no_signed_one_out() {

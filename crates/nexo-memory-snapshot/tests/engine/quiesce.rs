@@ -47,6 +47,18 @@ fn the_capture_lies_between_pause_and_resume() {
     assert_eq!(calls, ["pause", "capture", "resume"]);
 }
 
+/// Would catch: an agent that waits for a key on a slow disk, or is held for a snapshot that cannot be signed.
+#[test]
+fn keys_are_read_before_anybody_is_held() {
+    let (home, calls) = (Home::new(), Calls::default());
+    let pauses = Pauses { calls: calls.clone(), pause: || Ok(()) };
+    let builder = home.builder().quiesce(Arc::new(pauses), Duration::from_secs(5));
+    let engine = builder.signing_key_file("/nowhere/signing.key").build().unwrap();
+    let refused = engine.snapshot(&request(), &Control::default()).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Encryption, "{refused}");
+    assert_eq!(*calls.lock().unwrap(), [""; 0]);
+}
+
 #[test]
 fn a_pause_that_fails_is_undone() {
     let home = Home::new();
