@@ -184,7 +184,7 @@ impl Context {
                     "{}, or --recover abandon",
                     command(&format!("doctor --agent {name} --recover forward"))
                 )),
-                ErrorKind::Encryption if matches!(error, SnapshotError::Bundle(_)) => {
+                ErrorKind::Encryption if matches!(error, SnapshotError::Bundle(_) | SnapshotError::SealedLabels { .. }) => {
                     Some(format!(
                         "--decrypt-identity FILE, {IDENTITY}, or memory.snapshot.encryption.identity_path; \
                          for a passphrase, {PASSPHRASE}"

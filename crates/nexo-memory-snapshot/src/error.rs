@@ -207,6 +207,16 @@ pub enum SnapshotError {
         /// The vault.
         root: PathBuf,
     },
+    /// A label that no snapshot has in the open, where there are others whose label is inside.
+    #[error(
+        "no snapshot is labelled \"{label}\" in the open, and {sealed} encrypted could not be looked into"
+    )]
+    SealedLabels {
+        /// The label.
+        label: String,
+        /// How many nobody could open.
+        sealed: u64,
+    },
     /// A path in a bundle, at and below which nothing lies.
     #[error("there is nothing at {path} in {}", bundle.display())]
     NotInBundle {
@@ -326,7 +336,7 @@ impl SnapshotError {
             }
             #[cfg(feature = "local")]
             Self::Key { source, .. } => source.kind(),
-            Self::KeyFile { .. } => ErrorKind::Encryption,
+            Self::KeyFile { .. } | Self::SealedLabels { .. } => ErrorKind::Encryption,
             Self::Unusable { .. } => ErrorKind::Integrity,
             Self::TooNew { .. } => ErrorKind::SchemaTooNew,
             Self::Foreign { .. }

@@ -215,7 +215,7 @@ fn key_rows(context: &Context) -> Vec<Row> {
         origin: given.then_some(Origin::Configuration),
         ..row(name, &From { value, origin: Origin::Default })
     };
-    let recipients = &encryption.recipients;
+    let recipients = encryption.recipients.as_deref();
     let keys: Vec<String> = signing.trust.keys.iter().map(ToString::to_string).collect();
     let identity = match context.settings.secrets.origin() {
         Some(origin) => {
@@ -225,7 +225,7 @@ fn key_rows(context: &Context) -> Vec<Row> {
     };
     vec![
         row("encryption.enabled", &configured(encryption.enabled, false)),
-        given("encryption.recipients", !recipients.is_empty(), json!(recipients)),
+        given("encryption.recipients", recipients.is_some(), json!(recipients.unwrap_or_default())),
         identity,
         row("require_signature", &configured(signing.trust.required.then_some(true), false)),
         given("trusted_keys", !keys.is_empty(), json!(keys)),

@@ -71,7 +71,7 @@ fn each_verb_works_with_the_identity_and_says_what_it_can_without() {
         (&["restore", &id, "--agent", "ana", "--to", "back"], 8),
         (&["export", &id, "--to", "clear", "--decrypt"], 8),
         (&["import", "as-is"], 8),
-        (&["show", "@first", "--agent", "ana"], 3),
+        (&["show", "@first", "--agent", "ana"], 8),
     ] {
         let args: Vec<&str> = match args {
             ["import", _] => {
@@ -378,6 +378,28 @@ fn rekeying_changes_the_readers_and_nothing_else() {
         home.run(&["doctor", "--agent", "ana", "--decrypt-identity", "key"]).code,
         home.run(&["doctor", "--agent", "ana"]).code
     );
+}
+
+/// Would catch: a label that seems to be gone because it is inside; a copy in staging that an error names, of which
+/// nobody knows.
+#[test]
+fn what_could_not_be_looked_into_is_told_by_its_name() {
+    let (home, _) = sealed();
+    let (taken, _) = home.json(&["snapshot", "--agent", "ana", "--label", "inside"]);
+    for (key, label, code) in
+        [(None, "@inside", 8), (Some("key"), "@inside", 0), (Some("key"), "@nowhere", 3)]
+    {
+        let key = key.map(|key| ["--decrypt-identity", key]);
+        let key = key.as_ref().map_or(&[][..], |key| &key[..]);
+        let said = home.run(&with(&["show", label, "--agent", "ana"], key));
+        assert_eq!(said.code, code, "{said:?}");
+    }
+    let bundle = home.real(&taken["bundle_path"]);
+    let lone = home.write("in/lone.tar.zst.age", "");
+    fs::copy(bundle, &lone).unwrap();
+    let refused = home.run(&["import", &lone, "--root", "elsewhere"]);
+    assert_eq!(refused.code, 8, "{refused:?}");
+    assert!(refused.err.contains("in/lone.tar.zst.age is encrypted"), "{refused:?}");
 }
 
 /// Would catch: access that is told to be revoked and is not, because a summary that was written anew names

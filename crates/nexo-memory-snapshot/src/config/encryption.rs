@@ -17,8 +17,8 @@ const MAX_TRUSTED_KEYS: usize = 1024;
 pub struct EncryptionSection {
     /// Whether snapshots are encrypted.
     pub enabled: Option<bool>,
-    /// Who can read them.
-    pub recipients: Vec<String>,
+    /// Who can read them; an empty list is nobody.
+    pub recipients: Option<Vec<String>>,
     /// A file of identities that open them.
     pub identity_path: Option<PathBuf>,
 }
@@ -41,9 +41,8 @@ impl MemorySnapshotConfig {
         let (own, all) =
             (self.agents.get(agent).map(|a| &a.options.encryption), &self.options.encryption);
         let enabled = own.and_then(|own| own.enabled).or(all.enabled) == Some(true);
-        let own = own.map(|own| &own.recipients).filter(|own| !own.is_empty());
-        let recipients = own.unwrap_or(&all.recipients);
-        enabled.then(|| EncryptionKey::AgePublicKeys(recipients.clone()))
+        let recipients = own.and_then(|own| own.recipients.as_ref()).or(all.recipients.as_ref());
+        enabled.then(|| EncryptionKey::AgePublicKeys(recipients.cloned().unwrap_or_default()))
     }
 
     /// Every file of identities, without repetition: a bundle tells not which of them opens it.
@@ -71,7 +70,8 @@ impl MemorySnapshotConfig {
             })
         };
         let all = &self.options.encryption;
-        let recipients = EncryptionKey::AgePublicKeys(all.recipients.clone());
+        let recipients = all.recipients.clone().unwrap_or_default();
+        let recipients = EncryptionKey::AgePublicKeys(recipients);
         check(String::new(), (all.enabled == Some(true)).then_some(recipients))?;
         let mut agents = self.agents.keys();
         agents.try_for_each(|agent| check(format!("agents.{agent}."), self.encryption_of(agent)))
@@ -80,7 +80,7 @@ impl MemorySnapshotConfig {
 
 pub(super) fn read(mut section: Section<'_>) -> Result<EncryptionSection, ConfigError> {
     let enabled = section.boolean("enabled")?;
-    let recipients = section.texts("recipients", MAX_RECIPIENTS)?.unwrap_or_default();
+    let recipients = section.texts("recipients", MAX_RECIPIENTS)?;
     let identity_path = match section.path("identity_path") {
         // A configuration of 0.1 names one that it has no use for.
         Err(ConfigError::Variable { .. }) if enabled != Some(true) => None,

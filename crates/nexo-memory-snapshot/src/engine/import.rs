@@ -121,8 +121,9 @@ impl Engine {
         beside.check_sum(path, found)?;
         let name = staged.file_name().unwrap_or_default();
         let said = beside.summary.as_ref();
-        let (bundle, sidecar) =
-            self.summary(staging.dir().open_file(name)?, &staged, (found, said), ctl)?;
+        // Of the copy, and told of by the name that was given.
+        let copied = staging.dir().open_file(name)?;
+        let (bundle, sidecar) = self.summary(copied, path, (found, said), ctl)?;
         beside.check_summary(path, &sidecar)?;
         let (staging, copy, sidecar) = match recipients {
             None => (staging, copy, sidecar),

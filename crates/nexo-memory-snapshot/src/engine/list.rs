@@ -5,7 +5,8 @@ use std::path::Path;
 
 use snapshot_bundle::Bundle;
 use snapshot_core::{
-    AgentId, Manifest, MemoryLayout, SnapshotId, SnapshotMeta, SnapshotRef, Tenant, error_chain,
+    AgentId, ErrorKind, Manifest, MemoryLayout, SnapshotId, SnapshotMeta, SnapshotRef, Tenant,
+    error_chain,
 };
 use snapshot_vault::{ListProblem, Listing, ProblemKind};
 
@@ -73,7 +74,7 @@ impl Engine {
             }
             SnapshotRef::Label(label) => {
                 self.check_one_agent(&listing, r)?;
-                self.labelled(listing.snapshots, label)
+                self.labelled(listing.snapshots, label)?
             }
             SnapshotRef::Id(id) => self.by_prefix(listing, &id.to_string())?,
             SnapshotRef::Prefix(prefix) => self.by_prefix(listing, prefix)?,
@@ -82,23 +83,40 @@ impl Engine {
     }
 
     /// The newest snapshot with this label. That of an encrypted one is inside, for its readers.
-    fn labelled(&self, snapshots: Vec<SnapshotMeta>, label: &str) -> Option<SnapshotMeta> {
-        let inside = |meta: &SnapshotMeta| {
-            let manifest = self.manifest_quietly(meta);
-            manifest.is_some_and(|manifest| manifest.label.as_deref() == Some(label))
-        };
-        snapshots.into_iter().find(|meta| match &meta.label {
-            Some(own) => own == label,
-            None => meta.encrypted && inside(meta),
-        })
+    fn labelled(
+        &self,
+        snapshots: Vec<SnapshotMeta>,
+        label: &str,
+    ) -> Result<Option<SnapshotMeta>, SnapshotError> {
+        let mut sealed = 0;
+        for meta in snapshots {
+            let found = match &meta.label {
+                Some(own) => own == label,
+                None if !meta.encrypted => false,
+                None => match self.manifest_quietly(&meta) {
+                    Ok(manifest) => manifest.label.as_deref() == Some(label),
+                    Err(e) => {
+                        sealed += u64::from(e.kind() == ErrorKind::Encryption);
+                        false
+                    }
+                },
+            };
+            if found {
+                return Ok(Some(meta));
+            }
+        }
+        match sealed {
+            0 => Ok(None),
+            _ => Err(SnapshotError::SealedLabels { label: label.to_owned(), sealed }),
+        }
     }
 
-    /// The manifest of an encrypted bundle, where what we have without asking opens it.
-    fn manifest_quietly(&self, meta: &SnapshotMeta) -> Option<Manifest> {
-        let located = self.locate(meta, &snapshot_core::Control::default()).ok()?;
-        let identities = self.known_identities(&located.file, &located.path).ok()?;
-        let bundle = Bundle::open_with(located.file, &located.path, &identities).ok()?;
-        Some(bundle.manifest().clone())
+    /// The manifest of an encrypted bundle, by what opens it without asking anybody.
+    fn manifest_quietly(&self, meta: &SnapshotMeta) -> Result<Manifest, SnapshotError> {
+        let located = self.locate(meta, &snapshot_core::Control::default())?;
+        let identities = self.known_identities(&located.file, &located.path)?;
+        let bundle = Bundle::open_with(located.file, &located.path, &identities)?;
+        Ok(bundle.manifest().clone())
     }
 
     /// What a bundle holds, by its own manifest.

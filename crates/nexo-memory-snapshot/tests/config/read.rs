@@ -92,8 +92,12 @@ fn keys_that_could_not_work_are_refused_by_name() {
     let off_for_ana = format!(
         "encryption: {{ recipients: [{good}] }}\nagents: {{ ana: {{ encryption: {{ enabled: true }} }} }}"
     );
+    let nobody_for_ana = format!(
+        "encryption: {{ enabled: true, recipients: [{good}] }}\nagents: {{ ana: {{ encryption: {{ recipients: [] }} }} }}"
+    );
     for (lines, key) in [
         ("encryption: { enabled: true }", "encryption.recipients"),
+        (&nobody_for_ana, "agents.ana.encryption.recipients"),
         (&mistyped, "encryption.recipients"),
         ("agents: { ana: { encryption: { enabled: true } } }", "agents.ana.encryption.recipients"),
         ("require_signature: true", "trusted_keys"),
