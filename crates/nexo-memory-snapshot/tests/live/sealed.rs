@@ -3,7 +3,9 @@
 
 use std::collections::BTreeSet;
 use std::fmt::{Debug, Write};
-use std::os::unix::fs::MetadataExt;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -18,7 +20,7 @@ use nexo_memory_snapshot::ports::{Control, DurableFs};
 use nexo_memory_snapshot::request::{
     DecryptionIdentity, Encryption, RestoreRequest, Secret, SnapshotRef, SnapshotRequest,
 };
-use snapshot_fs::OpKind;
+use snapshot_fs::{Hook, Op, OpKind};
 use snapshot_testkit::{FaultHook, Recorder};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -248,6 +250,35 @@ fn death_at_any_change_of_a_rekeying_leaves_the_old_or_the_new() {
         meta.id,
         reading(&world, &reader).list(&Tenant::default(), None).unwrap().snapshots[0].id
     );
+}
+
+/// A disk that turns a bit of what was written last.
+struct Rotting;
+
+impl Hook for Rotting {
+    fn before(&self, op: &Op<'_>) -> io::Result<()> {
+        let written = std::fs::metadata(op.path).map_or(0, |meta| meta.len());
+        if op.kind == OpKind::Write && written > 1000 {
+            let file = File::options().read(true).write(true).open(op.path)?;
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, written - 1)?;
+            file.write_all_at(&[byte[0] ^ 1], written - 1)?;
+        }
+        Ok(())
+    }
+}
+
+/// Would catch: a new file that takes the place of the old one before it was read back.
+#[test]
+fn what_was_written_badly_takes_nobodys_place() {
+    let (world, reader, meta) = told();
+    let fs = DurableFs::with_hook(Arc::new(Rotting));
+    let engine = sealing(&world, &reader, fs).identity(reader.identity()).build().unwrap();
+    let to = Encryption::For(Reader::new().key);
+    let failed = engine.rekey(&meta, &to, &Control::default()).unwrap_err();
+    assert_eq!(failed.kind(), ErrorKind::Integrity, "{failed}");
+    let report = reading(&world, &reader).verify(&meta, &Control::default()).unwrap();
+    assert!(report.is_good(), "{report:?}");
 }
 
 fn labelled(label: &str) -> SnapshotRequest {
