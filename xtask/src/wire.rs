@@ -35,7 +35,7 @@ pub(crate) fn documents() -> Result<Vec<(&'static str, Vec<u8>)>, Failure> {
     );
     let mut meta = sidecar.to_meta(bundle_path());
     meta.capture = Some(capture());
-    let sealed = Sidecar::new(&manifest, encrypted_file(&manifest_bytes), false);
+    let sealed = Sidecar::new(&manifest, encrypted_file(&manifest_bytes));
     let mut sealed_meta = sealed.to_meta(bundle_path().with_extension("zst.age"));
     sealed_meta.capture = Some(capture().times_only());
     let mut documents = vec![
@@ -130,6 +130,7 @@ fn manifest() -> Result<Manifest, ParseError> {
         snapshot_id: id(1),
         agent_id: agent(),
         tenant: Tenant::default(),
+        public_label: false,
         label: Some("before the \"dream\"".to_owned()),
         created_at_ms: INSTANT_MS,
         created_by: CreatedBy::from_static("cli"),

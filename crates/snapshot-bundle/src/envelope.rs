@@ -8,7 +8,7 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, IntoInnerError, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,6 +30,8 @@ const MAX_HEADER_BYTES: u64 = 64 << 10;
 const MAGIC: &[u8] = b"age-encryption.org/v1\n";
 /// What follows where a passphrase opens it: that stanza stands alone.
 const PASSPHRASE_STANZA: &[u8] = b"-> scrypt ";
+/// Plaintext bytes of a chunk.
+const CHUNK_BYTES: usize = 64 << 10;
 /// Most readers of one file that are kept for the next.
 const MAX_IDLE: usize = 8;
 
@@ -41,7 +43,8 @@ pub(crate) struct Envelope<W: Write> {
 
 enum Layer<W: Write> {
     Plain(Measured<W>),
-    Age(Box<StreamWriter<Measured<W>>>),
+    /// A header is many small writes, and of a number that its random stanza changes: they become one.
+    Age(Box<StreamWriter<BufWriter<Measured<W>>>>),
 }
 
 /// An output whose bytes are counted and hashed.
@@ -110,6 +113,7 @@ impl<W: Write> Envelope<W> {
             Encryptor::with_recipients(captures.iter().map(|capture| capture as &dyn Recipient));
         let encryptor = encryptor.map_err(|e| BundleError::Encrypt { why: e.to_string() })?;
         drop(captures);
+        let out = BufWriter::with_capacity(CHUNK_BYTES, out);
         let stream = encryptor.wrap_output(out).map_err(|source| BundleError::Write { source })?;
         Ok(Self { layer: Layer::Age(Box::new(stream)), key: key.into_inner() })
     }
@@ -118,7 +122,9 @@ impl<W: Write> Envelope<W> {
     pub(crate) fn finish(self) -> io::Result<Written<W>> {
         let Measured { mut out, hasher, bytes } = match self.layer {
             Layer::Plain(out) => out,
-            Layer::Age(stream) => stream.finish()?,
+            Layer::Age(stream) => {
+                stream.finish()?.into_inner().map_err(IntoInnerError::into_error)?
+            }
         };
         out.flush()?;
         let sha256 = Sha256Digest::from_bytes(hasher.finalize().into());

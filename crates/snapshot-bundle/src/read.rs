@@ -169,8 +169,7 @@ impl Bundle {
     }
 
     /// The summary that belongs beside it, whose file has this digest. What only a summary knows, all its
-    /// recipients and whether its label is public, is taken from `said` where the bundle does not contradict
-    /// it.
+    /// recipients and which of two names it has, is taken from `said` where the bundle does not contradict it.
     #[must_use]
     pub fn sidecar(&self, sha256: Sha256Digest, said: Option<&Sidecar>) -> Sidecar {
         let named = |said: &&EncryptionInfo| {
@@ -188,9 +187,8 @@ impl Bundle {
             root_digest: self.root_digest(),
             encryption: listed.or(self.encryption()).cloned(),
         };
-        let public_label = said.is_some_and(|said| said.label.is_some());
         let rekeyed = said.is_some_and(|said| said.rekeyed) && self.encryption().is_some();
-        Sidecar { rekeyed, ..Sidecar::new(self.manifest(), file, public_label) }
+        Sidecar { rekeyed, ..Sidecar::new(self.manifest(), file) }
     }
 
     /// The root digest.

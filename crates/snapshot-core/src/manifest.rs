@@ -60,6 +60,9 @@ pub struct Manifest {
     /// A name given by people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
+    /// Whether the label may be told although the bundle is encrypted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub public_label: bool,
     /// The instant of the cut, milliseconds since the epoch, UTC.
     pub created_at_ms: i64,
     /// What asked for it.

@@ -225,13 +225,13 @@ impl Sidecar {
         sha256: Sha256Digest,
     ) -> Self {
         let file = BundleFile { size_bytes, sha256, root_digest, encryption: None };
-        Self::new(manifest, file, true)
+        Self::new(manifest, file)
     }
 
     /// The summary of a bundle. Of an encrypted one it holds nothing that only its readers may know, and
-    /// the label only where that is `public_label`.
+    /// the label only where the manifest says that it is public.
     #[must_use]
-    pub fn new(manifest: &Manifest, file: BundleFile, public_label: bool) -> Self {
+    pub fn new(manifest: &Manifest, file: BundleFile) -> Self {
         let open = file.encryption.is_none();
         let head = manifest.git.as_ref().and_then(|git| git.head_oid.clone());
         Self {
@@ -250,7 +250,7 @@ impl Sidecar {
             bundle_sha256: file.sha256,
             rekeyed: false,
             attestation: manifest.attestation.clone(),
-            label: manifest.label.clone().filter(|_| open || public_label),
+            label: manifest.label.clone().filter(|_| open || manifest.public_label),
             git_oid: head.filter(|_| open),
             root_digest: open.then_some(file.root_digest),
         }

@@ -34,6 +34,7 @@ impl MemoryBundle {
             snapshot_id: SeqIds::nth(0),
             agent_id: snapshot_core::AgentId::from_static("ana"),
             tenant: Tenant::default(),
+            public_label: false,
             label: None,
             created_at_ms: 0,
             created_by: CreatedBy::from_static("cli"),

@@ -190,6 +190,42 @@ fn what_somebody_made_of_a_genuine_bundle_is_noticed() {
     assert_eq!(restored.code, 4, "{restored:?}");
 }
 
+/// Would catch: what somebody put back under the summary of a genuine snapshot that was deleted, and that pushes
+/// genuine ones out; a genuine one that goes because the label in its summary was taken away.
+#[test]
+fn junk_under_a_genuine_summary_pushes_no_signed_one_out() {
+    let home = signed();
+    let policy = fs::read_to_string(home.path("empty.yaml")).unwrap();
+    let retention = "root: vault, retention: { keep_count: 2, keep_labels: [kept] },";
+    home.write("empty.yaml", &policy.replace("root: vault,", retention));
+    let (kept, _) = home.json(&["snapshot", "--agent", "ana", "--label", "kept"]);
+    let genuine: Vec<Value> = (0..4).map(|_| take(&home, "empty.yaml")).collect();
+    let beside = |meta: &Value| {
+        let bundle = home.real(&meta["bundle_path"]);
+        (bundle.to_str().unwrap().replace(".tar.zst", ".manifest.json"), bundle)
+    };
+    let edit = |summary: &str, change: &dyn Fn(&mut Value)| {
+        let mut said: Value = serde_json::from_slice(&fs::read(summary).unwrap()).unwrap();
+        change(&mut said);
+        fs::write(summary, said.to_string()).unwrap();
+    };
+    for meta in &genuine[2..] {
+        let (summary, bundle) = beside(meta);
+        let said = fs::read(&summary).unwrap();
+        let deleted = home.run(&["delete", text(&meta["id"]), "--agent", "ana", "--yes"]);
+        assert_eq!(deleted.code, 0, "{deleted:?}");
+        fs::write(&summary, said).unwrap();
+        fs::write(&bundle, "junk").unwrap();
+        edit(&summary, &|said| said["bundle_size_bytes"] = 4.into());
+    }
+    edit(&beside(&kept).0, &|said| _ = said.as_object_mut().unwrap().remove("label"));
+    let pruned = home.run(&["prune", "--agent", "ana"]);
+    assert_eq!(pruned.code, 0, "{pruned:?}");
+    for meta in genuine[..2].iter().chain([&kept]) {
+        assert!(beside(meta).1.exists(), "{pruned:?}");
+    }
+}
+
 /// The secret key file `theirs`, which says that it is the key of `ours`: a key's number is in it, and is nobody's
 /// word. Six bits a character, and the number's 64 end within one.
 fn renumbered(theirs: &str, ours: &str) -> String {

@@ -4,7 +4,10 @@ use std::fs::File;
 use std::path::Path;
 
 use snapshot_bundle::{Bundle, VerifyOptions, is_encrypted, wants_passphrase};
-use snapshot_core::{AgentId, DecryptionIdentity, Encryption, Sidecar, SnapshotMeta, Tenant};
+use snapshot_core::{
+    AgentId, Control, DecryptionIdentity, Encryption, ErrorKind, Manifest, Sidecar,
+    SignatureStatus, SnapshotMeta, Tenant,
+};
 use snapshot_fs::FsError;
 
 use super::Engine;
@@ -79,10 +82,36 @@ impl Engine {
         &self.parts.keys.trust
     }
 
-    /// Whether a snapshot may be relied on as far as its summary tells: somebody trusted attests it, where
-    /// that is required.
+    /// Whether a snapshot may be relied on, where a signature is required: by what is inside, where that can be
+    /// looked into without asking anybody, else by what its summary tells.
     pub(super) fn trusts(&self, meta: &SnapshotMeta) -> bool {
-        !self.trust().required || self.trust().attests(meta)
+        if !self.trust().required {
+            return true;
+        }
+        match self.vouched(meta) {
+            Ok(manifest) => manifest.is_some(),
+            Err(e) if e.kind() == ErrorKind::Encryption => self.trust().attests(meta),
+            Err(_) => false,
+        }
+    }
+
+    /// The manifest of a snapshot where a trusted key signed it, and it is the one that the summary speaks of.
+    pub(super) fn vouched(&self, meta: &SnapshotMeta) -> Result<Option<Manifest>, SnapshotError> {
+        let bundle = self.open_quietly(meta)?;
+        let signature = bundle.check_signature(self.trust())?;
+        let manifest = bundle.manifest();
+        let own = (&manifest.tenant, &manifest.agent_id, manifest.snapshot_id)
+            == (&meta.tenant, &meta.agent_id, meta.id)
+            && manifest.created_at_ms == meta.created_at_ms;
+        let trusted = signature.is_some_and(|report| report.status == SignatureStatus::Trusted);
+        Ok((trusted && own).then(|| manifest.clone()))
+    }
+
+    /// A bundle, opened by what opens it without asking anybody.
+    pub(super) fn open_quietly(&self, meta: &SnapshotMeta) -> Result<Bundle, SnapshotError> {
+        let located = self.locate(meta, &Control::default())?;
+        let identities = self.known_identities(&located.file, &located.path)?;
+        Ok(Bundle::open_with(located.file, &located.path, &identities)?)
     }
 
     /// How a bundle with this summary is verified.

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use snapshot_bundle::Bundle;
 use snapshot_core::{
     AgentId, ErrorKind, Manifest, MemoryLayout, SnapshotId, SnapshotMeta, SnapshotRef, Tenant,
     error_chain,
@@ -93,8 +92,8 @@ impl Engine {
             let found = match &meta.label {
                 Some(own) => own == label,
                 None if !meta.encrypted => false,
-                None => match self.manifest_quietly(&meta) {
-                    Ok(manifest) => manifest.label.as_deref() == Some(label),
+                None => match self.open_quietly(&meta) {
+                    Ok(bundle) => bundle.manifest().label.as_deref() == Some(label),
                     Err(e) => {
                         sealed += u64::from(e.kind() == ErrorKind::Encryption);
                         false
@@ -109,14 +108,6 @@ impl Engine {
             0 => Ok(None),
             _ => Err(SnapshotError::SealedLabels { label: label.to_owned(), sealed }),
         }
-    }
-
-    /// The manifest of an encrypted bundle, by what opens it without asking anybody.
-    fn manifest_quietly(&self, meta: &SnapshotMeta) -> Result<Manifest, SnapshotError> {
-        let located = self.locate(meta, &snapshot_core::Control::default())?;
-        let identities = self.known_identities(&located.file, &located.path)?;
-        let bundle = Bundle::open_with(located.file, &located.path, &identities)?;
-        Ok(bundle.manifest().clone())
     }
 
     /// What a bundle holds, by its own manifest.

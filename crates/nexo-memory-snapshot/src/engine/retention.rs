@@ -188,6 +188,13 @@ impl Engine {
         }
     }
 
+    /// The label inside, where signatures are required and it can be looked at.
+    fn signed_label(&self, meta: &SnapshotMeta) -> Option<Option<String>> {
+        let required = self.trust().required;
+        let manifest = required.then(|| self.vouched(meta).ok().flatten()).flatten();
+        manifest.map(|manifest| manifest.label)
+    }
+
     fn survey(&self, agent: &AgentVault) -> Result<Survey, SnapshotError> {
         let (notes, listing) = (agent.notes()?, agent.list()?);
         let work = agent.existing_restore_dir()?;
@@ -205,7 +212,8 @@ impl Engine {
             },
             pin: notes.pins.get(&meta.id).map(|note| note.why.clone()),
             needed: needed.contains(&meta.id).then(|| "an interrupted restore".to_owned()),
-            label: meta.label,
+            // A rule goes by the label that was signed, where that can be seen.
+            label: self.signed_label(&meta).unwrap_or(meta.label),
             created_by: meta.created_by.unwrap_or_else(|| CreatedBy::from_static("unknown")),
         };
         let candidates = listing.snapshots.into_iter().map(candidate).collect();

@@ -79,7 +79,7 @@ impl Engine {
         if file.encryption.is_some() {
             capture = capture.times_only();
         }
-        let sidecar = Sidecar::new(&manifest, file, about.public_label);
+        let sidecar = Sidecar::new(&manifest, file);
         let meta = SnapshotMeta { capture: Some(capture), ..lock.agent().meta_of(&sidecar) };
         let announced = self.announce_created(lock, &meta);
         lock.publish(staging, sealed.out, &sidecar)?;
@@ -105,6 +105,7 @@ pub(super) fn manifest(
         agent_id: lock.agent().agent().clone(),
         tenant: lock.agent().tenant().clone(),
         label: about.label.clone(),
+        public_label: about.public_label,
         created_at_ms,
         created_by: about.created_by.clone(),
         schema_versions: SchemaVersions::CURRENT,
