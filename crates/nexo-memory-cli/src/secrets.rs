@@ -159,13 +159,8 @@ fn read_recipients(path: &Path) -> Result<Vec<String>, Failure> {
     let file = std::fs::File::open(path).map_err(|e| bad(e.to_string()))?;
     let mut text = String::new();
     file.take(MAX_BYTES as u64).read_to_string(&mut text).map_err(|e| bad(e.to_string()))?;
-    let lines = text.lines().map(str::trim);
-    let lines: Vec<String> = lines
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .map(str::to_owned)
-        .collect();
-    Recipients::parse(lines.iter().map(String::as_str)).map_err(|e| bad(e.to_string()))?;
-    Ok(lines)
+    let recipients = Recipients::parse_file(&text).map_err(|e| bad(e.to_string()))?;
+    Ok(recipients.texts())
 }
 
 /// Asks for a new passphrase, twice.

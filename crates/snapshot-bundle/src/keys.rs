@@ -142,6 +142,15 @@ impl Recipients {
         }
     }
 
+    /// Their texts, `age1...`; none of a passphrase.
+    #[must_use]
+    pub fn texts(&self) -> Vec<String> {
+        match &self.0 {
+            For::Keys(keys) => keys.iter().map(ToString::to_string).collect(),
+            For::Passphrase(_) => Vec::new(),
+        }
+    }
+
     /// What a summary says of them.
     #[must_use]
     pub fn info(&self) -> EncryptionInfo {

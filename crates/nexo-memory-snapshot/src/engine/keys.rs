@@ -14,6 +14,16 @@ use super::Engine;
 use crate::error::SnapshotError;
 use crate::keys::{Identities, Recipients, Trust, load};
 
+/// How far a snapshot may be relied on.
+pub(super) enum Standing {
+    /// A trusted key signed this, which was looked at.
+    Signed(Box<Manifest>),
+    /// Its summary is attested, or nothing is required.
+    Attested,
+    /// It may be anybody's.
+    Untrusted,
+}
+
 impl Engine {
     /// The same engine, which also opens what `identity` opens.
     pub(super) fn knowing(
@@ -84,19 +94,26 @@ impl Engine {
 
     /// Whether a snapshot may be relied on, where a signature is required: by what is inside, where that can be
     /// looked into without asking anybody, else by what its summary tells.
-    pub(super) fn trusts(&self, meta: &SnapshotMeta) -> bool {
+    pub(super) fn standing(&self, meta: &SnapshotMeta) -> Standing {
         if !self.trust().required {
-            return true;
+            return Standing::Attested;
         }
         match self.vouched(meta) {
-            Ok(manifest) => manifest.is_some(),
-            Err(e) if e.kind() == ErrorKind::Encryption => self.trust().attests(meta),
-            Err(_) => false,
+            Ok(Some(manifest)) => Standing::Signed(Box::new(manifest)),
+            Err(e) if e.kind() == ErrorKind::Encryption && self.trust().attests(meta) => {
+                Standing::Attested
+            }
+            Ok(None) | Err(_) => Standing::Untrusted,
         }
     }
 
+    /// Whether a snapshot may be relied on.
+    pub(super) fn trusts(&self, meta: &SnapshotMeta) -> bool {
+        !matches!(self.standing(meta), Standing::Untrusted)
+    }
+
     /// The manifest of a snapshot where a trusted key signed it, and it is the one that the summary speaks of.
-    pub(super) fn vouched(&self, meta: &SnapshotMeta) -> Result<Option<Manifest>, SnapshotError> {
+    fn vouched(&self, meta: &SnapshotMeta) -> Result<Option<Manifest>, SnapshotError> {
         let bundle = self.open_quietly(meta)?;
         let signature = bundle.check_signature(self.trust())?;
         let manifest = bundle.manifest();

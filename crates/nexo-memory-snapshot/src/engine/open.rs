@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use snapshot_bundle::{
     BUNDLE_EXTENSION, Bundle, BundleError, ENCRYPTED_EXTENSION, SIDECAR_EXTENSION,
 };
-use snapshot_core::{Control, ErrorKind, Sha256Digest, Sidecar, SnapshotMeta, Step};
+use snapshot_core::{
+    AgentId, Control, ErrorKind, Sha256Digest, Sidecar, SnapshotId, SnapshotMeta, Step, Tenant,
+};
 use snapshot_fs::{Dir, FileLock, FsError, LockMode};
 use snapshot_vault::{AgentVault, REKEYED_EXTENSION, VaultError};
 
@@ -53,9 +55,8 @@ impl Engine {
             opened => opened?,
         };
         let manifest = bundle.manifest();
-        let name = |tenant, agent, id| format!("{tenant}/{agent}/{id}");
-        let found = name(&manifest.tenant, &manifest.agent_id, manifest.snapshot_id);
-        let expected = name(&meta.tenant, &meta.agent_id, meta.id);
+        let found = place(&manifest.tenant, &manifest.agent_id, manifest.snapshot_id);
+        let expected = place(&meta.tenant, &meta.agent_id, meta.id);
         if found != expected {
             let why = format!("it holds {found}, not {expected}");
             let id = Some(meta.id);
@@ -173,6 +174,11 @@ fn read_sidecar(dir: &Dir, name: &str) -> Result<Option<Sidecar>, SnapshotError>
         Err(e) if e.is_not_found() => Ok(None),
         Err(e) => Err(e.into()),
     }
+}
+
+/// A snapshot's place, as people read it.
+pub(super) fn place(tenant: &Tenant, agent: &AgentId, id: SnapshotId) -> String {
+    format!("{tenant}/{agent}/{id}")
 }
 
 /// Whether no identity that was given opens the bundle.

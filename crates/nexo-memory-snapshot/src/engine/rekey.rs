@@ -38,8 +38,8 @@ impl Engine {
         let until = ctl.wait_until(LOCK_TIMEOUT);
         let lock = vault.lock(until, ctl)?;
         let opened = self.open(&vault.meta(meta.id)?, ctl)?;
-        let (said, threads) = (opened.sidecar.clone(), self.parts.threads);
-        let options = VerifyOptions { expect: said.as_ref(), trust: None, threads };
+        let said = opened.sidecar.clone();
+        let options = VerifyOptions { trust: None, ..self.verification(said.as_ref()) };
         let verified = opened.bundle.clone().into_verified(&options, ctl)?;
         let staging = lock.staging()?;
         let out = (staging.dir(), staging.create_bundle()?);

@@ -25,8 +25,7 @@ impl Engine {
         let again = resealed.reopen(again, &path)?;
         let sidecar = Sidecar { rekeyed: false, ..again.sidecar(resealed.file.sha256, said) };
         // Whose signature counts was decided about the bundle that this is a copy of.
-        let threads = self.parts.threads;
-        let options = VerifyOptions { expect: Some(&sidecar), trust: None, threads };
+        let options = VerifyOptions { trust: None, ..self.verification(Some(&sidecar)) };
         again.into_verified(&options, ctl)?;
         Ok((resealed.out, sidecar))
     }

@@ -17,6 +17,7 @@ use tracing::field::Empty;
 use tracing::info_span;
 
 use super::copy::{Watch, copy_file};
+use super::keys::Standing;
 use super::snapshot::refusal;
 use super::{Engine, LOCK_TIMEOUT};
 use crate::error::SnapshotError;
@@ -173,26 +174,13 @@ impl Engine {
         Ok(lock.change_notes(change)?)
     }
 
-    /// What is known of a bundle: by its last reading, or its publish.
+    /// What is known of a bundle, and whether it may be relied on.
     pub(super) fn health(&self, meta: &SnapshotMeta, notes: &Notes, now_ms: i64) -> Health {
-        match notes.checks.get(&meta.id) {
-            Some(Check { damage: Some(why), .. }) => Health::Bad { why: why.clone() },
+        match checked(meta, notes, now_ms) {
+            bad @ Health::Bad { .. } => bad,
             _ if !self.trusts(meta) => Health::Untrusted,
-            Some(Check { at_ms, damage: None }) if recent(*at_ms, now_ms) => {
-                Health::Good { checked_at_ms: *at_ms }
-            }
-            _ if recent(meta.created_at_ms, now_ms) => {
-                Health::Good { checked_at_ms: meta.created_at_ms }
-            }
-            _ => Health::Unknown,
+            known => known,
         }
-    }
-
-    /// The label inside, where signatures are required and it can be looked at.
-    fn signed_label(&self, meta: &SnapshotMeta) -> Option<Option<String>> {
-        let required = self.trust().required;
-        let manifest = required.then(|| self.vouched(meta).ok().flatten()).flatten();
-        manifest.map(|manifest| manifest.label)
     }
 
     fn survey(&self, agent: &AgentVault) -> Result<Survey, SnapshotError> {
@@ -200,21 +188,25 @@ impl Engine {
         let work = agent.existing_restore_dir()?;
         let needed = work.as_ref().map(snapshot_stores::needed).transpose()?.unwrap_or_default();
         let now_ms = self.parts.clock.now_ms();
-        let candidate = |meta: SnapshotMeta| Candidate {
-            id: meta.id,
-            created_at_ms: meta.created_at_ms,
-            size_bytes: meta.bundle_size_bytes,
-            redacted: meta.redactions_applied,
-            // Damaged or not, what may be anybody's takes nobody's place.
-            health: match self.trusts(&meta) {
-                true => self.health(&meta, &notes, now_ms),
-                false => Health::Untrusted,
-            },
-            pin: notes.pins.get(&meta.id).map(|note| note.why.clone()),
-            needed: needed.contains(&meta.id).then(|| "an interrupted restore".to_owned()),
-            // A rule goes by the label that was signed, where that can be seen.
-            label: self.signed_label(&meta).unwrap_or(meta.label),
-            created_by: meta.created_by.unwrap_or_else(|| CreatedBy::from_static("unknown")),
+        let candidate = |meta: SnapshotMeta| {
+            // Damaged or not, what may be anybody's takes nobody's place; and a rule goes by the label that was
+            // signed, where that can be seen.
+            let (health, label) = match self.standing(&meta) {
+                Standing::Untrusted => (Health::Untrusted, meta.label),
+                Standing::Attested => (checked(&meta, &notes, now_ms), meta.label),
+                Standing::Signed(manifest) => (checked(&meta, &notes, now_ms), manifest.label),
+            };
+            Candidate {
+                id: meta.id,
+                created_at_ms: meta.created_at_ms,
+                size_bytes: meta.bundle_size_bytes,
+                redacted: meta.redactions_applied,
+                health,
+                pin: notes.pins.get(&meta.id).map(|note| note.why.clone()),
+                needed: needed.contains(&meta.id).then(|| "an interrupted restore".to_owned()),
+                label,
+                created_by: meta.created_by.unwrap_or_else(|| CreatedBy::from_static("unknown")),
+            }
         };
         let candidates = listing.snapshots.into_iter().map(candidate).collect();
         let hold = self.parts.vault.hold()?.or(notes.hold.clone()).map(|note| note.why);
@@ -318,6 +310,20 @@ impl Keeper for VaultKeeper {
 
     fn finished(&self, report: &RetentionTickReport) {
         self.0.tell_gc(report.clone());
+    }
+}
+
+/// What is known of a bundle: by its last reading, or its publish.
+fn checked(meta: &SnapshotMeta, notes: &Notes, now_ms: i64) -> Health {
+    match notes.checks.get(&meta.id) {
+        Some(Check { damage: Some(why), .. }) => Health::Bad { why: why.clone() },
+        Some(Check { at_ms, damage: None }) if recent(*at_ms, now_ms) => {
+            Health::Good { checked_at_ms: *at_ms }
+        }
+        _ if recent(meta.created_at_ms, now_ms) => {
+            Health::Good { checked_at_ms: meta.created_at_ms }
+        }
+        _ => Health::Unknown,
     }
 }
 

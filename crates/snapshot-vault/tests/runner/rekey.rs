@@ -1,13 +1,12 @@
 //! Another envelope: the old file or the new one is the snapshot's at every moment, and the other one goes.
 
-use std::io::Write;
 use std::time::{Duration, Instant};
 
 use snapshot_core::{Control, EncryptionInfo, ErrorKind, Sidecar, SnapshotMeta};
 use snapshot_fs::{DurableFs, LockMode};
 use snapshot_vault::{AgentLock, ProblemKind, VaultError};
 
-use crate::support::{DieAt, ana, id, lock, publish, sidecar, soon, tree};
+use crate::support::{DieAt, ana, id, lock, publish, sidecar, soon, staged, tree};
 
 const OLD: &[u8] = b"for the old readers";
 const NEW: &[u8] = b"for the new readers, and they are more";
@@ -16,20 +15,6 @@ fn sealed(content: &[u8]) -> Sidecar {
     let info =
         EncryptionInfo { scheme: "age-x25519".to_owned(), recipients_fingerprint: Vec::new() };
     Sidecar { encryption: Some(info), ..sidecar(1, content) }
-}
-
-fn staged(
-    lock: &AgentLock,
-    content: &[u8],
-) -> Result<(snapshot_vault::Staging, snapshot_fs::DurableFile), VaultError> {
-    let staging = lock.staging()?;
-    let mut file = staging.create_bundle()?;
-    file.write_all(content).map_err(|source| snapshot_fs::FsError::Io {
-        op: "write",
-        path: file.path().to_owned(),
-        source,
-    })?;
-    Ok((staging, file))
 }
 
 fn publish_sealed(lock: &AgentLock) -> SnapshotMeta {

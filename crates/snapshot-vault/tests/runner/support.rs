@@ -78,7 +78,11 @@ pub(crate) fn sidecar(n: u8, content: &[u8]) -> Sidecar {
     }
 }
 
-pub(crate) fn publish(lock: &AgentLock, n: u8, content: &[u8]) -> Result<SnapshotMeta, VaultError> {
+/// A bundle that is written, and not published.
+pub(crate) fn staged(
+    lock: &AgentLock,
+    content: &[u8],
+) -> Result<(snapshot_vault::Staging, snapshot_fs::DurableFile), VaultError> {
     let staging = lock.staging()?;
     let mut file = staging.create_bundle()?;
     file.write_all(content).map_err(|source| snapshot_fs::FsError::Io {
@@ -86,6 +90,11 @@ pub(crate) fn publish(lock: &AgentLock, n: u8, content: &[u8]) -> Result<Snapsho
         path: file.path().to_owned(),
         source,
     })?;
+    Ok((staging, file))
+}
+
+pub(crate) fn publish(lock: &AgentLock, n: u8, content: &[u8]) -> Result<SnapshotMeta, VaultError> {
+    let (staging, file) = staged(lock, content)?;
     lock.publish(staging, file, &sidecar(n, content))
 }
 

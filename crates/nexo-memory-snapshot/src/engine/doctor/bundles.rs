@@ -9,14 +9,12 @@ use std::io::Seek;
 use std::path::{Path, PathBuf};
 
 use snapshot_bundle::{Bundle, BundleError, DIGEST_EXTENSION, is_encrypted, verify_file};
-use snapshot_core::{
-    AgentId, Control, ErrorKind, Inside, Manifest, Sidecar, SnapshotId, Step, Tenant, error_chain,
-};
+use snapshot_core::{Control, ErrorKind, Inside, Manifest, Sidecar, SnapshotId, Step, error_chain};
 use snapshot_fs::{Dir, FsError};
 use snapshot_vault::{AgentLock, AgentVault, Check, Notes, OpenBundle, ProblemKind, VaultError};
 
 use super::super::copy::{Watch, copy_file};
-use super::super::open::{differs, is_locked};
+use super::super::open::{differs, is_locked, place};
 use super::super::{Engine, LOCK_TIMEOUT};
 use super::{Finding, Round};
 use crate::error::SnapshotError;
@@ -386,11 +384,6 @@ impl Fault {
     fn of(kind: ProblemKind, path: &Path, why: String, decidable: bool) -> Self {
         Self { kind, path: path.to_owned(), why, decidable }
     }
-}
-
-/// A snapshot's place, as people read it.
-fn place(tenant: &Tenant, agent: &AgentId, id: SnapshotId) -> String {
-    format!("{tenant}/{agent}/{id}")
 }
 
 /// Whether the bundle opens, and is the one that its summary speaks of.
