@@ -27,6 +27,7 @@ mod meta;
 mod path;
 mod plan;
 mod ports;
+mod redaction;
 mod report;
 mod request;
 mod secret;
@@ -55,6 +56,10 @@ pub use plan::{Bytes, FilePlan, GitPlan, RestorePlan, SpaceNeed, StoreAction, St
 pub use ports::{
     ArtifactSink, ArtifactSource, Clock, FileSpec, IdSource, PathResolver, PortError, Quiesce,
     RandomIds, StateKind, StateProvider, SystemClock, VerifiedSource,
+};
+pub use redaction::{
+    FoundSecret, GitHistory, NameOf, RedactionOptions, RedactionPolicy, Redactor, SecretPlace,
+    SecretSearch, SecretSpan,
 };
 pub use report::{
     Damage, Inside, RestoreReport, RetentionTickReport, SignatureReport, SignatureStatus,

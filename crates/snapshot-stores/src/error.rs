@@ -58,6 +58,14 @@ pub enum StoresError {
         /// Why, and what to do.
         why: String,
     },
+    /// Something that cannot be redacted; nothing that holds it may be shipped.
+    #[error("{what} cannot be redacted: {why}")]
+    Unredactable {
+        /// The artifact, or the part of it.
+        what: String,
+        /// Why, and what choices there are.
+        why: String,
+    },
     /// A store that other agents use too.
     #[error("store {store} ({}) is shared with {}", path.display(), agents.join(", "))]
     SharedStore {
@@ -262,9 +270,10 @@ impl StoresError {
             Self::NotInHistory { .. } => ErrorKind::UnknownSnapshot,
             Self::Busy { .. } => ErrorKind::Busy,
             Self::Sqlite { source, .. } => sqlite_kind(source),
-            Self::SqliteTooOld { .. } | Self::Refused { .. } | Self::SharedStore { .. } => {
-                ErrorKind::Refused
-            }
+            Self::SqliteTooOld { .. }
+            | Self::Refused { .. }
+            | Self::Unredactable { .. }
+            | Self::SharedStore { .. } => ErrorKind::Refused,
             Self::Integrity { .. } => ErrorKind::Integrity,
             Self::NoSpace { .. } => ErrorKind::Io,
             Self::RecoveryPending { .. } | Self::Unfinished { .. } | Self::Journal { .. } => {
