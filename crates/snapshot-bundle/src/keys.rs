@@ -358,7 +358,8 @@ mod tests {
             assert!(error.to_string().contains("its holder's alone"), "{error}");
             assert!(!format!("{error:?}{error}").to_uppercase().contains(data), "{error:?}");
         }
-        let mistyped = format!("# key\n{}X\n", &line[..line.len() - 1]);
+        let other = if line.ends_with('X') { 'Q' } else { 'X' };
+        let mistyped = format!("# key\n{}{other}\n", &line[..line.len() - 1]);
         let error = Identities::parse(&mistyped).unwrap_err();
         assert_eq!(error, KeyError::Identity { line: 2 });
         let identities = Identities::parse(file.expose()).unwrap();
