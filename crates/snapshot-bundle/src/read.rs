@@ -59,7 +59,7 @@ pub(crate) struct Inner {
     /// The signature file over them, where there is one.
     pub(crate) signature: Option<Vec<u8>>,
     /// Where each artifact's content starts in the stream.
-    contents: Vec<u64>,
+    pub(crate) contents: Vec<u64>,
     /// Numbers of the artifacts, by path.
     by_path: Vec<u32>,
     /// Buffers between two readers. They still hold the last frame read, so that a row of small
@@ -344,6 +344,14 @@ impl Inner {
             1 => Some((path_in_bundle::SIGNATURE, self.signature.as_deref()?)),
             _ => None,
         }
+    }
+
+    /// Where the artifacts end in the stream, and the manifest's entry begins.
+    pub(crate) fn artifacts_end(&self) -> u64 {
+        let last = self.contents.last().zip(self.manifest.artifacts.last());
+        last.map_or(0, |(start, artifact)| {
+            start + artifact.size_bytes + padding(artifact.size_bytes) as u64
+        })
     }
 
     /// The number of the artifact at `path`.

@@ -79,6 +79,11 @@ impl FrameTable {
         self.stream.last().copied().unwrap_or_default()
     }
 
+    /// Number of the frames that end at `position` of the stream or before.
+    pub(crate) fn before(&self, position: u64) -> usize {
+        self.stream[1..].partition_point(|&end| end <= position)
+    }
+
     /// Where frame `frame` lies in the file; none past the last.
     pub(crate) fn in_file(&self, frame: usize) -> Option<Range<u64>> {
         Some(*self.file.get(frame)?..*self.file.get(frame + 1)?)

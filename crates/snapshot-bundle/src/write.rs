@@ -19,6 +19,7 @@ use crate::format::{DEFAULT_LEVEL, FRAME_BYTES, TAR_END_BYTES};
 use crate::frame::Encoder;
 use crate::keys::Recipients;
 use crate::pipeline::{Consumer, Pipeline, Slot};
+use crate::read::Bundle;
 use crate::seek::{FrameTable, Index};
 use crate::signature::SigningKey;
 use crate::tar::{Entry, padding};
@@ -88,7 +89,48 @@ impl<W: Write + Send + 'static> BundleWriter<W> {
     /// If threads, zstd or age cannot be set up, or `out` fails.
     pub fn new(out: W, options: &WriteOptions, control: Control) -> Result<Self, BundleError> {
         let out = Envelope::new(out, options.recipients.as_ref())?;
-        let output = Output { out, frames: FrameTable::default() };
+        Self::begin(Output { out, frames: FrameTable::default() }, options, control)
+    }
+
+    /// Goes on where the artifacts of `bundle` end, whose frames are copied as they are: what is still to be
+    /// written is another manifest of the same artifacts and the same time.
+    ///
+    /// # Errors
+    /// As [`BundleWriter::new`], or if `bundle` cannot be read.
+    pub fn after_artifacts_of(
+        bundle: &Bundle,
+        out: W,
+        options: &WriteOptions,
+        control: Control,
+    ) -> Result<Self, BundleError> {
+        let inner = &bundle.inner;
+        let (end, copied) = (inner.artifacts_end(), inner.frames.before(inner.artifacts_end()));
+        let mut out = Envelope::new(out, options.recipients.as_ref())?;
+        let (mut frames, mut frame) = (FrameTable::default(), Vec::new());
+        for number in 0..copied {
+            control.check()?;
+            let range = inner.frames.in_file(number).unwrap_or_default();
+            inner.source.read(range, &mut frame)?;
+            let content = inner.frames.content_bytes(number).unwrap_or_default();
+            frames.push(frame.len(), content)?;
+            out.write_all(&frame).map_err(|source| BundleError::Write { source })?;
+            control.advance(Step::Seal, frames.stream_end(), end);
+        }
+        let mut writer = Self::begin(Output { out, frames }, options, control)?;
+        let artifacts = &bundle.manifest().artifacts;
+        writer.created_at_ms = bundle.manifest().created_at_ms;
+        writer.position = end;
+        writer.contents.clone_from(&inner.contents);
+        writer.written = artifacts.iter().map(|a| Artifact { sqlite: None, ..a.clone() }).collect();
+        writer.paths = artifacts.iter().map(|artifact| artifact.path.clone()).collect();
+        Ok(writer)
+    }
+
+    fn begin(
+        output: Output<W>,
+        options: &WriteOptions,
+        control: Control,
+    ) -> Result<Self, BundleError> {
         let new_stage = || {
             let mut encoder =
                 Encoder::new(options.level).map_err(|why| BundleError::Compress { why })?;

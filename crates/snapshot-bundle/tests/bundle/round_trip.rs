@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 use std::io::{self, Read};
 
 use proptest::prelude::*;
-use snapshot_bundle::BundleError;
+use snapshot_bundle::{Bundle, BundleError, BundleWriter};
 use snapshot_core::{ArtifactSource, BundlePath, Control, ErrorKind, Inside, Sha256Digest};
 
-use crate::support::{Built, Item, MIB, Parts, build, build_with, expecting, mixed, noise};
+use crate::support::{
+    Built, Item, MIB, Parts, build, build_with, expecting, mixed, noise, options,
+};
 
 fn read(built: &Built, path: &BundlePath) -> Vec<u8> {
     let mut content = Vec::new();
@@ -150,5 +152,38 @@ proptest! {
     #[test]
     fn any_set_of_files_round_trips(items in items(), threads in 1..4usize) {
         assert_round_trip(&items, &build_with(&items, threads));
+    }
+}
+
+/// Would catch: frames that are compressed again or lost on the way to another manifest, an index that is the
+/// old one's, a manifest of other artifacts that is let through.
+#[test]
+fn another_manifest_of_the_same_artifacts_leaves_their_frames_as_they_are() {
+    for items in [mixed(), Vec::new(), vec![Item::file("one", "x")]] {
+        let built = build(&items);
+        let again = tempfile::NamedTempFile::new().unwrap();
+        let resumed = || {
+            let out = again.reopen().unwrap();
+            BundleWriter::after_artifacts_of(&built.open(), out, &options(2), Control::default())
+                .unwrap()
+        };
+        let mut said = built.manifest.clone();
+        said.label = Some("said later".to_owned());
+        resumed().finish(&said).unwrap();
+        let bundle = Bundle::open(again.reopen().unwrap(), again.path()).unwrap();
+        assert_eq!(*bundle.manifest(), said);
+        assert!(bundle.verify(&expecting(None), &Control::default()).unwrap().damage.is_empty());
+        let data = |bytes: &[u8]| {
+            let parts = Parts::of(bytes);
+            parts.frames[..parts.manifest_frame()].to_vec()
+        };
+        assert_eq!(data(&std::fs::read(again.path()).unwrap()), data(&built.bytes()));
+
+        let mut other = said.clone();
+        other.artifacts.pop();
+        if !said.artifacts.is_empty() {
+            let refused = resumed().finish(&other);
+            assert!(matches!(refused, Err(BundleError::ManifestMismatch { .. })));
+        }
     }
 }
