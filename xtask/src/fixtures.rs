@@ -1,7 +1,7 @@
 //! Fixtures and goldens: made from fixed values, compared byte for byte by the gate.
 //!
-//! Invariant: only folders in [`GENERATED`], the configuration's schema and README's transcript are
-//! written or compared. `fixtures/v2` is a frozen
+//! Invariant: only folders in [`GENERATED`], the configuration's schema, the redaction rules and README's
+//! transcript are written or compared. `fixtures/v2` is a frozen
 //! bundle that later programs must still read; nothing regenerates it.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::tools::{Outcome, output, root};
-use crate::{demo, wire};
+use crate::{demo, rules, wire};
 
 /// Folders below `fixtures/` whose every file is made here.
 const GENERATED: [&str; 1] = ["wire"];
@@ -32,8 +32,14 @@ pub(crate) fn write() -> Outcome {
         put(&dir.join(path), content)?;
     }
     put(&root().join(SCHEMA), &schema()?)?;
+    write_rules()?;
     println!("{} fixtures written", wanted.len());
     demo::write()
+}
+
+/// Writes the redaction rules alone.
+pub(crate) fn write_rules() -> Outcome {
+    put(&root().join(rules::JSON), &rules::json()?)
 }
 
 /// Says what [`write()`] would change, and fails if anything.
@@ -41,6 +47,9 @@ pub(crate) fn check() -> Outcome {
     let mut stale = stale(&generate()?, &present(&root().join("fixtures"))?);
     let differs = read(&root().join(SCHEMA)).ok().map(String::into_bytes) != Some(schema()?);
     stale.extend(differs.then(|| format!("{SCHEMA} differs")));
+    let differs =
+        read(&root().join(rules::JSON)).ok().map(String::into_bytes) != Some(rules::json()?);
+    stale.extend(differs.then(|| format!("{} differs", rules::JSON)));
     stale.extend(demo::stale()?);
     if stale.is_empty() {
         return Ok(());

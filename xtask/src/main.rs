@@ -13,6 +13,7 @@ mod fixtures;
 mod measure;
 mod nats;
 mod peers;
+mod rules;
 mod soak;
 mod systemd;
 mod tidy;
@@ -24,7 +25,9 @@ use std::process::ExitCode;
 const USAGE: &str = "usage: cargo xtask <task>
 
   ci [STEP]...          the one gate: every step, or the named ones
-  fixtures [--check]    regenerate fixtures/ and README's transcript (or say what would change)
+  fixtures [--check]    regenerate fixtures/, the redaction rules and README's transcript (or say what
+                        would change)
+  rules                 only the redaction rules of them
   api [--check]         write the listings of the public API, docs/api (or show what would change)
   bench [--scale S] [--runs N] [--cuts N] [--dir D] [--docs]
                         the standard agent, ours beside every peer that is installed; --docs puts
@@ -52,6 +55,7 @@ fn task() -> ExitCode {
         ["ci", steps @ ..] => ci::run(steps),
         ["fixtures"] => fixtures::write(),
         ["fixtures", "--check"] => fixtures::check(),
+        ["rules"] => fixtures::write_rules(),
         ["api"] => api::write(),
         ["api", "--check"] => api::check(),
         ["bench", "retention"] => bench::retention::bench(false),

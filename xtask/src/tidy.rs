@@ -20,6 +20,9 @@ const BANNED: [(&str, &str, &str); 8] = [
     (concat!("/tmp/bash", "_jobs"), "", "a path that exists on one machine only"),
 ];
 
+/// Files that stay as others wrote them.
+const OF_OTHERS: [&str; 1] = ["crates/snapshot-bundle/rules/gitleaks.toml"];
+
 /// Where fixtures lie.
 const FIXTURES: &str = "fixtures/";
 /// Those that are programs, which the gate runs.
@@ -62,6 +65,9 @@ fn read(paths: &[&str]) -> Result<Vec<Source>, String> {
 fn complaints(source: &Source) -> Vec<String> {
     let Source { path, text } = source;
     let mut wrong = Vec::new();
+    if OF_OTHERS.contains(&path.as_str()) {
+        return wrong;
+    }
     if path.ends_with(".rs") && !text.starts_with("//!") {
         wrong.push(format!("{path}:1: does not start with //! (purpose, invariants)"));
     }

@@ -16,6 +16,7 @@
 //! | `envelope` | the age layer around an encrypted bundle |
 //! | `signature` | minisign keys, signatures over manifests, attestations |
 //! | `source` | the bytes of a plain bundle, sealed or not |
+//! | [`redact`] | secrets in text: rules, search through encodings, placeholders |
 //! | `write` / `read` / `verify` / `reseal` | the four things done with a bundle |
 //!
 //! ```
@@ -58,6 +59,7 @@ mod frame;
 mod keys;
 mod pipeline;
 mod read;
+pub mod redact;
 mod reseal;
 mod seek;
 mod signature;

@@ -1,7 +1,8 @@
 //! What tests, the demo and the benchmarks share: realistic agents, writers that never rest, an
 //! oracle that says whether a snapshot is torn, faults in the file-system layer, comparisons
-//! that use no code of the product, and (feature `conformance`) the rules of the traits that others
-//! implement.
+//! that use no code of the product, (feature `conformance`) the rules of the traits that others
+//! implement, and (feature `canary`) secrets planted in every place of a memory with a judge that looks
+//! for them in a bundle.
 //!
 //! Invariants: everything made here is a function of its seed; nothing sleeps to order events;
 //! nothing reads the user's git configuration. This crate plays the *agent*, so it writes files
@@ -27,6 +28,8 @@
 
 mod broker;
 mod bundle;
+#[cfg(feature = "canary")]
+pub mod canary;
 pub mod compare;
 #[cfg(feature = "conformance")]
 pub mod conformance;
