@@ -38,6 +38,10 @@ pub enum Step {
     Verify,
     /// Unpacking a bundle beside the live memory.
     Stage,
+    /// Looking for secrets.
+    Search,
+    /// Writing without the secrets that were found.
+    Redact,
     /// Comparing what two sides hold.
     Compare,
     /// Writers are held; the present state is being kept.
@@ -123,6 +127,8 @@ impl Step {
             Self::Seal => "sealing",
             Self::Verify => "verifying",
             Self::Stage => "staging",
+            Self::Search => "searching for secrets",
+            Self::Redact => "redacting",
             Self::Compare => "comparing",
             Self::Keep => "keeping the present state",
             Self::Commit => "restoring",

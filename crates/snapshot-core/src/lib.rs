@@ -47,8 +47,8 @@ pub use listing::{ListProblem, Listing, ProblemKind};
 pub use manifest::{
     Artifact, ArtifactKind, Attestation, BUNDLE_FORMAT, BUNDLE_FORMAT_V1, EncryptionInfo, GitInfo,
     GitRef, GitStash, MANIFEST_VERSION, MAX_ARTIFACTS, MAX_MANIFEST_BYTES, Manifest,
-    ManifestCapture, NotCarried, RedactionReport, SqliteInfo, UnstableFile, path_in_bundle,
-    to_text,
+    ManifestCapture, NotCarried, RedactionReceipt, RedactionReport, SqliteInfo, UnstableFile,
+    path_in_bundle, to_text,
 };
 pub use meta::{BundleFile, CaptureInfo, SchemaVersions, Sidecar, SnapshotMeta, StoreCapture};
 pub use path::{BundlePath, MAX_PATH_BYTES};
@@ -58,8 +58,8 @@ pub use ports::{
     RandomIds, StateKind, StateProvider, SystemClock, VerifiedSource,
 };
 pub use redaction::{
-    FoundSecret, GitHistory, NameOf, RedactionOptions, RedactionPolicy, Redactor, SecretPlace,
-    SecretSearch, SecretSpan,
+    FoundSecret, GitHistory, NameOf, RedactionOptions, RedactionPolicy, Redactor, SecretFinding,
+    SecretPlace, SecretSearch, SecretSpan, SecretsReport,
 };
 pub use report::{
     Damage, Inside, RestoreReport, RetentionTickReport, SignatureReport, SignatureStatus,

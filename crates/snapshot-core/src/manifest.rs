@@ -14,6 +14,7 @@ use crate::error::ParseError;
 use crate::id::{AgentId, CreatedBy, GitOid, SnapshotId, StoreName, Tenant};
 use crate::meta::SchemaVersions;
 use crate::path::BundlePath;
+use crate::redaction::GitHistory;
 
 /// Format name of bundles written by this program.
 pub const BUNDLE_FORMAT: &str = "nexo-memory-snapshot-v2";
@@ -218,6 +219,40 @@ pub struct RedactionReport {
     pub matches_redacted: u64,
     /// Paths of the artifacts changed.
     pub artifacts_touched: Vec<String>,
+    /// Matches replaced in each of them, in the same order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub matches_per_artifact: Vec<u64>,
+    /// The whole snapshot that this is a redacted copy of, where it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy_of: Option<SnapshotId>,
+    /// What became of the git history.
+    #[serde(default)]
+    pub git_history: GitHistory,
+    /// Signatures of commits and tags that their new content made void, and that were left out.
+    #[serde(default)]
+    pub signatures_dropped: u64,
+    /// Vectors of redacted texts that were deleted.
+    #[serde(default)]
+    pub vectors_deleted: u64,
+    /// What else is not as it was: an index that a restored agent must build anew.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// That what was written was read back and searched; 0.1.x did not, and has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<RedactionReceipt>,
+}
+
+/// What was searched once it was written, and came out clean: a bundle that does not is never finished.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RedactionReceipt {
+    /// Whether the search found nothing.
+    pub clean: bool,
+    /// Bytes of content that were searched, decompressed.
+    pub bytes_searched: u64,
+    /// Rules that it was searched by.
+    pub rules: u64,
+    /// Different secrets that were taken out and looked for again.
+    pub secrets: u64,
 }
 
 /// How a bundle is encrypted.

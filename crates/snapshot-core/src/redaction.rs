@@ -3,6 +3,7 @@
 //!
 //! Text rules know neither SQLite nor git, and those know no rules: they meet here.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ParseError, excerpt};
-use crate::id::StoreName;
+use crate::id::{SnapshotId, StoreName};
 
 /// What counts as a secret. Its caller has looked through UTF-16, base64, hexadecimal, URL- and JSON
 /// escapes, so a policy looks at plain bytes; those are text in any encoding that keeps ASCII, or binary.
@@ -80,6 +81,37 @@ pub struct SecretPlace {
     pub place: String,
     /// Whether other values must differ from the one it is part of: a key, a unique column, a name.
     pub is_key: bool,
+}
+
+/// A secret, told without itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretFinding {
+    /// The artifact's path in the bundle.
+    pub artifact: String,
+    /// Where in it.
+    pub place: String,
+    /// Id of the rule.
+    pub rule: String,
+    /// Enough of the secret to know it again, and not to use it.
+    pub masked: String,
+}
+
+/// How a search for secrets went.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretsReport {
+    /// The snapshot; absent where the live memory was searched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_id: Option<SnapshotId>,
+    /// The policy that it was searched by.
+    pub policy: String,
+    /// Secrets found, each place counted.
+    pub findings: u64,
+    /// The same by rule.
+    pub by_rule: BTreeMap<String, u64>,
+    /// Artifacts searched.
+    pub artifacts: u64,
+    /// Bytes searched, decompressed.
+    pub bytes_searched: u64,
 }
 
 /// What becomes of the git history of a redacted bundle.

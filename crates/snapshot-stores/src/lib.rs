@@ -46,6 +46,7 @@ mod folders;
 pub mod git;
 pub mod health;
 mod pinned;
+pub mod redact;
 mod restore;
 mod sources;
 mod sqlite;
@@ -59,6 +60,7 @@ pub use restore::{
     Applied, BeforeCommit, Decision, Done, Keep, OtherAgent, Recovered, RestoreOptions, needed,
     pending, plan, recover, restore, sweep,
 };
+pub use sources::left_out;
 pub use sqlite::{Holder, Holders, Library};
 
 /// Versions of the libraries that read and write an agent's memory, for the manifest.

@@ -164,7 +164,15 @@ impl Sources {
     }
 }
 
-/// Whether a snapshot says that this part (`memdir`, `store NAME`) was not there; a file of the memdir may have the
+/// That a redacted bundle lacks `part`, which `by` asked for: as of a part that was not there, a restore over a
+/// live one empties nothing.
+#[must_use]
+pub fn left_out(part: &str, by: &str) -> NotCarried {
+    let why = format!("{NO_PART}{part} in this redacted copy, by {by}");
+    NotCarried { path: part.to_owned(), why }
+}
+
+/// Whether a snapshot says that this part (`memdir`, `store NAME`, `git history`) was not there; a file of the memdir may have the
 /// name too.
 pub(crate) fn is_missing(left_out: &NotCarried, part: &str) -> bool {
     left_out.path == part && left_out.why.starts_with(NO_PART)

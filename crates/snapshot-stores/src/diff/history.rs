@@ -17,14 +17,18 @@ use crate::git::open_objects;
 
 /// Most refs that are told of one by one.
 const MAX_REFS: usize = 20;
+/// What is said of histories of which one was redacted.
+const REWRITTEN: &str = "git: a redaction wrote the history of a side anew: the files of the two HEADs are compared, \
+    not commits and refs";
 /// Characters of an object id that people read.
 const OID: usize = 8;
 
 /// Counts commits, files and lines between the HEADs of two staged repositories, and tells them; gives
-/// a note where the histories do not meet.
+/// a note where the histories do not meet, or cannot for one was `rewritten`: then files alone are compared.
 pub(super) fn compare(
     (old_path, old): (&Path, &GitInfo),
     (new_path, new): (&Path, &GitInfo),
+    rewritten: bool,
     sink: &mut Sink<'_>,
 ) -> Result<(GitSummary, Option<String>), StoresError> {
     let fail = |op| move |source| StoresError::Git { op, path: new_path.to_owned(), source };
@@ -35,8 +39,11 @@ pub(super) fn compare(
     let is_shallow = !old.shallow.is_empty() || !new.shallow.is_empty();
     let (old, new) = (oid(old).map_err(fail("read"))?, oid(new).map_err(fail("read"))?);
     let mut summary = GitSummary::default();
-    let note = commits(&repo, (old, new), is_shallow, &mut summary, sink)
-        .map_err(fail("walk the commits"))?;
+    let note = match rewritten {
+        true => Some(REWRITTEN.to_owned()),
+        false => commits(&repo, (old, new), is_shallow, &mut summary, sink)
+            .map_err(fail("walk the commits"))?,
+    };
     files(&repo, (old, new), &mut summary, sink).map_err(fail("compare"))?;
     Ok((summary, note))
 }

@@ -266,7 +266,11 @@ fn compare_history(
         }
         return Ok(());
     };
-    diff.notes.extend(history::other_refs(old, new));
+    // A redaction writes commits anew: every one of them would be told as another.
+    let rewritten = [a, b].iter().any(|side| side.manifest().redactions.is_some());
+    if !rewritten {
+        diff.notes.extend(history::other_refs(old, new));
+    }
     if old.head_oid == new.head_oid {
         return Ok(());
     }
@@ -275,7 +279,8 @@ fn compare_history(
         stage_git(side, info, &dir, options.max_git_object_bytes, options.control)
     };
     let (old_dir, new_dir) = (stage(a, old, "a")?, stage(b, new, "b")?);
-    let (summary, note) = history::compare((old_dir.path(), old), (new_dir.path(), new), sink)?;
+    let (summary, note) =
+        history::compare((old_dir.path(), old), (new_dir.path(), new), rewritten, sink)?;
     diff.git_summary = summary;
     diff.notes.extend(note);
     Ok(())

@@ -4,24 +4,13 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, Row};
 
+pub(super) use crate::sqlite::quote;
+use crate::sqlite::{FULL_TEXT_SHAPES, VECTOR_PARTS};
+
 /// Names under which SQLite gives a rowid, unless a column has the name.
 const ROWID_NAMES: [&str; 3] = ["rowid", "_rowid_", "oid"];
-/// Tables of a sqlite-vec index (0.1) that hold nothing but its vectors and where they lie.
-const VECTOR_PARTS: [&str; 5] = ["info", "chunks", "rowids", "vector_chunks", "metadatachunks"];
 /// Tables of full-text indexes (FTS5, FTS3 and 4), and the column that differs wherever one indexes other texts.
 pub(super) const FULL_TEXT_PARTS: [(&str, &str); 2] = [("data", "block"), ("segdir", "root")];
-/// The first columns of the other tables beneath a full-text table; one of its name with others is somebody's own
-/// (in SQLite's source, `fts5_index.c`, `fts5_storage.c`, `fts3.c`).
-const FULL_TEXT_SHAPES: [(&str, &[&str]); 8] = [
-    ("data", &["id", "block"]),
-    ("idx", &["segid", "term", "pgno"]),
-    ("config", &["k", "v"]),
-    ("docsize", &["id", "sz"]),
-    ("docsize", &["docid", "size"]),
-    ("segments", &["blockid", "block"]),
-    ("segdir", &["level", "idx", "start_block"]),
-    ("stat", &["id", "value"]),
-];
 
 /// Most definitions that are told of one by one.
 const MAX_DEFINITIONS: usize = 20;
@@ -310,11 +299,6 @@ fn key_collations(
          WHERE l.origin = 'pk' AND x.key = 1 ORDER BY x.seqno"
     );
     conn.prepare(&sql)?.query_map([table], |r| r.get(0))?.collect()
-}
-
-/// A name in SQL.
-pub(super) fn quote(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// The sqlite-vec indexes that a table of this name could be a part of.

@@ -15,14 +15,8 @@ use super::report::{TableReport, one_side};
 use super::rows::{Databases, Sides};
 use super::tables::quote;
 use crate::error::StoresError;
+use crate::sqlite::{METADATA, ROWID_BYTES, VECTOR_COLUMNS, VECTORS};
 
-/// Most columns of a kind in an index (`VEC0_MAX_VECTOR_COLUMNS`, `VEC0_MAX_METADATA_COLUMNS`).
-const MAX_COLUMNS: usize = 16;
-/// Tables of vector columns, and of metadata columns.
-const VECTORS: &str = "vector_chunks";
-const METADATA: &str = "metadatachunks";
-/// Bytes of a rowid in a chunk.
-const ROWID_BYTES: usize = 8;
 /// What an index's row is called where its own columns' names are not known.
 const VECTOR: &str = "vector";
 /// Where each vector lies, and its digest.
@@ -152,7 +146,7 @@ fn columns(
     let sql =
         format!("SELECT count(*) FROM pragma_table_list WHERE schema = '{schema}' AND name = ?1");
     let mut is_there = db.prepare(&sql)?;
-    for column in 0..MAX_COLUMNS {
+    for column in 0..VECTOR_COLUMNS {
         let table = format!("{name}_{kind}{column:02}");
         if is_there.query_row([&table], |row| row.get::<_, i64>(0)).map_err(db.fail())? == 0 {
             break;

@@ -2,6 +2,7 @@
 //! point. Nothing is checked out: working files are memory files.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::io;
 
 use git2::Index;
@@ -79,20 +80,31 @@ fn make_missing(memdir: &Dir, targets: &GitTargets, id: SnapshotId) -> Result<()
     memdir.remove_tree(&name)?;
     let owner = memdir.stat_self()?;
     let mode = owner.mode & 0o777;
-    memdir.create_dir(&name, mode)?;
-    let git = memdir.sub(&name)?;
+    let branch = targets.after.head_ref.as_deref().unwrap_or(DEFAULT_BRANCH);
+    make_empty(memdir, &name, mode, branch)?;
+    give_all(memdir, (owner.uid, owner.gid), &name)?;
+    memdir.rename(&name, memdir, ".git")?;
+    Ok(memdir.sync()?)
+}
+
+/// An empty repository, as `git init` lays it out.
+pub(super) fn make_empty(
+    within: &Dir,
+    name: impl AsRef<OsStr>,
+    mode: u32,
+    branch: &str,
+) -> Result<Dir, StoresError> {
+    within.create_dir(name.as_ref(), mode)?;
+    let git = within.sub(name.as_ref())?;
     for (folder, parts) in [("objects", ["info", "pack"]), ("refs", ["heads", "tags"])] {
         let folder = git.ensure_sub(folder, mode)?;
         for part in parts {
             folder.ensure_sub(part, mode)?;
         }
     }
-    let branch = targets.after.head_ref.as_deref().unwrap_or(DEFAULT_BRANCH);
     git.write_atomic("HEAD", format!("ref: {branch}\n").as_bytes(), FILE_MODE)?;
     git.write_atomic("config", CONFIG, FILE_MODE)?;
-    give_all(memdir, (owner.uid, owner.gid), &name)?;
-    memdir.rename(&name, memdir, ".git")?;
-    Ok(memdir.sync()?)
+    Ok(git)
 }
 
 /// Temporary files of ours that an interrupted restore left where git looks.

@@ -70,10 +70,11 @@ pub fn write_bundle(
     let mut pack = pack_builder(repo, spool)?;
     let odb = repo.repo.odb().map_err(repo.fail("open the objects"))?;
     let walk = Walk { odb: &odb, path: &path, shallow: &shallow, max_object_bytes, control };
-    let walked = walk.run(tips, |oid, name| {
+    let walked = walk.run(tips, |seen| {
         // libgit2 sorts by name when it looks for deltas; a name is a hint only.
+        let name = seen.name.and_then(|name| std::str::from_utf8(name).ok());
         let name = name.filter(|name| !name.contains('\0'));
-        pack.insert_object(oid, name).map_err(|e| packing(&path, e))
+        pack.insert_object(seen.oid, name).map_err(|e| packing(&path, e))
     })?;
     bundle.not_carried.extend(walked.escaping.into_iter().map(|(tree, why)| NotCarried {
         path: format!("git tree {tree}"),

@@ -4,7 +4,8 @@
 //! not, so nothing that a bundle holds is ever run or obeyed by git. Capture: [`open`] before the
 //! gates close, [`GitRepo::pin`] while they are closed, [`write_bundle`] later. Restore: [`stage`],
 //! [`plan()`], [`lock`], [`apply()`]; a recovery asks [`progress`].
-//! [`History`] looks into a bundle without restoring it.
+//! [`History`] looks into a bundle without restoring it; [`scan_history`] looks for secrets in one, and
+//! [`redact_history`] makes another without them.
 //!
 //! A shallow repository's bundle holds what is there. Stock git reads it so: `git init r`, write the
 //! manifest's `git.shallow` ids to `r/.git/shallow`, one a line, and in `r`
@@ -24,6 +25,7 @@ mod open;
 mod pack;
 mod pin;
 mod plan;
+mod redact;
 mod refs;
 mod stage;
 mod stash;
@@ -38,5 +40,6 @@ pub(crate) use names::is_dot_git;
 pub use open::{GitRepo, open};
 pub use pin::PinnedGit;
 pub use plan::{GitProgress, GitTargets, plan, progress};
+pub use redact::{RedactedHistory, map_ids, redact_history, scan_history};
 pub(crate) use stage::open_objects;
 pub use stage::stage;

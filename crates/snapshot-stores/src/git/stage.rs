@@ -13,7 +13,7 @@ use super::bundle::SIGNATURE;
 use super::info::{bundle_refs, check, oid};
 use super::limits;
 use super::pack;
-use super::walk::Walk;
+use super::walk::{Seen, Walk};
 use crate::StoresError;
 
 /// Longest line of a header: an id, a space, a ref's name.
@@ -24,6 +24,9 @@ const CHUNK_BYTES: usize = 1 << 16;
 const INCOMING: &str = "incoming";
 /// The object folder in the staging folder, as git lays it out.
 pub(super) const STAGED_PACKS: &str = "objects/pack";
+
+/// What sees the objects of a bundle.
+pub(super) type Visitor<'v> = dyn FnMut(&Walk<'_>, &Seen<'_>) -> Result<(), StoresError> + 'v;
 
 /// Checks the git bundle of a snapshot against `info` from its manifest and unpacks it into the
 /// empty folder `into`, durably. `bundle` is none where [`super::has_bundle`] says so.
@@ -37,6 +40,20 @@ pub fn stage(
     into: &Dir,
     max_object_bytes: u64,
     control: &Control,
+) -> Result<(), StoresError> {
+    unpack(bundle, info, into, max_object_bytes, control, &mut |_, _| Ok(()))?;
+    Ok(into.sync_fs()?)
+}
+
+/// As [`stage`], but for a folder that nobody needs after a crash, and with a visitor: it sees each
+/// object once, hashed, but before all are found connected.
+pub(super) fn unpack(
+    bundle: Option<&mut dyn Read>,
+    info: &GitInfo,
+    into: &Dir,
+    max_object_bytes: u64,
+    control: &Control,
+    visit: &mut Visitor<'_>,
 ) -> Result<(), StoresError> {
     check(info)?;
     let refs = bundle_refs(info);
@@ -58,8 +75,7 @@ pub fn stage(
     incoming.rewind().map_err(StoresError::io("rewind", &at))?;
     index(&mut incoming, &packs, control)?;
     into.unlink(INCOMING)?;
-    check_objects(into, info, &refs, (objects, max_object_bytes), control)?;
-    Ok(into.sync_fs()?)
+    check_objects(into, info, (objects, max_object_bytes), control, visit)
 }
 
 /// The header must list exactly the refs of the manifest, in any order, and no prerequisites.
@@ -126,17 +142,17 @@ fn index(incoming: &mut impl Read, packs: &Dir, control: &Control) -> Result<(),
 fn check_objects(
     into: &Dir,
     info: &GitInfo,
-    refs: &BTreeMap<String, GitOid>,
     (objects, max_object_bytes): (u32, u64),
     control: &Control,
+    visit: &mut Visitor<'_>,
 ) -> Result<(), StoresError> {
     let path = into.path().join("objects");
     let fail = || StoresError::git("read the unpacked bundle", &path);
     let odb = open_objects(&[into.path()]).map_err(fail())?;
     let shallow = info.shallow.iter().map(oid).collect::<Result<_, _>>()?;
-    let tips = refs.values().map(oid).collect::<Result<Vec<_>, _>>()?;
+    let tips = bundle_refs(info).values().map(oid).collect::<Result<Vec<_>, _>>()?;
     let walk = Walk { odb: &odb, path: &path, shallow: &shallow, max_object_bytes, control };
-    let walked = walk.run(tips, |_, _| Ok(())).map_err(|e| match e {
+    let walked = walk.run(tips, |seen| visit(&walk, seen)).map_err(|e| match e {
         StoresError::GitVanished { oid, .. } => bad(&format!("it lacks object {oid}")),
         e => e,
     })?;

@@ -5,15 +5,18 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::rc::Rc;
 
-use git2::{ObjectType, Odb, Oid};
+use git2::{ObjectType, Odb, OdbObject, Oid};
 use snapshot_core::Control;
 
 use super::names::is_dot_git;
 use crate::StoresError;
 
 /// Bytes of a raw object id in a tree.
-const RAW_OID_BYTES: usize = 20;
+pub(super) const RAW_OID_BYTES: usize = 20;
+/// Folders that a path tells of: crafted trees nest without end.
+const MAX_FOLDERS: usize = 32;
 /// Most complaints kept; one is enough to refuse.
 const MAX_FINDINGS: usize = 20;
 
@@ -37,25 +40,75 @@ pub(super) struct Walked {
     pub(super) escaping: Vec<(Oid, String)>,
 }
 
+/// An object that is visited.
+pub(super) struct Seen<'v> {
+    pub(super) oid: Oid,
+    pub(super) kind: ObjectType,
+    /// What a tree calls it.
+    pub(super) name: Option<&'v [u8]>,
+    folder: Option<&'v Folder>,
+    /// Its content; a blob's is left to the visitor, by [`Walk::read`].
+    pub(super) content: Option<&'v [u8]>,
+}
+
 /// An object to be visited.
 struct Next {
     oid: Oid,
     /// None for what a ref names: that may be anything.
     kind: Option<ObjectType>,
-    name: Option<String>,
+    name: Option<Vec<u8>>,
+    folder: Option<Rc<Folder>>,
+}
+
+/// A folder that leads to an object.
+struct Folder {
+    name: Vec<u8>,
+    parent: Option<Rc<Folder>>,
+    depth: usize,
+}
+
+impl Seen<'_> {
+    /// A path that leads to it, where a tree does.
+    pub(super) fn path(&self) -> Option<Vec<u8>> {
+        let mut names = vec![self.name?];
+        let mut folder = self.folder;
+        while let Some(found) = folder {
+            names.push(&found.name);
+            folder = found.parent.as_deref();
+        }
+        names.reverse();
+        Some(names.join(&b'/'))
+    }
+}
+
+impl Next {
+    fn of(oid: Oid, kind: Option<ObjectType>) -> Self {
+        Self { oid, kind, name: None, folder: None }
+    }
+
+    /// What the names in this tree lie in; none for a commit's own tree.
+    fn as_folder(&self) -> Option<Rc<Folder>> {
+        let mut name = self.name.clone()?;
+        let mut parent = self.folder.clone();
+        if parent.as_ref().is_some_and(|parent| parent.depth >= MAX_FOLDERS) {
+            name.splice(..0, *b".../");
+            parent = None;
+        }
+        let depth = parent.as_ref().map_or(1, |parent| parent.depth + 1);
+        Some(Rc::new(Folder { name, parent, depth }))
+    }
 }
 
 impl Walk<'_> {
-    /// Calls `visit` for each object that `tips` lead to, once, with the name that a tree gives it.
+    /// Calls `visit` for each object that `tips` lead to, once.
     pub(super) fn run(
         &self,
         tips: impl IntoIterator<Item = Oid>,
-        mut visit: impl FnMut(Oid, Option<&str>) -> Result<(), StoresError>,
+        mut visit: impl FnMut(&Seen<'_>) -> Result<(), StoresError>,
     ) -> Result<Walked, StoresError> {
         let mut walked = Walked::default();
         let mut seen: HashMap<Oid, ObjectType> = HashMap::new();
-        let mut stack: Vec<Next> =
-            tips.into_iter().map(|oid| Next { oid, kind: None, name: None }).collect();
+        let mut stack: Vec<Next> = tips.into_iter().map(|oid| Next::of(oid, None)).collect();
         while let Some(next) = stack.pop() {
             self.control.check().map_err(StoresError::stopped("reading the git history"))?;
             let known = seen.get(&next.oid).copied();
@@ -70,8 +123,13 @@ impl Walk<'_> {
                 continue;
             }
             seen.insert(next.oid, kind);
-            visit(next.oid, next.name.as_deref())?;
-            self.children(next.oid, kind, &mut stack, &mut walked)?;
+            let object = if kind == ObjectType::Blob { None } else { Some(self.read(next.oid)?) };
+            let content = object.as_ref().map(OdbObject::data);
+            let (name, folder) = (next.name.as_deref(), next.folder.as_deref());
+            visit(&Seen { oid: next.oid, kind, name, folder, content })?;
+            if let Some(content) = content {
+                self.children(&next, (kind, content), &mut stack, &mut walked)?;
+            }
         }
         walked.objects = seen.len();
         Ok(walked)
@@ -86,44 +144,45 @@ impl Walk<'_> {
         Ok(kind)
     }
 
+    /// The content of an object.
+    pub(super) fn read(&self, oid: Oid) -> Result<OdbObject<'_>, StoresError> {
+        self.odb.read(oid).map_err(|e| self.unread(oid, e))
+    }
+
     fn children(
         &self,
-        oid: Oid,
-        kind: ObjectType,
+        of: &Next,
+        (kind, content): (ObjectType, &[u8]),
         stack: &mut Vec<Next>,
         walked: &mut Walked,
     ) -> Result<(), StoresError> {
-        if kind == ObjectType::Blob {
-            return Ok(());
-        }
-        let object = self.odb.read(oid).map_err(|e| self.unread(oid, e))?;
+        let oid = of.oid;
         let malformed = |why: &str| self.bad(oid, why.to_owned());
         match kind {
             ObjectType::Commit => {
-                let commit = commit(object.data()).map_err(malformed)?;
-                stack.push(Next { oid: commit.tree, kind: Some(ObjectType::Tree), name: None });
+                let commit = commit(content).map_err(malformed)?;
+                stack.push(Next::of(commit.tree, Some(ObjectType::Tree)));
                 if !self.shallow.contains(&oid) {
-                    let kind = Some(ObjectType::Commit);
                     let parents = commit.parents.into_iter();
-                    stack.extend(parents.map(|oid| Next { oid, kind, name: None }));
+                    stack.extend(parents.map(|oid| Next::of(oid, Some(ObjectType::Commit))));
                 }
             }
             ObjectType::Tag => {
-                let (target, kind) = tag(object.data()).map_err(malformed)?;
-                stack.push(Next { oid: target, kind: Some(kind), name: None });
+                let (target, kind) = tag(content).map_err(malformed)?;
+                stack.push(Next::of(target, Some(kind)));
             }
             ObjectType::Tree => {
-                let mut names = HashSet::new();
-                for entry in tree(object.data()) {
+                let (mut names, folder) = (HashSet::new(), of.as_folder());
+                for entry in tree(content) {
                     let entry = entry.map_err(malformed)?;
-                    if let Some(why) = escape(&entry, &mut names)
+                    if let Some(why) = escape(entry.name, &mut names)
                         && walked.escaping.len() < MAX_FINDINGS
                     {
                         walked.escaping.push((oid, why));
                     }
-                    if let Some(kind) = entry.kind {
-                        let name = std::str::from_utf8(entry.name).ok().map(str::to_owned);
-                        stack.push(Next { oid: entry.oid, kind: Some(kind), name });
+                    if entry.kind.is_some() {
+                        let (name, folder) = (Some(entry.name.to_vec()), folder.clone());
+                        stack.push(Next { oid: entry.oid, kind: entry.kind, name, folder });
                     }
                 }
             }
@@ -146,19 +205,23 @@ impl Walk<'_> {
     }
 }
 
-struct CommitLinks {
-    tree: Oid,
-    parents: Vec<Oid>,
+/// What a commit leads to.
+pub(super) struct CommitLinks {
+    pub(super) tree: Oid,
+    pub(super) parents: Vec<Oid>,
 }
 
-struct TreeEntry<'a> {
-    name: &'a [u8],
-    oid: Oid,
+/// An entry of a tree.
+pub(super) struct TreeEntry<'a> {
+    /// As it is written.
+    pub(super) mode: &'a [u8],
+    pub(super) name: &'a [u8],
+    pub(super) oid: Oid,
     /// None for a submodule's commit, which lies elsewhere.
-    kind: Option<ObjectType>,
+    pub(super) kind: Option<ObjectType>,
 }
 
-fn commit(data: &[u8]) -> Result<CommitLinks, &'static str> {
+pub(super) fn commit(data: &[u8]) -> Result<CommitLinks, &'static str> {
     let mut lines = data.split(|&b| b == b'\n').peekable();
     let tree = lines.next().and_then(|line| id_line(line, b"tree ")).ok_or("it names no tree")?;
     let mut parents = Vec::new();
@@ -173,7 +236,7 @@ fn commit(data: &[u8]) -> Result<CommitLinks, &'static str> {
     Ok(CommitLinks { tree, parents })
 }
 
-fn tag(data: &[u8]) -> Result<(Oid, ObjectType), &'static str> {
+pub(super) fn tag(data: &[u8]) -> Result<(Oid, ObjectType), &'static str> {
     let mut lines = data.split(|&b| b == b'\n');
     let target = lines.next().and_then(|line| id_line(line, b"object "));
     let kind = match lines.next() {
@@ -186,7 +249,7 @@ fn tag(data: &[u8]) -> Result<(Oid, ObjectType), &'static str> {
     Ok((target.ok_or("it names no object")?, kind))
 }
 
-fn tree(mut data: &[u8]) -> impl Iterator<Item = Result<TreeEntry<'_>, &'static str>> {
+pub(super) fn tree(mut data: &[u8]) -> impl Iterator<Item = Result<TreeEntry<'_>, &'static str>> {
     std::iter::from_fn(move || {
         if data.is_empty() {
             return None;
@@ -200,25 +263,25 @@ fn tree(mut data: &[u8]) -> impl Iterator<Item = Result<TreeEntry<'_>, &'static 
 fn tree_entry(data: &[u8]) -> Result<(TreeEntry<'_>, &[u8]), &'static str> {
     let bad = "a tree entry is malformed";
     let space = data.iter().take(8).position(|&b| b == b' ').ok_or(bad)?;
-    let mode = std::str::from_utf8(&data[..space]).map_err(|_| bad)?;
-    let mode = u32::from_str_radix(mode, 8).map_err(|_| bad)?;
+    let mode = &data[..space];
+    let bits = std::str::from_utf8(mode).map_err(|_| bad)?;
+    let bits = u32::from_str_radix(bits, 8).map_err(|_| bad)?;
     let rest = &data[space + 1..];
     let end = rest.iter().position(|&b| b == 0).ok_or(bad)?;
     let (name, rest) = (&rest[..end], &rest[end + 1..]);
     let (oid, rest) = rest.split_at_checked(RAW_OID_BYTES).ok_or(bad)?;
     let oid = Oid::from_bytes(oid).map_err(|_| bad)?;
-    let kind = match mode & 0o170_000 {
+    let kind = match bits & 0o170_000 {
         0o040_000 => Some(ObjectType::Tree),
         0o100_000 | 0o120_000 => Some(ObjectType::Blob),
         0o160_000 => None,
         _ => return Err("a tree entry is of no known type"),
     };
-    Ok((TreeEntry { name, oid, kind }, rest))
+    Ok((TreeEntry { mode, name, oid, kind }, rest))
 }
 
 /// Why a checkout of this entry could write where it should not.
-fn escape<'n>(entry: &TreeEntry<'n>, names: &mut HashSet<&'n [u8]>) -> Option<String> {
-    let name = entry.name;
+pub(super) fn escape<'n>(name: &'n [u8], names: &mut HashSet<&'n [u8]>) -> Option<String> {
     let why = match name {
         b"" | b"." | b".." => "which is no file's name",
         _ if name.contains(&b'/') => "which has a / in it",
@@ -229,7 +292,8 @@ fn escape<'n>(entry: &TreeEntry<'n>, names: &mut HashSet<&'n [u8]>) -> Option<St
     Some(format!("it holds {:?}, {why}", String::from_utf8_lossy(name)))
 }
 
-fn id_line(line: &[u8], label: &[u8]) -> Option<Oid> {
+/// The id in a line `<label><id>`.
+pub(super) fn id_line(line: &[u8], label: &[u8]) -> Option<Oid> {
     let hex = std::str::from_utf8(line.strip_prefix(label)?).ok()?;
     (hex.len() == 2 * RAW_OID_BYTES).then(|| Oid::from_str(hex).ok())?
 }
@@ -252,12 +316,11 @@ mod tests {
 
     #[test]
     fn names_that_leave_a_checkout_are_seen() {
-        let entry = |name: &'static [u8]| TreeEntry { name, oid: Oid::ZERO_SHA1, kind: None };
         for bad in [&b""[..], b".", b"..", b"a/b", b".git", b".GIT", b"git~1"] {
-            assert!(escape(&entry(bad), &mut HashSet::new()).is_some(), "{bad:?}");
+            assert!(escape(bad, &mut HashSet::new()).is_some(), "{bad:?}");
         }
         let mut names = HashSet::new();
-        assert!(escape(&entry(b"a"), &mut names).is_none());
-        assert!(escape(&entry(b"a"), &mut names).is_some());
+        assert!(escape(b"a", &mut names).is_none());
+        assert!(escape(b"a", &mut names).is_some());
     }
 }

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use snapshot_core::{
-    GitInfo, Manifest, MemoryLayout, RestorePlan, SpaceNeed, StoreAction, StorePlan,
+    GitInfo, Manifest, MemoryLayout, RedactionReport, RestorePlan, SpaceNeed, StoreAction,
+    StorePlan,
 };
 
 use crate::error::StoresError;
@@ -33,6 +34,7 @@ pub fn plan(
     let now = memdir.and_then(|m| m.repo.as_ref()).map(git::GitRepo::pin).transpose()?;
     let git = wanted_git(manifest, now.as_ref()).map(|info| git::plan(now.as_ref(), &info).0);
     let space = space(layout, &choices, &files, live.as_ref(), opts)?;
+    notes.extend(manifest.redactions.as_ref().map(redacted));
     let stores = choices.iter().map(|c| StorePlan {
         store: c.store.clone(),
         target: c.path.clone(),
@@ -54,6 +56,14 @@ pub fn plan(
         notes,
         into: None,
     })
+}
+
+/// What a redaction took out does not come back.
+fn redacted(report: &RedactionReport) -> String {
+    format!(
+        "the bundle is redacted: {} secrets stand in it as [REDACTED:...], and {} vectors are gone",
+        report.matches_redacted, report.vectors_deleted
+    )
 }
 
 /// What is live now; none where nothing is.
@@ -113,11 +123,14 @@ fn refuse_missing(
             return refuse(&choice.path, &missing.why);
         }
     }
-    let memdir =
-        layout.memdir.as_deref().filter(|_| live.is_some_and(|live| live.memdir.is_some()));
-    match (memdir, missing("memdir")) {
-        (Some(path), Some(missing)) => refuse(path, &missing.why),
-        _ => Ok(()),
+    let (Some(path), Some(memdir)) = (&layout.memdir, live.and_then(|live| live.memdir.as_ref()))
+    else {
+        return Ok(());
+    };
+    let history = || missing("git history").filter(|_| memdir.repo.is_some());
+    match missing("memdir").or_else(history) {
+        Some(missing) => refuse(path, &missing.why),
+        None => Ok(()),
     }
 }
 

@@ -121,6 +121,12 @@ pub(crate) fn open_staged(path: &Path) -> Result<Connection, StoresError> {
     open(path, OpenFlags::SQLITE_OPEN_READ_WRITE, PATIENT)
 }
 
+/// Opens a file that nobody changes, to read it: without locks, and without a journal beside it.
+pub(crate) fn open_immutable(path: &Path) -> Result<Connection, StoresError> {
+    let mode = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    open(Path::new(&immutable_uri(path)), mode, PATIENT)
+}
+
 /// Opens a file to work with, that goes with its connection: nothing of it is ever made durable, and
 /// databases can be attached to it by URI.
 pub(crate) fn open_scratch(path: &Path) -> Result<Connection, StoresError> {

@@ -8,14 +8,20 @@ mod connect;
 mod gate;
 mod holders;
 mod pages;
+pub(crate) mod redact;
+mod shadow;
 mod shared;
 
 pub(crate) use check::integrity;
 pub(crate) use connect::{
-    Live, MAGIC, Shape, immutable_uri, open_private, open_scratch, open_staged,
+    Live, MAGIC, Shape, immutable_uri, open_immutable, open_private, open_scratch, open_staged,
 };
 pub(crate) use gate::{Backoff, Gates};
 pub(crate) use holders::holders;
 pub use holders::{Holder, Holders, Library};
 pub(crate) use pages::{PageDigest, PageReader, page_digest, spool_pages};
+pub(crate) use shadow::{
+    FULL_TEXT_SHAPES, METADATA, METADATA_TEXT, ROWID_BYTES, VECTOR_COLUMNS, VECTOR_PARTS, VECTORS,
+    quote,
+};
 pub(crate) use shared::other_agents;

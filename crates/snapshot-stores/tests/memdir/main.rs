@@ -8,4 +8,5 @@
 mod files;
 mod git;
 mod hostile;
+mod redact;
 mod support;
