@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use serde_json::ser::to_vec_pretty;
 use snapshot_core::{
     AgentId, Artifact, ArtifactKind, Attestation, BUNDLE_FORMAT, BundleFile, BundlePath,
-    CaptureInfo, CreatedBy, Damage, EncryptionInfo, FilePlan, FileSpec, GitInfo, GitOid, GitPlan,
-    GitRef, GitStash, GitSummary, Inside, ListProblem, Listing, MANIFEST_VERSION, Manifest,
-    ManifestCapture, NotCarried, NotCompared, ParseError, ProblemKind, RestorePlan, RestoreReport,
-    RetentionTickReport, RowCounts, SchemaVersions, Sha256Digest, Sidecar, SignatureReport,
-    SignatureStatus, SnapshotDiff, SnapshotId, SnapshotMeta, SpaceNeed, SqliteInfo, SqliteSummary,
-    StateSummary, StoreAction, StoreCapture, StoreName, StorePlan, Tenant, UnstableFile,
-    VerifyReport, root_digest,
+    CaptureInfo, CreatedBy, Damage, EncryptionInfo, FilePlan, FileSpec, GitHistory, GitInfo,
+    GitOid, GitPlan, GitRef, GitStash, GitSummary, Inside, ListProblem, Listing, MANIFEST_VERSION,
+    Manifest, ManifestCapture, NotCarried, NotCompared, ParseError, ProblemKind, RedactionReceipt,
+    RedactionReport, RestorePlan, RestoreReport, RetentionTickReport, RowCounts, SchemaVersions,
+    SecretFinding, SecretsReport, Sha256Digest, Sidecar, SignatureReport, SignatureStatus,
+    SnapshotDiff, SnapshotId, SnapshotMeta, SpaceNeed, SqliteInfo, SqliteSummary, StateSummary,
+    StoreAction, StoreCapture, StoreName, StorePlan, Tenant, UnstableFile, VerifyReport,
+    root_digest,
 };
 use snapshot_events::{
     Envelope, EventId, LifecycleEvent, MutationEvent, MutationOp, MutationScope,
@@ -45,6 +46,7 @@ pub(crate) fn documents() -> Result<Vec<(&'static str, Vec<u8>)>, Failure> {
         ("sidecar_encrypted.json", sealed.to_bytes()?),
         ("snapshot_meta_encrypted.json", json(&sealed_meta)?),
         ("listing.json", json(&listing(meta.clone()))?),
+        ("redaction_report.json", json(&redactions())?),
         ("restore_plan.json", json(&restore_plan()?)?),
         ("restore_report.json", json(&restore_report())?),
         ("verify_report.json", json(&verify_report())?),
@@ -52,6 +54,8 @@ pub(crate) fn documents() -> Result<Vec<(&'static str, Vec<u8>)>, Failure> {
         ("verify_report_signed.json", json(&verify_report_signed())?),
         ("snapshot_diff.json", json(&snapshot_diff())?),
         ("retention_tick_report.json", json(&retention_tick_report())?),
+        ("secret_finding.json", json(&finding())?),
+        ("secrets_report.json", json(&secrets())?),
     ];
     documents.extend(events(meta)?);
     documents.extend([
@@ -149,6 +153,50 @@ fn manifest() -> Result<Manifest, ParseError> {
         ]),
         capture: ManifestCapture { not_carried: not_carried(), unstable: unstable() },
     })
+}
+
+fn redactions() -> RedactionReport {
+    RedactionReport {
+        policy: "house".to_owned(),
+        rules_applied: vec!["customer".to_owned(), "github-pat".to_owned()],
+        matches_redacted: 5,
+        artifacts_touched: vec![
+            "sqlite/long_term.sqlite".to_owned(),
+            "memory_files/MEMORY.md".to_owned(),
+        ],
+        matches_per_artifact: vec![4, 1],
+        copy_of: Some(id(2)),
+        git_history: GitHistory::Rewrite,
+        signatures_dropped: 2,
+        vectors_deleted: 3,
+        notes: vec!["store long_term: the index facts_fts was emptied".to_owned()],
+        receipt: Some(RedactionReceipt {
+            clean: true,
+            bytes_searched: 104_857_600,
+            rules: 240,
+            secrets: 4,
+        }),
+    }
+}
+
+fn secrets() -> SecretsReport {
+    SecretsReport {
+        snapshot_id: Some(id(1)),
+        policy: "house".to_owned(),
+        findings: 3,
+        by_rule: BTreeMap::from([("customer".to_owned(), 1), ("github-pat".to_owned(), 2)]),
+        artifacts: 12,
+        bytes_searched: 104_857_600,
+    }
+}
+
+fn finding() -> SecretFinding {
+    SecretFinding {
+        artifact: "sqlite/long_term.sqlite".to_owned(),
+        place: "table facts, column text, rowid 3".to_owned(),
+        rule: "github-pat".to_owned(),
+        masked: "ghp_... (40 bytes)".to_owned(),
+    }
 }
 
 /// One artifact of every kind, one of them with a name and one with a target that is not UTF-8.

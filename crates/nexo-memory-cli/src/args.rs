@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use nexo_memory_snapshot::id::{AgentId, CreatedBy, StoreName, Tenant};
+use nexo_memory_snapshot::redaction::{GitHistory, RedactionOptions};
 use nexo_memory_snapshot::request::{DiffSide, PathInside, SnapshotRef};
 
 use crate::exit::Failure;
@@ -243,6 +245,16 @@ Examples:
   nexo-memory verify latest --agent ana
   nexo-memory verify --all --json")]
     Verify(VerifyArgs),
+    /// Look for secrets in a snapshot, or in an agent's live memory
+    #[command(help_template = VERB, before_help = "\
+Tells where each secret is and by which rule it was found, the secret itself masked. It is the search \
+that a redaction begins with: what is not found here is not redacted. Exit code 11 where anything is \
+found. Changes nothing.")]
+    #[command(after_help = "\
+Examples:
+  nexo-memory scan-secrets --agent ana
+  nexo-memory scan-secrets latest --agent ana --json | jq '.report.by_rule'")]
+    ScanSecrets(ScanSecretsArgs),
     /// Show what was learned, changed and forgotten between two snapshots, or since one
     #[command(help_template = VERB, before_help = "\
 A summary first, then the rows, files, commits and places of the runtime state. `live` is a valid \
@@ -268,12 +280,13 @@ Examples:
     /// Copy a bundle out of the vault, checked on the way
     #[command(help_template = VERB, before_help = "\
 A plain bundle holds the whole memory in the clear, so --whole must say that this is meant, or --encrypt \
-for whom it is. An encrypted one leaves as it is, for others with --encrypt, in the clear with --decrypt. \
-What leaves the vault is told. Replaces nothing.")]
+for whom it is, or --redact that its secrets stay here. An encrypted one leaves as it is, for others with \
+--encrypt, in the clear with --decrypt. What leaves the vault is told. Replaces nothing.")]
     #[command(after_help = "\
 Examples:
   nexo-memory export latest --agent ana --to /mnt/backup --whole
   nexo-memory export latest --agent ana --to /mnt --recipients-file team.txt
+  nexo-memory export latest --agent ana --to ./for-support --redact
   nexo-memory export 3f9c21ab --to ./ana.tar.zst --whole")]
     Export(ExportArgs),
     /// Take bundles into the vault, checked on the way
@@ -423,12 +436,14 @@ pub(crate) struct SnapshotArgs {
     /// A name for people; `@label` finds it again
     #[arg(long)]
     pub(crate) label: Option<String>,
-    /// Redact secrets; this version cannot yet, and refuses
+    /// Without the secrets that are found in it; such a snapshot brings not everything back
     #[arg(long)]
     pub(crate) redact_secrets: bool,
     /// Take it whole, whatever the configuration's redact_secrets_default says
     #[arg(long, conflicts_with = "redact_secrets")]
     pub(crate) no_redact: bool,
+    #[command(flatten)]
+    pub(crate) redaction: RedactionArgs,
     #[command(flatten)]
     pub(crate) encrypt: EncryptArgs,
     /// Do not encrypt, whatever the configuration says
@@ -448,6 +463,17 @@ pub(crate) struct SnapshotArgs {
     pub(crate) lock_timeout: Option<Duration>,
 }
 
+/// What a redaction does beyond looking for secrets.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RedactionArgs {
+    /// Of a redacted bundle's git history: rewrite it, keep what HEAD holds as one commit, or drop it
+    #[arg(long, value_name = "HOW", value_parser = git_history(), default_value = "rewrite")]
+    pub(crate) git_history: GitHistory,
+    /// Leave this store out of a redacted bundle; may be repeated
+    #[arg(long, value_name = "STORE")]
+    pub(crate) drop_store: Vec<StoreName>,
+}
+
 /// For whom something is encrypted.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct EncryptArgs {
@@ -461,6 +487,18 @@ pub(crate) struct EncryptArgs {
     /// is asked for
     #[arg(long, conflicts_with_all = ["encrypt", "recipients_file"])]
     pub(crate) passphrase: bool,
+}
+
+impl RedactionArgs {
+    pub(crate) fn options(&self) -> RedactionOptions {
+        let drop_stores = self.drop_store.clone();
+        RedactionOptions { git_history: self.git_history, drop_stores }
+    }
+
+    /// Whether anything is asked for that only a redaction does.
+    pub(crate) fn asks(&self) -> bool {
+        self.git_history != GitHistory::default() || !self.drop_store.is_empty()
+    }
 }
 
 #[derive(Debug, Args)]
@@ -662,6 +700,9 @@ pub(crate) struct RestoreArgs {
     /// Restore a database whole although other agents use it too
     #[arg(long)]
     pub(crate) whole_store: bool,
+    /// Restore a redacted snapshot over the live agent: what was taken out of it is lost there too
+    #[arg(long)]
+    pub(crate) accept_redacted: bool,
     /// Do not ask
     #[arg(long, short)]
     pub(crate) yes: bool,
@@ -742,6 +783,23 @@ pub(crate) struct VerifyArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ScanSecretsArgs {
+    /// latest, latest~1, @label, an id or its first characters, or a bundle's path
+    #[arg(value_name = "SNAPSHOT")]
+    pub(crate) snapshot: Option<SnapshotRef>,
+    /// The same, as a flag (also --id, --bundle)
+    #[arg(long = "from", aliases = ["id", "bundle"], value_name = "SNAPSHOT")]
+    #[arg(conflicts_with = "snapshot")]
+    pub(crate) named: Option<SnapshotRef>,
+    /// The agent; alone, its live memory
+    #[arg(long)]
+    pub(crate) agent: Option<AgentId>,
+    /// How long to wait for locks, whatever the configuration says
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) lock_timeout: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct DiffArgs {
     /// The older side: a snapshot, or `live`
     #[arg(value_parser = diff_side)]
@@ -799,9 +857,12 @@ pub(crate) struct ExportArgs {
     /// All of it in the clear, also where the bundle is encrypted
     #[arg(long, conflicts_with = "whole")]
     pub(crate) decrypt: bool,
-    /// Redact secrets on the way; this version cannot yet, and refuses
+    /// Without the secrets that are found in it, in the clear unless it is encrypted too; the copy is a bundle of
+    /// its own, with another id
     #[arg(long, conflicts_with_all = ["whole", "decrypt"])]
     pub(crate) redact: bool,
+    #[command(flatten)]
+    pub(crate) redaction: RedactionArgs,
     #[command(flatten)]
     pub(crate) encrypt: EncryptArgs,
 }
@@ -948,6 +1009,11 @@ fn age(text: &str) -> Result<Duration, String> {
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| format!("{text:?} is no number of seconds"))?;
     Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string())
+}
+
+fn git_history() -> impl TypedValueParser<Value = GitHistory> {
+    let names = GitHistory::ALL.map(GitHistory::as_str);
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<GitHistory>())
 }
 
 fn diff_side(text: &str) -> Result<DiffSide, String> {

@@ -29,6 +29,8 @@ mod json;
 mod keeping;
 #[path = "cli/names.rs"]
 mod names;
+#[path = "cli/redact.rs"]
+mod redact;
 #[path = "cli/sealed.rs"]
 mod sealed;
 #[path = "cli/signed.rs"]
@@ -202,8 +204,8 @@ fn a_plain_export_must_be_meant() {
     assert_eq!(said.code, 2, "{said:?}");
     insta::assert_snapshot!("export-no-choice", said.err);
     let choices = [
-        (["--redact"].as_slice(), "--whole, where"),
-        (&["--encrypt", "age1x"], "age1x is no age recipient"),
+        (["--encrypt", "age1x"].as_slice(), "age1x is no age recipient"),
+        (&["--drop-store", "x", "--whole"], "--redact"),
         (&["--whole", "--redact"], "--redact"),
         (&["--whole", "--decrypt"], "--decrypt"),
     ];

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use snapshot_core::{
     AgentId, Clock, DecryptionIdentity, IdSource, MemoryLayout, PathResolver, Quiesce, RandomIds,
-    StateProvider, SystemClock, Tenant,
+    RedactionPolicy, StateProvider, SystemClock, Tenant,
 };
 use snapshot_events::{EventPublisher, Transport};
 use snapshot_fs::DurableFs;
@@ -46,6 +46,7 @@ pub struct EngineBuilder {
     events: EventParts,
     metrics: Metrics,
     keys: Keys,
+    redaction: Option<Arc<dyn RedactionPolicy>>,
     fs: DurableFs,
     threads: usize,
     max_git_object_bytes: Option<u64>,
@@ -178,6 +179,12 @@ impl EngineBuilder {
         self
     }
 
+    /// What counts as a secret; by default the rules that come with this crate.
+    pub fn redaction(mut self, policy: Arc<dyn RedactionPolicy>) -> Self {
+        self.redaction = Some(policy);
+        self
+    }
+
     /// The durable file-system layer.
     pub fn fs(mut self, fs: DurableFs) -> Self {
         self.fs = fs;
@@ -220,6 +227,9 @@ impl EngineBuilder {
             events: Events::new(&vault, self.events, self.metrics.clone()),
             metrics: self.metrics,
             keys: self.keys,
+            redaction: self
+                .redaction
+                .unwrap_or_else(|| snapshot_bundle::redact::Rules::builtin() as _),
             vault,
             fs: self.fs,
             state: self.state,

@@ -9,6 +9,7 @@ mod encryption;
 mod events;
 mod keys;
 mod layouts;
+mod redaction;
 mod retention;
 mod schema;
 mod section;
@@ -31,6 +32,7 @@ pub use self::agents::{AgentOptions, AgentSection, AgentSettings};
 pub use self::encryption::{EncryptionSection, SigningSection};
 pub use self::events::{EventsSection, NatsSection};
 pub use self::layouts::ConfiguredLayouts;
+pub use self::redaction::RedactionSection;
 pub use self::retention::{OriginSection, RetentionSection};
 
 /// Largest configuration file read, in bytes.
@@ -47,7 +49,7 @@ const PATHS: [&str; 2] = ["memory.snapshot", "snapshot."];
 const MAX_SQL_NAME: usize = 128;
 
 /// The section as written; what is absent there is absent here.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct MemorySnapshotConfig {
     /// Whether anything happens by itself: automatic snapshots, retention. Commands work either way.
@@ -64,6 +66,8 @@ pub struct MemorySnapshotConfig {
     pub options: AgentOptions,
     /// Who signs, and whose signatures count.
     pub signing: SigningSection,
+    /// What counts as a secret; where it is absent, what the rules that come along say.
+    pub redaction: Option<RedactionSection>,
     /// What is to be kept.
     pub retention: RetentionSection,
     /// Who is told, and where.
@@ -264,6 +268,7 @@ fn read_snapshot(mut section: Section<'_>) -> Result<MemorySnapshotConfig, Confi
         max_git_object_bytes: section.section("git")?.map(read_git).transpose()?.flatten(),
         options: agents::read_options(&mut section)?,
         signing: encryption::read_signing(&mut section)?,
+        redaction: section.section("redaction")?.map(redaction::read).transpose()?,
         retention: section
             .section("retention")?
             .map(retention::read)

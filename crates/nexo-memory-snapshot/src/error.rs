@@ -9,6 +9,8 @@ use std::path::PathBuf;
 
 #[cfg(feature = "local")]
 use snapshot_bundle::BundleError;
+#[cfg(feature = "local")]
+use snapshot_bundle::redact::TooManySecrets;
 use snapshot_core::{AgentId, Interrupted, ParseError, PortError, SnapshotId, Tenant};
 use snapshot_events::OutboxError;
 use snapshot_fs::FsError;
@@ -78,11 +80,35 @@ pub enum SnapshotError {
     /// The engine was built without the folder of its vault.
     #[error("the engine needs the root of its vault")]
     NoRoot,
-    /// What this version lacks.
-    #[error("this version cannot {what} yet")]
-    NotYet {
-        /// As a verb.
-        what: &'static str,
+    /// A redacted bundle, over a live agent.
+    #[error("snapshot {id} is redacted: what was taken out of it stays lost")]
+    Redacted {
+        /// The snapshot.
+        id: SnapshotId,
+    },
+    /// The operating system gives no random bytes.
+    #[error("the operating system gives no random bytes: {why}")]
+    Random {
+        /// Why not.
+        why: String,
+    },
+    /// More secrets than a redaction keeps in memory.
+    #[cfg(feature = "local")]
+    #[error("the memory cannot be redacted")]
+    Secrets {
+        /// How many are too many.
+        #[source]
+        source: TooManySecrets,
+    },
+    /// A secret that was still there once the redacted bundle was written; it was discarded.
+    #[error("the redacted bundle was discarded: {masked} ({rule}) is still in it, at {place}")]
+    StillSecret {
+        /// The artifact, and where in it.
+        place: String,
+        /// The rule that found it.
+        rule: String,
+        /// The secret, masked.
+        masked: String,
     },
     /// A label that cannot be given.
     #[error("this label cannot be given: {why}")]
@@ -325,7 +351,6 @@ impl SnapshotError {
             Self::Interrupted(e) => e.kind(),
             Self::NoRoot
             | Self::Label { .. }
-            | Self::NotYet { .. }
             | Self::Reason { .. }
             | Self::WhichAgent { .. }
             | Self::NotAFile { .. }
@@ -344,12 +369,16 @@ impl SnapshotError {
             | Self::Kept { .. }
             | Self::Held { .. }
             | Self::NotInVault { .. }
+            | Self::Redacted { .. }
+            | Self::StillSecret { .. }
             | Self::Exists { .. } => ErrorKind::Refused,
             #[cfg(feature = "local")]
             Self::Artifact { source, .. } => artifact_kind(source),
             Self::Told { kind, .. } => *kind,
             Self::Process { source, .. } => source.kind(),
-            Self::Output { .. } | Self::Render { .. } => ErrorKind::Io,
+            #[cfg(feature = "local")]
+            Self::Secrets { .. } => ErrorKind::Refused,
+            Self::Output { .. } | Self::Render { .. } | Self::Random { .. } => ErrorKind::Io,
         }
     }
 
@@ -368,6 +397,13 @@ impl SnapshotError {
                 "it is a file like any other; `import` takes it into the vault"
             }
             Self::Exists { .. } => "choose another place, or remove it first",
+            Self::Redacted { .. } => {
+                "restore it with --to into a folder and take what you need, or say --accept-redacted"
+            }
+            Self::StillSecret { .. } => {
+                "leave the store out (--drop-store), or the history (--git-history), or say in the policy \
+                 (memory.snapshot.redaction.allow) that it is no secret"
+            }
             Self::KeyFile { .. } => "make it yours alone (mode 0600), or name another",
             #[cfg(feature = "local")]
             Self::Bundle(BundleError::Untrusted { .. }) => {

@@ -75,8 +75,8 @@ pub mod id {
 pub mod manifest {
     pub use snapshot_core::{
         Artifact, ArtifactKind, Attestation, BUNDLE_FORMAT, BundlePath, EncryptionInfo, GitInfo,
-        GitRef, GitStash, MANIFEST_VERSION, Manifest, ManifestCapture, NotCarried, RedactionReport,
-        SqliteInfo, TreeEntry, TreeEntryKind, UnstableFile, path_in_bundle,
+        GitRef, GitStash, MANIFEST_VERSION, Manifest, ManifestCapture, NotCarried, SqliteInfo,
+        TreeEntry, TreeEntryKind, UnstableFile, path_in_bundle,
     };
 }
 
@@ -91,6 +91,18 @@ pub mod request {
         DecryptionIdentity, DiffRequest, DiffScope, DiffSide, Encryption, EncryptionKey,
         ExportForm, ExportRequest, GitPath, PathInside, RestoreRequest, RestoreTarget, Secret,
         SnapshotRef, SnapshotRequest,
+    };
+}
+
+/// What counts as a secret, and what is done about it.
+pub mod redaction {
+    #[cfg(feature = "local")]
+    pub use crate::engine::ScanRequest;
+    #[cfg(feature = "local")]
+    pub use snapshot_bundle::redact::{AllowConfig, RuleConfig, RuleError, Rules, RulesConfig};
+    pub use snapshot_core::{
+        GitHistory, RedactionOptions, RedactionPolicy, RedactionReceipt, RedactionReport,
+        SecretFinding, SecretSpan, SecretsReport,
     };
 }
 

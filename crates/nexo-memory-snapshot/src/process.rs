@@ -20,8 +20,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use snapshot_core::{
     AgentId, DecryptionIdentity, DiffRequest, DiffSide, Encryption, EncryptionKey, ErrorKind,
-    ExportForm, ExportRequest, Listing, ParseError, RestoreReport, RestoreRequest, RestoreTarget,
-    Secret, SnapshotDiff, SnapshotMeta, SnapshotRef, SnapshotRequest, Tenant, VerifyReport,
+    ExportForm, ExportRequest, Listing, ParseError, RedactionOptions, RestoreReport,
+    RestoreRequest, RestoreTarget, Secret, SnapshotDiff, SnapshotMeta, SnapshotRef,
+    SnapshotRequest, Tenant, VerifyReport,
 };
 
 use crate::error::SnapshotError;
@@ -244,6 +245,14 @@ impl Call {
         self
     }
 
+    fn redacting(self, options: &RedactionOptions) -> Self {
+        let call = self.value("--git-history", options.git_history.as_str());
+        options
+            .drop_stores
+            .iter()
+            .fold(call, |call, store| call.value("--drop-store", store.as_str()))
+    }
+
     fn timeout(self, timeout: Duration) -> Self {
         let timeout = timeout.min(FOR_EVER);
         let seconds = format!("{}.{:09}", timeout.as_secs(), timeout.subsec_nanos());
@@ -258,6 +267,9 @@ impl MemorySnapshotter for ProcessSnapshotter {
             .value("--created-by", req.created_by.as_str())
             .flag(if req.redact_secrets { "--redact-secrets" } else { "--no-redact" })
             .timeout(req.timeout);
+        if req.redact_secrets {
+            call = call.redacting(&req.redaction);
+        }
         if let Some(label) = &req.label {
             call = call.value("--label", label);
         }
@@ -276,6 +288,7 @@ impl MemorySnapshotter for ProcessSnapshotter {
             .value("--from", text_of(&req.from)?)
             .flag(if keep { "--auto-pre-snapshot" } else { "--no-auto-pre-snapshot" })
             .flag_if(req.whole_store, "--whole-store")
+            .flag_if(req.accept_redacted, "--accept-redacted")
             .timeout(req.timeout)
             .flag("--yes");
         if let RestoreTarget::Dir(dir) = &req.target {
@@ -328,10 +341,15 @@ impl MemorySnapshotter for ProcessSnapshotter {
         let call = Call::new("export", &req.tenant, Some(&req.agent_id))
             .value("--from", text_of(&req.from)?)
             .value("--to", &req.to);
-        let call = match &req.form {
-            ExportForm::AsIs => call.flag("--whole"),
-            ExportForm::For(key) => call.encrypted_for(key)?,
-            ExportForm::Clear => call.flag("--decrypt"),
+        let call = match (&req.form, &req.redact) {
+            (ExportForm::For(key), _) => call.encrypted_for(key)?,
+            (_, Some(_)) => call,
+            (ExportForm::AsIs, None) => call.flag("--whole"),
+            (ExportForm::Clear, None) => call.flag("--decrypt"),
+        };
+        let call = match &req.redact {
+            Some(options) => call.flag("--redact").redacting(options),
+            None => call,
         };
         self.ask::<Exported>(call).await.map(|document| document.written)
     }

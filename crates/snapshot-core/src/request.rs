@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::error::{ParseError, excerpt};
 use crate::id::{AgentId, CreatedBy, SnapshotId, StoreName, Tenant};
+use crate::redaction::RedactionOptions;
 use crate::secret::Secret;
 
 /// How long an operation waits for locks and busy databases, where nothing else is said.
@@ -24,6 +25,8 @@ pub struct SnapshotRequest {
     pub label: Option<String>,
     /// Whether secrets are to be redacted.
     pub redact_secrets: bool,
+    /// What a redaction does beyond that.
+    pub redaction: RedactionOptions,
     /// Whether it is encrypted, and for whom.
     pub encrypt: Encryption,
     /// Whether the label of an encrypted snapshot stands in its summary, for all to read.
@@ -86,6 +89,8 @@ pub struct RestoreRequest {
     pub auto_pre_snapshot: bool,
     /// Whether a store that other agents use too may be restored whole.
     pub whole_store: bool,
+    /// Whether a redacted bundle, which brings not everything back, may be restored over a live agent.
+    pub accept_redacted: bool,
     /// What opens the bundle where it is encrypted, beside what the engine was given.
     pub decrypt: Option<DecryptionIdentity>,
     /// How long to wait for the agent's lock, and again for busy databases.
@@ -145,6 +150,8 @@ pub struct ExportRequest {
     pub to: PathBuf,
     /// How it leaves.
     pub form: ExportForm,
+    /// Without its secrets, where that is asked for: a bundle of its own, with another id.
+    pub redact: Option<RedactionOptions>,
 }
 
 /// How a bundle leaves the vault.
@@ -184,6 +191,7 @@ impl SnapshotRequest {
             tenant,
             label: None,
             redact_secrets: false,
+            redaction: RedactionOptions::default(),
             encrypt: Encryption::ByPolicy,
             public_label: false,
             created_by: CreatedBy::from_static("cli"),
@@ -203,6 +211,7 @@ impl RestoreRequest {
             target: RestoreTarget::Live,
             auto_pre_snapshot: true,
             whole_store: false,
+            accept_redacted: false,
             decrypt: None,
             timeout: DEFAULT_TIMEOUT,
         }

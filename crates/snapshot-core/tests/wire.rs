@@ -9,8 +9,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use snapshot_core::{
-    ErrorKind, Listing, Manifest, RestoreReport, RetentionTickReport, Sidecar, SnapshotDiff,
-    SnapshotMeta, VerifyReport,
+    ErrorKind, Listing, Manifest, RedactionReport, RestoreReport, RetentionTickReport,
+    SecretFinding, SecretsReport, Sidecar, SnapshotDiff, SnapshotMeta, VerifyReport,
 };
 
 fn golden(name: &str) -> Vec<u8> {
@@ -40,6 +40,9 @@ fn reports_and_metas_survive_reading_and_writing() {
     survives::<Sidecar>("sidecar_encrypted.json");
     survives::<SnapshotDiff>("snapshot_diff.json");
     survives::<RetentionTickReport>("retention_tick_report.json");
+    survives::<RedactionReport>("redaction_report.json");
+    survives::<SecretFinding>("secret_finding.json");
+    survives::<SecretsReport>("secrets_report.json");
 }
 
 /// Would catch: a manifest whose bytes change between two programs, and with them the root digest.

@@ -11,7 +11,7 @@ use crate::layout;
 
 impl AgentLock {
     /// Removes what is left of the agent: files of its folder that are no snapshot, staging, the
-    /// restore's journal, its notes. Its snapshots are deleted before, one by one, so that each is told
+    /// restore's journal, its maps of redacted git objects, its notes. Its snapshots are deleted before, one by one, so that each is told
     /// of. Waits until `until` for readers. Lock files stay: they hold a name and nothing else.
     ///
     /// # Errors
@@ -20,7 +20,7 @@ impl AgentLock {
         let _alone = self.agent.vault_lock(LockMode::Exclusive, until, control)?;
         let tenant = self.agent.vault().tenant_dir(self.agent.tenant())?;
         let agent = self.agent.agent();
-        for part in [layout::SNAPSHOTS, layout::STAGING, layout::RESTORE] {
+        for part in [layout::SNAPSHOTS, layout::STAGING, layout::RESTORE, layout::GIT_MAPS] {
             if let Some(folder) = layout::existing_sub(&tenant, &[part])? {
                 folder.remove_tree(agent.as_str())?;
                 folder.sync()?;

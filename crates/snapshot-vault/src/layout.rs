@@ -30,6 +30,9 @@ pub(crate) const QUARANTINE: &str = ".quarantine";
 /// Folder of the agents' restore journals, below a tenant.
 pub(crate) const RESTORE: &str = "restore";
 
+/// Folder of the agents' maps of redacted git objects, below a tenant.
+pub(crate) const GIT_MAPS: &str = "git-maps";
+
 /// What follows the id in the other name of an encrypted bundle.
 pub(crate) const REKEYED: &str = ".rekeyed.tar.zst.age";
 /// What follows a bundle's name in that of its checksum file.
@@ -121,6 +124,10 @@ pub(crate) fn sum_name(bundle: &str) -> String {
 
 pub(crate) fn sidecar_name(id: SnapshotId) -> String {
     format!("{id}{SIDECAR}")
+}
+
+pub(crate) fn git_map_name(id: SnapshotId) -> String {
+    format!("{id}.txt")
 }
 
 pub(crate) fn deleting_name(id: SnapshotId) -> String {

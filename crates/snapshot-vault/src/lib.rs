@@ -42,6 +42,7 @@
 mod agent;
 mod erase;
 mod error;
+mod git_map;
 mod guard;
 mod layout;
 mod listing;

@@ -71,7 +71,7 @@ impl Vault {
         let Some(own) = layout::existing_sub(&tenants, &[tenant.as_str()])? else {
             return Ok(walk.found);
         };
-        for part in [layout::LOCKS, layout::SNAPSHOTS, layout::NOTES] {
+        for part in [layout::LOCKS, layout::SNAPSHOTS, layout::NOTES, layout::GIT_MAPS] {
             walk.look(&own, part.as_ref(), true)?;
         }
         for part in [layout::STAGING, layout::RESTORE] {

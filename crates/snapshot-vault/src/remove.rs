@@ -98,6 +98,7 @@ impl AgentLock {
             self.unlink_if_there(&bundle)?;
             self.unlink_if_there(&layout::sum_name(&bundle))?;
         }
+        self.drop_git_map(id)?;
         // The tombstone may go only once the files are gone for good.
         self.snapshots.sync()?;
         self.unlink_if_there(&layout::deleting_name(id))?;

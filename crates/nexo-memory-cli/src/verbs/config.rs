@@ -9,6 +9,7 @@ use nexo_memory_snapshot::events::{LIFECYCLE_SUBJECT_PREFIX, MUTATION_SUBJECT_PR
 use nexo_memory_snapshot::id::AgentId;
 use nexo_memory_snapshot::keys::{Identities, Recipients, Secret, SigningKey, read_secret_file};
 use nexo_memory_snapshot::layout::{MemoryLayout, StateSource};
+use nexo_memory_snapshot::redaction::{RedactionPolicy as _, Rules};
 use serde_json::{Map, Value, json};
 
 use crate::context::Context;
@@ -164,6 +165,20 @@ fn option_rows(config: &MemorySnapshotConfig) -> Vec<Row> {
         switch("auto_pre_restore", options.auto_pre_restore, true),
         switch("auto_pre_mutating_tool", options.auto_pre_mutating_tool, false),
         switch("redact_secrets_default", options.redact_secrets_default, false),
+        match &config.redaction {
+            None => Row {
+                name: "redaction".to_owned(),
+                shown: Rules::builtin().id().to_owned(),
+                value: json!({ "policy": Rules::builtin().id(), "rules": Rules::builtin().rules() }),
+                origin: Some(Origin::Default),
+            },
+            Some(redaction) => Row {
+                name: "redaction".to_owned(),
+                shown: redaction.policy.id().to_owned(),
+                value: json!({ "policy": redaction.policy.id(), "rules": redaction.policy.rules() }),
+                origin: Some(Origin::Configuration),
+            },
+        },
         match &options.hooks {
             None => none("hooks"),
             Some(hooks) => Row {

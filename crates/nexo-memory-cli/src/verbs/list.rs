@@ -47,11 +47,15 @@ fn row(context: &Context, meta: &SnapshotMeta) -> Vec<String> {
         meta.id.short(),
         meta.agent_id.to_string(),
         context.time(meta.created_at_ms),
-        match (&meta.label, meta.encrypted) {
-            (Some(label), _) => label.clone(),
-            (None, true) => "(encrypted)".to_owned(),
-            (None, false) => String::new(),
-        },
+        named(meta),
         human::bytes(meta.bundle_size_bytes),
     ]
+}
+
+/// Its label, and what makes it less than a way back for everybody.
+fn named(meta: &SnapshotMeta) -> String {
+    let sealed = (meta.label.is_none() && meta.encrypted).then_some("(encrypted)");
+    let redacted = meta.redactions_applied.then_some("(redacted)");
+    let parts = [meta.label.as_deref(), sealed, redacted];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }

@@ -20,6 +20,7 @@ mod manual;
 mod prune;
 mod rekey;
 mod restore;
+mod scan_secrets;
 mod show;
 mod snapshot;
 mod status;
@@ -63,6 +64,7 @@ pub(crate) fn run(context: &mut Context, verb: Verb) -> Ended {
         Verb::Extract(args) => extract::run(context, &args),
         Verb::Cat(args) => cat::run(context, &args),
         Verb::Verify(args) => verify::run(context, &args),
+        Verb::ScanSecrets(args) => scan_secrets::run(context, &args),
         Verb::Diff(args) => diff::run(context, &args),
         Verb::Delete(args) => delete::run(context, &args),
         Verb::Export(args) => export::run(context, &args),

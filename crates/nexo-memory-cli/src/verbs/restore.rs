@@ -65,6 +65,7 @@ fn request(
     request.auto_pre_snapshot =
         args.auto_pre_snapshot || settings.auto_pre_restore && !args.no_auto_pre_snapshot;
     request.whole_store = args.whole_store;
+    request.accept_redacted = args.accept_redacted;
     request.timeout = args.lock_timeout.unwrap_or(settings.lock_timeout);
     request
 }

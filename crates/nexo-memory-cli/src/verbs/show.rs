@@ -2,6 +2,7 @@
 
 use nexo_memory_snapshot::manifest::{ArtifactKind, GitInfo, Manifest};
 use nexo_memory_snapshot::meta::SnapshotMeta;
+use nexo_memory_snapshot::redaction::{GitHistory, RedactionReport};
 use serde_json::json;
 
 use super::{sealed, shorten};
@@ -46,11 +47,37 @@ fn lines(context: &Context, meta: &SnapshotMeta, manifest: &Manifest) -> Vec<Str
     let signer = manifest.attestation.as_ref().map(|by| &by.key_id);
     lines.extend(signer.map(|key| format!("signed    by {key} (whether that counts: verify)")));
     lines.extend(manifest.label.as_ref().map(|label| format!("label     \"{label}\"")));
+    lines.extend(manifest.redactions.iter().flat_map(redaction));
     lines.extend(contents(manifest));
     let left_out = manifest.capture.not_carried.iter().map(|n| format!("{}: {}", n.path, n.why));
     lines.extend(shorten(left_out.collect()).map(|line| format!("left out  {line}")));
     let unstable = manifest.capture.unstable.iter().map(|u| format!("{}: {}", u.path, u.why));
     lines.extend(shorten(unstable.collect()).map(|line| format!("unstable  {line}")));
+    lines
+}
+
+/// What was taken out of it, and whether that was proved.
+pub(super) fn redaction(report: &RedactionReport) -> Vec<String> {
+    let of = report.copy_of.map(|id| format!(", a copy of {}", id.short())).unwrap_or_default();
+    let proved = match &report.receipt {
+        Some(receipt) if receipt.clean => format!(
+            "searched again by {} and found clean: {}",
+            human::count(receipt.rules, "rule"),
+            human::bytes(receipt.bytes_searched)
+        ),
+        _ => "not searched again".to_owned(),
+    };
+    let gone = human::count(report.matches_redacted, "secret");
+    let mut lines = vec![format!("redacted  {gone} by {}{of}; {proved}", report.policy)];
+    let history = match report.git_history {
+        GitHistory::Rewrite => None,
+        other => Some(format!("git history: {other}")),
+    };
+    let lost = [(report.signatures_dropped, "git signature"), (report.vectors_deleted, "vector")];
+    let lost = lost.into_iter().filter(|(n, _)| *n > 0);
+    let lost = lost.map(|(n, what)| format!("{} left out", human::count(n, what)));
+    let notes = history.into_iter().chain(lost).chain(report.notes.iter().cloned());
+    lines.extend(shorten(notes.collect()).map(|line| format!("          {line}")));
     lines
 }
 

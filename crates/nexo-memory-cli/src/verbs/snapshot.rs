@@ -86,6 +86,12 @@ fn capture(
     request.timeout = args.lock_timeout.unwrap_or(settings.lock_timeout);
     request.redact_secrets =
         args.redact_secrets || settings.redact_secrets_default && !args.no_redact;
+    if args.redaction.asks() && !request.redact_secrets {
+        let flags =
+            "--git-history and --drop-store speak of a redacted snapshot, and this one is whole";
+        return Err(Failure::usage(flags).try_this("--redact-secrets"));
+    }
+    request.redaction = args.redaction.options();
     let meta = engine.snapshot(&request, &context.control);
     context.still();
     let failed = |e| {
@@ -112,12 +118,7 @@ fn tell(context: &mut Context, meta: &SnapshotMeta) {
             meta.id.short(),
             context.time(meta.created_at_ms),
             human::bytes(meta.bundle_size_bytes),
-            match (whole, &meta.encryption) {
-                (true, None) => "whole".to_owned(),
-                (false, None) => "not whole".to_owned(),
-                (true, Some(info)) => format!("whole, {}", sealed(info)),
-                (false, Some(info)) => format!("not whole, {}", sealed(info)),
-            }
+            extent(meta)
         ),
         format!("  {}", meta.bundle_path.display()),
         held(capture),
@@ -136,6 +137,14 @@ fn tell(context: &mut Context, meta: &SnapshotMeta) {
         let line = format!("  what is missing: {}", context.settings.command(&show));
         context.out.line(&line);
     }
+}
+
+/// How much of the memory it holds, and who can read it.
+fn extent(meta: &SnapshotMeta) -> String {
+    let whole = if is_whole(meta) { "whole" } else { "not whole" };
+    let redacted = meta.redactions_applied.then(|| "redacted".to_owned());
+    let sealed = meta.encryption.as_ref().map(sealed);
+    std::iter::once(whole.to_owned()).chain(redacted).chain(sealed).collect::<Vec<_>>().join(", ")
 }
 
 fn held(capture: &CaptureInfo) -> String {

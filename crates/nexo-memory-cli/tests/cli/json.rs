@@ -136,6 +136,7 @@ fn each_verb_prints_its_document() {
     golden("extract", 0, &["extract", "@first", "memory_files/notes", "--to", "out"]);
     golden("verify", 0, &["verify", "@first"]);
     golden("verify-all", 0, &["verify", "--all"]);
+    golden("scan-secrets", 0, &["scan-secrets", "@first"]);
     golden("diff", 0, &["diff", "@first", "latest"]);
     golden("restore-plan", 0, &["restore", "@first", "--dry-run"]);
     golden("restore", 0, &["restore", "@first", "--yes"]);

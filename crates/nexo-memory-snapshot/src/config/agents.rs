@@ -102,8 +102,8 @@ impl MemorySnapshotConfig {
         let redacts = all.filter(|(_, options)| options.redact_secrets_default == Some(true));
         let warning = |(place, _): (String, _)| {
             format!(
-                "memory.snapshot.{place}redact_secrets_default is true, and this version cannot \
-                 redact: snapshots are refused unless they are asked for whole"
+                "memory.snapshot.{place}redact_secrets_default is true: what is redacted does not come back \
+                 by a restore, and none of these snapshots counts as the last good one"
             )
         };
         let unsigned = self.signing.trust.required && self.signing.key_path.is_none();

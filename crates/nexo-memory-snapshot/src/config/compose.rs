@@ -30,6 +30,9 @@ impl MemorySnapshotConfig {
                 self.max_git_object_bytes.unwrap_or(DEFAULT_MAX_GIT_OBJECT_BYTES),
             );
         builder = self.keys(builder);
+        if let Some(redaction) = &self.redaction {
+            builder = builder.redaction(redaction.policy());
+        }
         if let Some(hooks) = hooks {
             let deadline = hooks.deadline();
             builder = builder.quiesce(hooks, deadline);

@@ -20,6 +20,13 @@ pub(super) enum Kind {
         /// To there.
         max: u64,
     },
+    /// A number, fractions too.
+    Decimal {
+        /// From here.
+        min: u32,
+        /// To there.
+        max: u32,
+    },
     /// A text.
     Text,
     /// A list of texts.
@@ -39,7 +46,7 @@ pub(super) const MAX_INTERVAL_SECS: u64 = 30 * 86_400;
 pub(super) const SNAPSHOT: Kind = Kind::Mapping(&[&GENERAL, &OF_AGENTS]);
 
 /// What is said once.
-const GENERAL: [Key; 11] = [
+const GENERAL: [Key; 12] = [
     switch(
         "enabled",
         "Whether anything happens by itself: automatic snapshots and retention. Default true; commands work either way",
@@ -52,6 +59,11 @@ const GENERAL: [Key; 11] = [
     ),
     mapping("git", "Limits of captured repositories", &[&GIT]),
     mapping("events", "Who is told, and where", &[&EVENTS]),
+    mapping(
+        "redaction",
+        "What counts as a secret, beside the rules that come along",
+        &[&REDACTION],
+    ),
     switch(
         "require_signature",
         "Whether bundles that no trusted key signed are refused at import and restore, and count for nothing in retention; default false",
@@ -154,6 +166,48 @@ const ENCRYPTION: [Key; 3] = [
         about: "Who can read them: age recipients, age1...; at most 64",
     },
     text("identity_path", "A file of age identities that open them, 0600; read once it is needed"),
+];
+
+const REDACTION: [Key; 5] = [
+    text("name", "What manifests call this policy; default: that of the rules that come along"),
+    Key {
+        name: "rules",
+        kind: Kind::Each(&Kind::Mapping(&[&RULE])),
+        about: "Rules by id, which stands in [REDACTED:<id>]: small letters, digits and -",
+    },
+    Key {
+        name: "allow",
+        kind: Kind::Texts,
+        about: "Regular expressions: what one of them finds a part of is no secret",
+    },
+    Key {
+        name: "stopwords",
+        kind: Kind::Texts,
+        about: "What holds one of these words is no secret",
+    },
+    Key {
+        name: "disable",
+        kind: Kind::Texts,
+        about: "Ids of rules that come along and are not to be used",
+    },
+];
+
+const RULE: [Key; 4] = [
+    text(
+        "regex",
+        "The regular expression, over bytes; its first group is the secret, or all of it",
+    ),
+    Key {
+        name: "keywords",
+        kind: Kind::Texts,
+        about: "Words of which one must be near; without any, the rule is slow",
+    },
+    Key {
+        name: "entropy",
+        kind: Kind::Decimal { min: 0, max: 8 },
+        about: "Bits of Shannon entropy a byte that the secret has at least",
+    },
+    number("secret_group", 0, 99, "The group that is the secret; 0 is all of it"),
 ];
 
 const INTERVAL: Key = number(

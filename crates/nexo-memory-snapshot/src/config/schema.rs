@@ -37,6 +37,9 @@ fn kind(kind: &Kind, about: &str) -> Value {
         Kind::Number { min, max } => {
             json!({ "type": ["integer", "null"], "minimum": min, "maximum": max })
         }
+        Kind::Decimal { min, max } => {
+            json!({ "type": ["number", "null"], "minimum": min, "maximum": max })
+        }
         Kind::Text => json!({ "type": ["string", "null"] }),
         Kind::Texts => json!({ "type": ["array", "null"], "items": { "type": "string" } }),
         Kind::Mapping(groups) => json!({

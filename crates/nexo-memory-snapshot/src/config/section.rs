@@ -71,6 +71,22 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// A number, fractions too.
+    pub(super) fn decimal(
+        &mut self,
+        key: &str,
+        range: RangeInclusive<f64>,
+    ) -> Result<Option<f64>, ConfigError> {
+        let Some(value) = self.take(key) else { return Ok(None) };
+        match value.as_f64() {
+            Some(n) if range.contains(&n) => Ok(Some(n)),
+            _ => {
+                let (from, to) = range.into_inner();
+                Err(self.bad(key, format!("a number from {from} to {to} is expected")))
+            }
+        }
+    }
+
     /// A count of things.
     pub(super) fn count(&mut self, key: &str) -> Result<Option<u32>, ConfigError> {
         let count = self.number(key, 0..=u64::from(u32::MAX))?;

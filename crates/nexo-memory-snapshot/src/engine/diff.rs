@@ -1,19 +1,13 @@
 //! What changed: two snapshots, or one and the live memory.
 
-use snapshot_bundle::{Bundle, BundleWriter, WriteOptions};
 use snapshot_core::{
-    Control, CreatedBy, DiffRequest, DiffScope, DiffSide, Difference, RestoreRequest, SnapshotDiff,
-    SnapshotId, SnapshotMeta, SnapshotRef,
+    Control, CreatedBy, DiffRequest, DiffScope, DiffSide, Difference, SnapshotDiff, SnapshotMeta,
 };
-use snapshot_stores::{DiffOptions, cut};
-use snapshot_vault::AgentLock;
+use snapshot_stores::DiffOptions;
 
-use super::seal::{About, manifest};
+use super::seal::About;
 use super::{Engine, LOCK_TIMEOUT};
 use crate::error::SnapshotError;
-
-/// zstd level of the bundle that stands for the live memory and is gone again in a moment.
-const LIVE_LEVEL: i32 = 1;
 
 impl Engine {
     /// Counts what changed from `a` to `b`.
@@ -47,7 +41,10 @@ impl Engine {
         let scratch = lock.staging()?;
         let side = |found: Option<SnapshotMeta>| match found {
             Some(meta) => self.open(&meta, ctl),
-            None => Ok(self.live_bundle(&lock, req, ctl)?.into()),
+            None => {
+                let about = About::unnamed(CreatedBy::from_static("diff"));
+                Ok(self.live_bundle(&lock, &about, LOCK_TIMEOUT, ctl)?.into())
+            }
         };
         let (a, b) = (side(a)?, side(b)?);
         let options = DiffOptions {
@@ -58,30 +55,5 @@ impl Engine {
             control: ctl,
         };
         Ok(snapshot_stores::diff(&a.bundle, &b.bundle, &options, tell)?)
-    }
-
-    /// The live memory as a bundle that is never published; its open file outlives its name.
-    fn live_bundle(
-        &self,
-        lock: &AgentLock,
-        req: &DiffRequest,
-        ctl: &Control,
-    ) -> Result<Bundle, SnapshotError> {
-        let layout = self.layout(&req.tenant, &req.agent_id)?;
-        let staging = lock.staging()?;
-        let as_restore =
-            RestoreRequest::new(req.agent_id.clone(), req.tenant.clone(), SnapshotRef::Latest(0));
-        let mut pinned = cut(&layout, &self.capture_options(&as_restore, staging.dir(), ctl))?;
-        let created_at_ms = pinned.instant_ms();
-        let threads = self.parts.threads;
-        let opts = WriteOptions { threads, level: LIVE_LEVEL, ..WriteOptions::new(created_at_ms) };
-        let mut writer = BundleWriter::new(staging.create_bundle()?, &opts, ctl.clone())?;
-        let captured = pinned.write_to(&mut writer)?;
-        let created_by = CreatedBy::from_static("diff");
-        let about = About { label: None, public_label: false, created_by, recipients: None };
-        let (manifest, _) = manifest(lock, &about, SnapshotId::nil(), created_at_ms, captured);
-        let written = writer.finish(&manifest)?.out;
-        let path = written.path().to_owned();
-        Ok(Bundle::open(written.into_reader()?, &path)?)
     }
 }

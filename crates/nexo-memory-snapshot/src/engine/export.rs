@@ -6,14 +6,17 @@ use std::path::{Path, PathBuf};
 
 use snapshot_bundle::{BUNDLE_EXTENSION, Bundle, DIGEST_EXTENSION, ENCRYPTED_EXTENSION};
 use snapshot_core::{
-    Control, Encryption, ExportForm, ExportRequest, Sidecar, SnapshotId, SnapshotMeta, Step,
+    Control, Encryption, ExportForm, ExportRequest, Manifest, RedactionOptions, Sidecar,
+    SnapshotId, SnapshotMeta, Step,
 };
 use snapshot_fs::{Dir, FsError};
 
-use super::Engine;
 use super::copy::{Watch, copy_file};
 use super::extract::taken;
 use super::open::{Located, Opened, sidecar_name};
+use super::redact::{Redacted, RedactedAs};
+use super::seal::git_map;
+use super::{Engine, LOCK_TIMEOUT};
 use crate::error::SnapshotError;
 use crate::keys::Recipients;
 
@@ -30,7 +33,8 @@ struct Names {
 impl Engine {
     /// Copies a bundle, its checksum file and its summary to a folder, or under another name, encrypted for
     /// others or in the clear where that is asked for; returns their paths. Nothing that is there is
-    /// replaced.
+    /// replaced. Redacted, it is another bundle with an id of its own, in the clear unless it is encrypted for
+    /// others; the ids of the git objects that it has in place of others stay in the vault.
     ///
     /// # Errors
     /// As [`Engine::resolve`]; `Refused` where something lies there; `Integrity` where the bundle
@@ -49,25 +53,30 @@ impl Engine {
             }
             ExportForm::AsIs | ExportForm::Clear => None,
         };
-        let (as_is, encrypted) = match req.form {
-            ExportForm::AsIs => (true, meta.encrypted),
-            ExportForm::For(_) => (false, true),
-            ExportForm::Clear => (false, false),
+        let (as_is, encrypted) = match (&req.form, &req.redact) {
+            (ExportForm::AsIs, None) => (true, meta.encrypted),
+            (ExportForm::For(_), _) => (false, true),
+            (ExportForm::AsIs | ExportForm::Clear, _) => (false, false),
         };
         // For a copy of what is encrypted its contents need not be looked at, and may be nobody's here to read.
         let opened = (!as_is || !encrypted).then(|| self.open(&meta, ctl)).transpose()?;
         let source = self.locate(&meta, ctl)?;
-        let (dir, names) = self.destination(&req.to, meta.id, encrypted)?;
+        let id = if req.redact.is_some() { self.parts.ids.next_id() } else { meta.id };
+        let (dir, names) = self.destination(&req.to, id, encrypted)?;
         for name in names.all() {
             if dir.stat(name)?.is_some() {
                 return Err(SnapshotError::Exists { path: dir.path().join(name) });
             }
         }
-        let sidecar = match &opened {
-            Some(opened) if !as_is => {
+        let sidecar = match (&opened, &req.redact) {
+            (Some(opened), Some(options)) => {
+                let named = RedactedAs::copy_of(opened.bundle.manifest(), id, recipients);
+                self.redact_out(&opened.bundle, options, named, (&dir, &names.bundle), ctl)?
+            }
+            (Some(opened), None) if !as_is => {
                 self.reseal_out(&opened.bundle, recipients.as_ref(), &dir, &names.bundle, ctl)?
             }
-            opened => copy_out(source, opened.as_ref(), &meta, (&dir, &names.bundle), ctl)?,
+            (opened, _) => copy_out(source, opened.as_ref(), &meta, (&dir, &names.bundle), ctl)?,
         };
         write_beside(&dir, &names, &sidecar)?;
         Ok(names.all().iter().map(|name| dir.path().join(name)).collect())
@@ -92,6 +101,38 @@ impl Engine {
         if written.is_err() {
             // The error that led here is the one to report.
             let _ = dir.unlink(&temp);
+        }
+        written
+    }
+
+    /// Writes the bundle without its secrets; returns its summary.
+    fn redact_out(
+        &self,
+        whole: &Bundle,
+        options: &RedactionOptions,
+        named: RedactedAs,
+        (dir, name): (&Dir, &str),
+        ctl: &Control,
+    ) -> Result<Sidecar, SnapshotError> {
+        let Manifest { tenant, agent_id, .. } = whole.manifest();
+        let id = named.id;
+        let lock =
+            self.parts.vault.agent(tenant, agent_id).lock(ctl.wait_until(LOCK_TIMEOUT), ctl)?;
+        let spool = lock.staging()?;
+        let (temp, file) = dir.create_temp(FILE_MODE)?;
+        let redacted = self.redact(whole, options, named, (spool.dir(), file), ctl);
+        let written = redacted.and_then(|Redacted { out, manifest, file, ids }| {
+            if !ids.is_empty() {
+                lock.keep_git_map(id, &git_map(&ids))?;
+            }
+            out.sync()?;
+            dir.rename_new(&temp, name).map_err(taken)?;
+            Ok(Sidecar::new(&manifest, file))
+        });
+        if written.is_err() {
+            // The error that led here is the one to report.
+            let _ = dir.unlink(&temp);
+            let _ = lock.drop_git_map(id);
         }
         written
     }

@@ -15,10 +15,12 @@ mod history;
 mod import;
 mod keys;
 mod list;
+mod live;
 mod metrics;
 mod open;
 mod quiesce;
 mod recover;
+mod redact;
 mod rekey;
 mod reseal;
 mod restore;
@@ -34,6 +36,7 @@ pub(crate) use extract::taken;
 pub use extract::{Extracted, below};
 pub use import::ImportRequest;
 pub use recover::{Recovery, RecoveryOutcome};
+pub use redact::ScanRequest;
 pub use restore::PlannedRestore;
 pub use status::{AgentStatus, StatusFinding};
 
@@ -43,8 +46,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use snapshot_core::{
-    AgentId, Clock, IdSource, MemoryLayout, PathResolver, Quiesce, StateProvider, StateSource,
-    Tenant,
+    AgentId, Clock, IdSource, MemoryLayout, PathResolver, Quiesce, RedactionPolicy, StateProvider,
+    StateSource, Tenant,
 };
 use snapshot_fs::DurableFs;
 use snapshot_vault::Vault;
@@ -77,6 +80,7 @@ pub(crate) struct Parts {
     pub(crate) events: Events,
     pub(crate) metrics: Metrics,
     pub(crate) keys: Keys,
+    pub(crate) redaction: Arc<dyn RedactionPolicy>,
     pub(crate) threads: usize,
     pub(crate) max_git_object_bytes: u64,
 }

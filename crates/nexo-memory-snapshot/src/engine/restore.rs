@@ -62,6 +62,7 @@ impl Engine {
         let opened = engine.open(&meta, ctl)?;
         let options = self.verification(opened.sidecar.as_ref());
         let bundle = opened.bundle.into_verified(&options, ctl)?;
+        refuse_redacted(bundle.manifest(), req)?;
         let layout = match &req.target {
             RestoreTarget::Live => self.layout(&req.tenant, &req.agent_id)?,
             RestoreTarget::Dir(dir) => {
@@ -340,6 +341,15 @@ pub(super) fn restore_options<'a>(
         restore_id,
         whole_store: req.whole_store,
         others,
+    }
+}
+
+/// What was taken out of a redacted bundle would be gone from a live agent.
+fn refuse_redacted(manifest: &Manifest, req: &RestoreRequest) -> Result<(), SnapshotError> {
+    match manifest.redactions.is_some() && !req.accept_redacted && req.target == RestoreTarget::Live
+    {
+        true => Err(SnapshotError::Redacted { id: manifest.snapshot_id }),
+        false => Ok(()),
     }
 }
 

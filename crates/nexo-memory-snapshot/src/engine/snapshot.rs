@@ -25,7 +25,7 @@ impl Engine {
     ///
     /// # Errors
     /// `UnknownAgent` where its layout finds nothing, `Concurrent` and `Busy` past the request's
-    /// timeout, `Usage` where redaction is asked for, which this version lacks, `RecoveryPending` where an interrupted restore must be decided first, whatever
+    /// timeout, `Refused` for what cannot be redacted where that is asked for, `RecoveryPending` where an interrupted restore must be decided first, whatever
     /// cannot be captured. Nothing of a failed snapshot stays.
     pub fn snapshot(
         &self,
@@ -44,9 +44,6 @@ impl Engine {
         ctl: &Control,
     ) -> Result<SnapshotMeta, SnapshotError> {
         check_label(req.label.as_deref())?;
-        if req.redact_secrets {
-            return Err(SnapshotError::NotYet { what: "redact" });
-        }
         let recipients = self.recipients(&req.tenant, &req.agent_id, &req.encrypt)?;
         let layout = self.layout(&req.tenant, &req.agent_id)?;
         // Before anything is made for an agent whose name was mistyped.
@@ -84,20 +81,17 @@ impl Engine {
         ctl: &Control,
     ) -> Result<SnapshotMeta, SnapshotError> {
         let spool = lock.staging()?;
-        let opts = CaptureOptions {
-            agent: &req.agent_id,
-            fs: &self.parts.fs,
-            spool: spool.dir(),
-            clock: self.parts.clock.as_ref(),
-            state: self.parts.state.as_deref(),
-            timeout: req.timeout,
-            control: ctl,
-            max_git_object_bytes: self.parts.max_git_object_bytes,
-            check_integrity: true,
+        let opts = self.live_options(&req.agent_id, spool.dir(), req.timeout, ctl);
+        let meta = if req.redact_secrets {
+            self.parts.keys.signer()?;
+            let (whole, capture) =
+                self.unpublished(lock, &mut self.cut_paused(layout, &opts)?, about, ctl)?;
+            self.seal_redacted(lock, &whole, capture, &req.redaction, about, ctl)?
+        } else {
+            let begun = self.begin(lock, about, ctl)?;
+            let mut pinned = self.cut_paused(layout, &opts)?;
+            self.seal(lock, begun, &mut pinned, about, ctl)?
         };
-        let begun = self.begin(lock, about, ctl)?;
-        let mut pinned = self.cut_paused(layout, &opts)?;
-        let meta = self.seal(lock, begun, &mut pinned, about, ctl)?;
         if let Some(capture) = &meta.capture {
             self.metrics().writers_held(Operation::Snapshot, capture.writers_held_us);
         }

@@ -12,7 +12,14 @@ use crate::support::{Home, ana, flip, named};
 
 fn export(home: &Home, from: SnapshotRef, to: &Path) -> Result<Vec<PathBuf>, SnapshotError> {
     let (agent_id, tenant) = (ana(), Tenant::default());
-    let req = ExportRequest { agent_id, tenant, from, to: to.to_owned(), form: ExportForm::AsIs };
+    let req = ExportRequest {
+        agent_id,
+        tenant,
+        from,
+        to: to.to_owned(),
+        form: ExportForm::AsIs,
+        redact: None,
+    };
     home.engine().export(&req, &Control::default())
 }
 
@@ -80,6 +87,7 @@ fn a_cancelled_export_leaves_nothing() {
         from: named("latest"),
         to: to.clone(),
         form: ExportForm::AsIs,
+        redact: None,
     };
     let error = home.engine().export(&req, &control).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Interrupted);

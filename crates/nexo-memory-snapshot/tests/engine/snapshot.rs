@@ -225,14 +225,3 @@ fn an_engine_is_shared_between_threads() {
     listed.sort();
     assert_eq!(taken, listed);
 }
-
-/// Would catch: a bundle with everything in it where redaction was asked for.
-#[test]
-fn redaction_that_cannot_be_done_is_refused() {
-    let home = Home::new();
-    let mut asked = request();
-    asked.redact_secrets = true;
-    let refused = home.engine().snapshot(&asked, &Control::default()).unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::Usage, "{refused}");
-    assert!(home.files().is_empty());
-}

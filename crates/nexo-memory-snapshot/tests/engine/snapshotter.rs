@@ -39,6 +39,7 @@ fn a_host_works_through_the_trait_alone() {
             from: latest.clone(),
             to: to.clone(),
             form: ExportForm::AsIs,
+            redact: None,
         };
         assert!(snapshotter.export(req).await.unwrap()[0].starts_with(to));
         let deleted = snapshotter.delete(tenant.clone(), agent.clone(), latest).await.unwrap();

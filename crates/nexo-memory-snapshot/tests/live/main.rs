@@ -11,6 +11,7 @@
 #[cfg(feature = "tokio")]
 mod r#async;
 mod attack;
+mod canaries;
 mod crash;
 mod cut;
 mod diff;
@@ -18,6 +19,7 @@ mod inside;
 mod predecessor;
 mod progress;
 mod property;
+mod redact;
 mod restore;
 mod sealed;
 mod state;

@@ -59,7 +59,7 @@ fn every_long_operation_says_how_far_it_is() {
     let bundle = path.join("away").join(latest.bundle_path.file_name().unwrap());
     let (agent_id, tenant) = (ana(), Tenant::default());
     let (from, to) = (named("latest"), path.join("away"));
-    let export = ExportRequest { agent_id, tenant, from, to, form: ExportForm::AsIs };
+    let export = ExportRequest { agent_id, tenant, from, to, form: ExportForm::AsIs, redact: None };
     let imported = ImportRequest {
         tenant: Tenant::default(),
         agent: None,

@@ -436,6 +436,7 @@ async fn an_export_verifies_and_replaces_nothing(subject: &Subject) -> Kept {
         from: SnapshotRef::Id(taken.id),
         to: subject.fresh()?,
         form: ExportForm::AsIs,
+        redact: None,
     };
     let written = subject.snapshotter.export(request.clone()).await.map_err(failed("export"))?;
     let is_bundle = |path: &&PathBuf| path.to_string_lossy().ends_with(BUNDLE_ENDING);
@@ -519,6 +520,7 @@ async fn touch(
         from: from(),
         to,
         form: ExportForm::AsIs,
+        redact: None,
     };
     refused("export", by.export(export).await, kinds)?;
     refused("delete", by.delete(tenant.clone(), asked, from()).await, kinds)

@@ -68,7 +68,10 @@ fn completions_of_every_shell_name_every_verb() {
         walk(&Cli::command(), &[], &mut |words, verb| {
             // Bash has a function for each; the others tell what it does, up to what they would escape.
             let sign = match shell {
-                Shell::Bash => format!("nexo__memory__subcmd__{}\"", words.join("__subcmd__")),
+                Shell::Bash => {
+                    let words = words.join("__subcmd__").replace('-', "__subcmd__");
+                    format!("nexo__memory__subcmd__{words}\"")
+                }
                 _ => verb.get_about().map(ToString::to_string).unwrap_or_default(),
             };
             let sign = sign.split(['\'', ':']).next().unwrap_or_default();
