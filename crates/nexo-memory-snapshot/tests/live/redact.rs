@@ -214,7 +214,8 @@ fn an_export_is_redacted_on_its_way_out() {
 #[test]
 fn what_is_left_anywhere_is_found_and_nothing_is_kept() {
     type Plant = fn(&World);
-    let plants: [(&str, Plant); 6] = [
+    let plants: [(&str, Plant); 7] = [
+        ("label", |_| ()),
         ("memory file", |world| write(world, "note.md", SECRET.as_bytes())),
         ("file name", |world| write(world, &format!("{SECRET}.md"), b"x")),
         ("link", |world| {
@@ -237,7 +238,8 @@ fn what_is_left_anywhere_is_found_and_nothing_is_kept() {
         let engine = engine(&world, policy.clone());
         let last = SeesLast { policy, wrote: AtomicBool::new(false) };
         let control = Control::default().with_progress(Arc::new(last));
-        let asked = redacted(RedactionOptions::default());
+        let mut asked = redacted(RedactionOptions::default());
+        asked.label = (place == "label").then(|| format!("before {SECRET} left"));
         let error = engine.snapshot(&asked, &control).unwrap_err();
         assert!(matches!(error, SnapshotError::StillSecret { .. }), "{place}: {error:?}");
         assert_eq!(error.kind(), ErrorKind::Refused);
@@ -366,6 +368,27 @@ fn a_search_tells_where_and_shows_nothing() {
     }
     let (report, told) = search(snapshot(&redacted));
     assert_eq!((report.findings, told), (0, Vec::new()));
+}
+
+/// Would catch: what a text meant, left in another store when the text is gone.
+#[test]
+fn the_vectors_of_a_redacted_file_go_too() {
+    let (world, engine) = told();
+    write(&world, "notes.md", SECRET.as_bytes());
+    let vectors = "CREATE TABLE embeddings (path TEXT PRIMARY KEY, embedding BLOB);
+        INSERT INTO embeddings VALUES ('notes.md', randomblob(512)), ('MEMORY.md', randomblob(512))";
+    store(&world, vectors);
+    let meta = take(&engine);
+    let report = engine.manifest(&meta).unwrap().redactions.unwrap();
+    assert!(report.vectors_deleted > 0, "{report:?}");
+    let copy = world.tmp.path().join("copy.db");
+    world.extract(&meta, "sqlite/long_term.sqlite", &copy);
+    let copy = rusqlite::Connection::open(copy).unwrap();
+    let length = |path: &str| -> Option<i64> {
+        let sql = "SELECT length(embedding) FROM embeddings WHERE path = ?1 AND embedding <> zeroblob(512)";
+        copy.query_row(sql, [path], |row| row.get(0)).ok()
+    };
+    assert_eq!((length("notes.md"), length("MEMORY.md")), (None, Some(512)));
 }
 
 fn memdir(world: &World) -> std::path::PathBuf {
