@@ -50,7 +50,7 @@ pub struct TooManySecrets;
 pub type GitIds = BTreeMap<String, String>;
 
 /// Looks for known secrets and for what rules say is one.
-pub struct KnownSearch<'a> {
+pub(super) struct KnownSearch<'a> {
     policy: &'a dyn RedactionPolicy,
     index: Index,
     ids: GitIds,
@@ -113,7 +113,7 @@ impl KnownSecrets {
     }
 
     /// Looks for these and for what `policy` says is a secret.
-    pub fn search<'a>(&self, policy: &'a dyn RedactionPolicy) -> KnownSearch<'a> {
+    pub(super) fn search<'a>(&self, policy: &'a dyn RedactionPolicy) -> KnownSearch<'a> {
         KnownSearch { policy, index: self.index(), ids: GitIds::new() }
     }
 
@@ -133,29 +133,24 @@ impl KnownSecrets {
 }
 
 impl<'a> KnownSearch<'a> {
-    /// That also finds old git ids, by the rule `old-git-id`.
-    #[must_use]
-    pub fn with_ids(mut self, ids: GitIds) -> Self {
-        self.set_ids(ids);
-        self
-    }
-
     pub(super) fn set_ids(&mut self, ids: GitIds) {
         self.ids = ids.into_iter().filter(|(old, new)| old != new).collect();
     }
 
-    /// What an old id became.
-    pub(super) fn new_id(&self, old: &[u8]) -> Option<&String> {
+    /// What an old id became, in capitals where that was.
+    pub(super) fn new_id(&self, old: &[u8]) -> Option<String> {
         let old = std::str::from_utf8(old).ok()?;
-        self.ids.get(&old.to_ascii_lowercase())
+        let new = self.ids.get(&old.to_ascii_lowercase())?;
+        let capitals = old.bytes().any(|digit| digit.is_ascii_uppercase());
+        Some(if capitals { new.to_ascii_uppercase() } else { new.clone() })
     }
 
     fn old_ids(&self, bytes: &[u8], spans: &mut Vec<SecretSpan>) {
         if self.ids.is_empty() {
             return;
         }
-        let word = |c: u8| c.is_ascii_alphanumeric() || c == b'_';
-        for range in Runs::new(bytes, GIT_ID_DIGITS, word) {
+        // As a history is read that is written anew: a file must stay what HEAD has of it.
+        for range in Runs::new(bytes, GIT_ID_DIGITS, |digit| digit.is_ascii_hexdigit()) {
             let id = &bytes[range.clone()];
             if id.len() == GIT_ID_DIGITS && self.new_id(id).is_some() {
                 spans.push(SecretSpan { range, rule: OLD_GIT_ID.into() });

@@ -27,7 +27,7 @@ mod stream;
 mod views;
 
 pub use config::{AllowConfig, RuleConfig, RuleError, RulesConfig, Target};
-pub use known::{GitIds, KnownSearch, KnownSecrets, TooManySecrets};
+pub use known::{GitIds, KnownSecrets, TooManySecrets};
 pub use replace::Replacer;
 pub use rules::Rules;
 pub use search::Search;

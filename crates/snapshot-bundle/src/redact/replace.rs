@@ -1,7 +1,6 @@
 //! Putting placeholders in the place of secrets.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
@@ -29,7 +28,6 @@ pub struct Replacer<'a> {
     search: KnownSearch<'a>,
     known: &'a KnownSecrets,
     key: [u8; 32],
-    total: AtomicU64,
     counts: Mutex<BTreeMap<Arc<str>, u64>>,
 }
 
@@ -45,8 +43,7 @@ impl<'a> Replacer<'a> {
     /// By the rules of `policy` and what is `known`. `key` is random and of this redaction alone.
     #[must_use]
     pub fn new(policy: &'a dyn RedactionPolicy, known: &'a KnownSecrets, key: [u8; 32]) -> Self {
-        let (total, counts) = (AtomicU64::new(0), Mutex::default());
-        Self { search: known.search(policy), known, key, total, counts }
+        Self { search: known.search(policy), known, key, counts: Mutex::default() }
     }
 
     /// Git ids that are no more: each becomes what it is now.
@@ -57,11 +54,6 @@ impl<'a> Replacer<'a> {
     /// Finds what should be there no more.
     pub fn receipt(&self) -> &(impl SecretSearch + use<'a>) {
         &self.search
-    }
-
-    /// How much was taken out so far, new git ids included.
-    pub fn total(&self) -> u64 {
-        self.total.load(Ordering::Relaxed)
     }
 
     /// How much each rule took out since this was last asked.
@@ -118,14 +110,14 @@ impl<'a> Replacer<'a> {
 
     fn text(&self, bytes: &[u8], hit: &Hit) -> Vec<u8> {
         if let Some(new) = self.new_id(hit) {
-            return new.as_bytes().to_vec();
+            return new.into_bytes();
         }
         let rule = self.known.rule(&hit.value).unwrap_or(&hit.rule);
         let tag = self.known.is_key(&hit.value).then(|| self.tag(bytes, hit));
         placeholder::text(rule, tag.as_deref())
     }
 
-    fn new_id(&self, hit: &Hit) -> Option<&String> {
+    fn new_id(&self, hit: &Hit) -> Option<String> {
         let plain = !hit.in_run && &*hit.rule == OLD_GIT_ID;
         plain.then(|| self.search.new_id(&hit.value)).flatten()
     }
@@ -140,7 +132,6 @@ impl<'a> Replacer<'a> {
     }
 
     fn count(&self, hits: &[Hit]) {
-        self.total.fetch_add(hits.len() as u64, Ordering::Relaxed);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         for hit in hits {
             *counts.entry(Arc::clone(&hit.rule)).or_default() += 1;

@@ -40,6 +40,6 @@ pub(crate) use names::is_dot_git;
 pub use open::{GitRepo, open};
 pub use pin::PinnedGit;
 pub use plan::{GitProgress, GitTargets, plan, progress};
-pub use redact::{RedactedHistory, map_ids, redact_history, scan_history};
+pub use redact::{RedactedHistory, redact_history, scan_history};
 pub(crate) use stage::open_objects;
 pub use stage::stage;

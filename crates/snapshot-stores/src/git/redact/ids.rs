@@ -1,24 +1,11 @@
 //! Mentions of objects in text: runs of hexadecimal digits.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
-
-use snapshot_core::GitOid;
 
 /// Digits of a whole id.
 pub(super) const WHOLE: usize = 40;
 /// Digits of the shortest abbreviation that counts, git's default.
 pub(super) const SHORTEST: usize = 7;
-
-/// `text` with new ids for old ones, whole ones alone, or none where it mentions none of them. What
-/// redaction did to the history it can do to files, labels and rows that mention it.
-#[must_use]
-pub fn map_ids(text: &[u8], ids: &BTreeMap<GitOid, GitOid>) -> Option<Vec<u8>> {
-    replace(text, WHOLE, &mut |digits| {
-        let old: GitOid = digits.parse().ok()?;
-        ids.get(&old).map(ToString::to_string)
-    })
-}
 
 /// Asks `new` for each run of `shortest` to 40 hexadecimal digits in `text`, in lower case, and puts as
 /// many digits of what it gives in its place.

@@ -15,7 +15,6 @@ mod trees;
 use snapshot_fs::Dir;
 
 pub use history::{RedactedHistory, redact_history};
-pub use ids::map_ids;
 pub use scan::scan_history;
 
 use crate::StoresError;
