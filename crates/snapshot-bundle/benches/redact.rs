@@ -39,7 +39,7 @@ fn redact(c: &mut Criterion) {
         b.iter(|| search.search(black_box(text.as_bytes())))
     });
     group.bench_function("search it with 1,000 known secrets", |b| {
-        b.iter(|| replacer.search(black_box(text.as_bytes())));
+        b.iter(|| replacer.receipt().search(black_box(text.as_bytes())));
     });
     group.bench_function("redact 32 secrets", |b| {
         b.iter(|| replacer.redact(black_box(with_secrets.as_bytes())));

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::support::{World, ana, builder, restore_with};
 use nexo_memory_snapshot::error::{ErrorKind, SnapshotError};
-use nexo_memory_snapshot::id::{StoreName, Tenant};
+use nexo_memory_snapshot::id::{CreatedBy, StoreName, Tenant};
 use nexo_memory_snapshot::keys::{EncryptionKey, generate_identity};
 use nexo_memory_snapshot::local_fs::Engine;
 use nexo_memory_snapshot::meta::SnapshotMeta;
@@ -247,6 +247,35 @@ fn what_is_left_anywhere_is_found_and_nothing_is_kept() {
         assert!(!vault_holds_snapshots(&world), "{place}");
         assert!(!holds_secret(&world.vault()), "{place}: something of it stayed");
     }
+}
+
+/// Would catch: a manifest that nobody looks at, because nothing of the memory is in it: what asked for the
+/// snapshot cannot be redacted, so it fails.
+#[test]
+fn the_manifests_own_text_is_searched_too() {
+    struct Origin;
+    impl RedactionPolicy for Origin {
+        fn id(&self) -> &str {
+            "origin"
+        }
+        fn rules(&self) -> usize {
+            1
+        }
+        fn find(&self, bytes: &[u8]) -> Vec<SecretSpan> {
+            let name = b"from-project-x";
+            let at = bytes.windows(name.len()).position(|window| window == name);
+            let span = |at| SecretSpan { range: at..at + name.len(), rule: "project".into() };
+            at.map(span).into_iter().collect()
+        }
+    }
+    let world = World::tiny();
+    let engine = engine(&world, Arc::new(Origin));
+    let mut asked = redacted(RedactionOptions::default());
+    asked.created_by = CreatedBy::from_static("from-project-x");
+    let error = engine.snapshot(&asked, &Control::default()).unwrap_err();
+    let SnapshotError::StillSecret { place, .. } = &error else { panic!("{error:?}") };
+    assert!(place.contains("manifest.json"), "{place}");
+    assert!(!vault_holds_snapshots(&world));
 }
 
 /// Would catch: a store that ships as it is because it cannot be redacted, a refusal that names no way out, or a

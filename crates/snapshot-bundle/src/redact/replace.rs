@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
-use snapshot_core::{FoundSecret, NameOf, RedactionPolicy, Redactor, SecretSearch};
+use snapshot_core::{NameOf, RedactionPolicy, Redactor, SecretSearch};
 
 use super::known::{GitIds, KnownSearch, KnownSecrets, OLD_GIT_ID};
 use super::placeholder;
-use super::search::{Hit, found, look};
+use super::search::{Hit, look};
 use super::views::Form;
 
 /// Longest name that file systems take.
@@ -182,12 +182,6 @@ impl Redactor for Replacer<'_> {
             redacted = Some(next);
         }
         redacted
-    }
-}
-
-impl SecretSearch for Replacer<'_> {
-    fn search(&self, bytes: &[u8]) -> Vec<FoundSecret> {
-        found(self.hits(bytes, Form::of(bytes)))
     }
 }
 
