@@ -10,6 +10,7 @@ use crate::support::{World, ana, builder, restore_with};
 use nexo_memory_snapshot::error::{ErrorKind, SnapshotError};
 use nexo_memory_snapshot::id::{CreatedBy, StoreName, Tenant};
 use nexo_memory_snapshot::keys::{EncryptionKey, generate_identity};
+use nexo_memory_snapshot::layout::StateSource;
 use nexo_memory_snapshot::local_fs::Engine;
 use nexo_memory_snapshot::meta::SnapshotMeta;
 use nexo_memory_snapshot::ports::{Control, DurableFs, Progress, Step};
@@ -47,6 +48,26 @@ impl RedactionPolicy for Customers {
         let found = bytes.windows(SECRET.len()).enumerate();
         let found = found.filter(|(_, window)| window.starts_with(b"KD-") && window[7] == b'-');
         let span = |at| SecretSpan { range: at..at + SECRET.len(), rule: "customer".into() };
+        found.map(|(at, _)| span(at)).collect()
+    }
+}
+
+/// Takes one word for a secret, wherever it stands.
+struct Word(&'static str);
+
+impl RedactionPolicy for Word {
+    fn id(&self) -> &str {
+        "word"
+    }
+
+    fn rules(&self) -> usize {
+        1
+    }
+
+    fn find(&self, bytes: &[u8]) -> Vec<SecretSpan> {
+        let word = self.0.as_bytes();
+        let found = bytes.windows(word.len()).enumerate().filter(|(_, window)| *window == word);
+        let span = |at| SecretSpan { range: at..at + word.len(), rule: "word".into() };
         found.map(|(at, _)| span(at)).collect()
     }
 }
@@ -253,29 +274,47 @@ fn what_is_left_anywhere_is_found_and_nothing_is_kept() {
 /// snapshot cannot be redacted, so it fails.
 #[test]
 fn the_manifests_own_text_is_searched_too() {
-    struct Origin;
-    impl RedactionPolicy for Origin {
-        fn id(&self) -> &str {
-            "origin"
-        }
-        fn rules(&self) -> usize {
-            1
-        }
-        fn find(&self, bytes: &[u8]) -> Vec<SecretSpan> {
-            let name = b"from-project-x";
-            let at = bytes.windows(name.len()).position(|window| window == name);
-            let span = |at| SecretSpan { range: at..at + name.len(), rule: "project".into() };
-            at.map(span).into_iter().collect()
-        }
-    }
     let world = World::tiny();
-    let engine = engine(&world, Arc::new(Origin));
+    let engine = engine(&world, Arc::new(Word("from-project-x")));
     let mut asked = redacted(RedactionOptions::default());
     asked.created_by = CreatedBy::from_static("from-project-x");
     let error = engine.snapshot(&asked, &Control::default()).unwrap_err();
     let SnapshotError::StillSecret { place, .. } = &error else { panic!("{error:?}") };
     assert!(place.contains("manifest.json"), "{place}");
     assert!(!vault_holds_snapshots(&world));
+}
+
+/// Would catch: state that its host cannot read back.
+#[test]
+fn state_stays_json_or_fails_by_name() {
+    let world = World::tiny();
+    let Some(StateSource::Json { json }) = world.agent.layout().state.dream_run else {
+        panic!("the seed keeps its state in files")
+    };
+    std::fs::write(&json, r#"{"account": 4711081599, "said": "4711081599"}"#).unwrap();
+    let engine = engine(&world, Arc::new(Word("4711081599")));
+    let asked = redacted(RedactionOptions::default());
+    let refused = engine.snapshot(&asked, &Control::default()).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Refused, "{refused:?}");
+    assert!(refused.to_string().contains("state/dream_run.json"), "{refused}");
+    std::fs::write(&json, r#"{"said": "4711081599"}"#).unwrap();
+    let meta = engine.snapshot(&asked, &Control::default()).unwrap();
+    let copy = world.tmp.path().join("state.json");
+    world.extract(&meta, "state/dream_run.json", &copy);
+    assert_eq!(std::fs::read_to_string(copy).unwrap(), r#"{"said": "[REDACTED:word]"}"#);
+}
+
+/// Would catch: a note whose name becomes another than the one by which it is mentioned.
+#[test]
+fn a_file_is_still_called_as_it_is_mentioned() {
+    let (world, engine) = told();
+    write(&world, &format!("{SECRET}.md"), b"likes tea");
+    write(&world, "index.md", format!("see {SECRET}.md").as_bytes());
+    let dir = world.tmp.path().join("out");
+    restore_with(&engine, &to_dir(&take(&engine), &dir)).unwrap();
+    let index = std::fs::read_to_string(dir.join("memory_files/index.md")).unwrap();
+    let name = index.strip_prefix("see ").unwrap();
+    assert_eq!(std::fs::read(dir.join("memory_files").join(name)).unwrap(), b"likes tea");
 }
 
 /// Would catch: a store that ships as it is because it cannot be redacted, a refusal that names no way out, or a
