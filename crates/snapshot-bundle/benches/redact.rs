@@ -28,7 +28,9 @@ fn redact(c: &mut Criterion) {
     let mut known = KnownSecrets::default();
     for n in 0..KNOWN {
         let value = format!("kX92-fLq0-{n:06}").into_bytes();
-        known.add(&FoundSecret { range: 0..1, rule: "a-rule".into(), value }, false).unwrap();
+        known
+            .add(&FoundSecret { range: 0..1, rule: "a-rule".into(), value, is_key: false }, false)
+            .unwrap();
     }
     let replacer = Replacer::new(&*rules, &known, [7; 32]);
     let with_secrets = PAGES.map(|page| format!("{page}\ntoken {TOKEN}\n")).concat().repeat(8);

@@ -46,6 +46,8 @@ pub struct FoundSecret {
     pub rule: Arc<str>,
     /// The secret, decoded.
     pub value: Vec<u8>,
+    /// Whether a value follows that it names, as a key of JSON or YAML does: others must stay different from it.
+    pub is_key: bool,
 }
 
 /// Looks for secrets.
@@ -138,7 +140,7 @@ pub struct RedactionOptions {
 
 impl fmt::Debug for FoundSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { range, rule, value } = self;
+        let Self { range, rule, value, is_key: _ } = self;
         write!(f, "FoundSecret({rule} at {range:?}, {} bytes)", value.len())
     }
 }
@@ -183,7 +185,12 @@ mod tests {
 
     #[test]
     fn a_found_secret_never_shows_itself() {
-        let found = FoundSecret { range: 3..9, rule: "pin".into(), value: b"hunter2".to_vec() };
+        let found = FoundSecret {
+            range: 3..9,
+            rule: "pin".into(),
+            value: b"hunter2".to_vec(),
+            is_key: false,
+        };
         assert_eq!(format!("{found:?}"), "FoundSecret(pin at 3..9, 7 bytes)");
     }
 

@@ -238,8 +238,8 @@ impl Ages {
     }
 }
 
-/// The rules that keep. Damaged ones and those of origins with limits of their own take nobody's
-/// place.
+/// The rules that keep. Damaged ones, redacted ones, which are no way back, and those of origins with limits of
+/// their own take nobody's place.
 fn apply_rules(cases: &mut [Case<'_>], policy: &Policy) {
     let mut slots = Slots::new(policy.calendar, policy.time_zone.clone());
     let mut last = policy.keep_last;
@@ -250,7 +250,7 @@ fn apply_rules(cases: &mut [Case<'_>], policy: &Policy) {
             case.keep.push(Reason::Label { rule: rule.to_owned() });
         }
         let apart = policy.origins.contains_key(&candidate.created_by);
-        if !case.timely || case.is_bad() || apart {
+        if !case.timely || case.is_bad() || apart || candidate.redacted {
             continue;
         }
         if last > 0 {
@@ -294,7 +294,8 @@ const fn is_proven(seen: usize, newest_ms: i64, oldest_ms: i64) -> bool {
 /// The limits of count and age.
 fn apply_limits(cases: &mut [Case<'_>], policy: &Policy, now_ms: i64, notes: &mut Vec<String>) {
     let mut ages = Ages::new(policy, now_ms);
-    let mut newer: BTreeMap<Option<&CreatedBy>, u32> = BTreeMap::new();
+    // Redacted ones count among themselves: none pushes out a way back.
+    let mut newer: BTreeMap<(Option<&CreatedBy>, bool), u32> = BTreeMap::new();
     let mut spared = 0;
     for case in cases.iter_mut().filter(|case| case.timely) {
         // One that may be anybody's closes no gap.
@@ -304,7 +305,7 @@ fn apply_limits(cases: &mut [Case<'_>], policy: &Policy, now_ms: i64, notes: &mu
         let origin = &case.candidate.created_by;
         let budget = policy.budget(origin);
         let group = policy.origins.contains_key(origin).then_some(origin);
-        let before = newer.entry(group).or_default();
+        let before = newer.entry((group, case.candidate.redacted)).or_default();
         if let Some(keep) = budget.keep_count.filter(|keep| *before >= *keep) {
             case.over.push(Reason::Count { keep, origin: group.map(ToString::to_string) });
         }

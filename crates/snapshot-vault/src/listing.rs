@@ -42,7 +42,10 @@ pub(crate) fn read(agent: &AgentVault, dir: &Dir) -> Result<Listing, VaultError>
     }
     reading.add_leftovers(&scan)?;
     let mut listing = reading.listing;
-    listing.snapshots.sort_by_key(|m| std::cmp::Reverse((m.created_at_ms, m.id)));
+    // Of a snapshot and its redacted copy, which are of one instant, the whole one is the later.
+    listing
+        .snapshots
+        .sort_by_key(|m| std::cmp::Reverse((m.created_at_ms, !m.redactions_applied, m.id)));
     listing.problems.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(listing)
 }

@@ -43,12 +43,13 @@ impl Engine {
         };
         // Reading takes its time, so it comes before the lock; what was good must still be there
         // once the lock is held.
-        let good = self.another_good(&meta, ctl)?;
+        let counts = !meta.redactions_applied;
+        let good = if counts { self.another_good(&meta, ctl)? } else { None };
         let until = ctl.wait_until(LOCK_TIMEOUT);
         let lock = vault.lock(until, ctl)?;
         let listed: BTreeSet<SnapshotId> =
             lock.list()?.snapshots.into_iter().map(|m| m.id).collect();
-        if !good.is_some_and(|id| listed.contains(&id)) {
+        if counts && !good.is_some_and(|id| listed.contains(&id)) {
             return Err(SnapshotError::LastGood { id: meta.id, agent: meta.agent_id });
         }
         self.delete_locked(&lock, meta.id, until, ctl)?;
@@ -114,14 +115,14 @@ impl Engine {
             .ok_or(unusable)
     }
 
-    /// The newest other snapshot of the agent that verifies.
+    /// The newest other snapshot of the agent that verifies, and that brings everything back.
     fn another_good(
         &self,
         meta: &SnapshotMeta,
         ctl: &Control,
     ) -> Result<Option<SnapshotId>, SnapshotError> {
         let others = self.list(&meta.tenant, Some(&meta.agent_id))?.snapshots;
-        for other in others.iter().filter(|m| m.id != meta.id) {
+        for other in others.iter().filter(|m| m.id != meta.id && !m.redactions_applied) {
             match self.verify(other, ctl) {
                 // Without its identity an encrypted one is as good as can be known.
                 Ok(report) if report.is_sound() => return Ok(Some(other.id)),

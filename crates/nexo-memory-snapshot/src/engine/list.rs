@@ -40,7 +40,9 @@ impl Engine {
                 }),
             }
         }
-        all.snapshots.sort_by_key(|m| std::cmp::Reverse((m.created_at_ms, m.id)));
+        // Of a snapshot and its redacted copy, which are of one instant, the whole one is the later.
+        all.snapshots
+            .sort_by_key(|m| std::cmp::Reverse((m.created_at_ms, !m.redactions_applied, m.id)));
         Ok(all)
     }
 

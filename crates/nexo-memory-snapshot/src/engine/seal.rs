@@ -161,7 +161,7 @@ fn redacted_capture(capture: CaptureInfo, manifest: &Manifest) -> CaptureInfo {
     }
 }
 
-/// Old and new git object, a line each.
+/// Old and new git object, a line each; zeros stand for one that was left out.
 pub(super) fn git_map(ids: &BTreeMap<GitOid, GitOid>) -> String {
     ids.iter().map(|(old, new)| format!("{old} {new}\n")).collect()
 }

@@ -297,6 +297,9 @@ fn state_stays_json_or_fails_by_name() {
     let refused = engine.snapshot(&asked, &Control::default()).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Refused, "{refused:?}");
     assert!(refused.to_string().contains("state/dream_run.json"), "{refused}");
+    let long = format!(r#"{{"account": 4711081599, "said": "{}"}}"#, "x".repeat(2 << 20));
+    std::fs::write(&json, long).unwrap();
+    assert!(engine.snapshot(&asked, &Control::default()).is_err(), "a long one too");
     std::fs::write(&json, r#"{"said": "4711081599"}"#).unwrap();
     let meta = engine.snapshot(&asked, &Control::default()).unwrap();
     let copy = world.tmp.path().join("state.json");
@@ -376,6 +379,70 @@ fn the_history_is_rewritten_cut_or_dropped() {
     request.accept_redacted = true;
     let refused = restore_with(&engine, &request).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Refused, "{refused}");
+}
+
+/// Would catch: an old id, a digest of what was taken out, left where the history that it was of is left out.
+#[test]
+fn no_old_id_ships_whatever_becomes_of_the_history() {
+    let (world, engine) = told();
+    git(&world, &["commit", "--allow-empty", "-qm", &format!("forget {SECRET}")]);
+    let whole = engine.manifest(&world.snapshot()).unwrap().git.unwrap().head_oid.unwrap();
+    let mentions = format!("see {whole}, x{whole}, tree_{whole}");
+    write(&world, "mentions.md", mentions.as_bytes());
+    store(&world, &format!("CREATE TABLE seen(x); INSERT INTO seen VALUES ('{whole}')"));
+    for git_history in GitHistory::ALL {
+        let options = RedactionOptions { git_history, ..Default::default() };
+        let meta = engine.snapshot(&redacted(options), &Control::default()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        restore_with(&engine, &to_dir(&meta, &dir.path().join("x"))).unwrap();
+        let left = Command::new("grep").args(["-raq", whole.as_str()]).arg(dir.path()).status();
+        assert!(!left.unwrap().success(), "{git_history}");
+        let text = std::fs::read_to_string(dir.path().join("x/memory_files/mentions.md")).unwrap();
+        let head = engine.manifest(&meta).unwrap().git.and_then(|git| git.head_oid);
+        let new = head.map_or_else(|| "0".repeat(40), |head| head.to_string());
+        assert_eq!(text, format!("see {new}, x{new}, tree_{new}"), "{git_history}");
+    }
+}
+
+/// Would catch: two entries of a host's state that become one, and the second value lost.
+#[test]
+fn keys_of_json_stay_different() {
+    let world = World::tiny();
+    let Some(StateSource::Json { json }) = world.agent.layout().state.dream_run else {
+        panic!("the seed keeps its state in files")
+    };
+    let other = SECRET.replace("QX", "AB");
+    std::fs::write(&json, format!(r#"{{"{SECRET}": 1, "{other}": 2}}"#)).unwrap();
+    let engine = engine(&world, Arc::new(Customers::default()));
+    let meta = take(&engine);
+    let copy = world.tmp.path().join("state.json");
+    world.extract(&meta, "state/dream_run.json", &copy);
+    let state: serde_json::Value = serde_json::from_slice(&std::fs::read(copy).unwrap()).unwrap();
+    assert_eq!(state.as_object().unwrap().len(), 2, "{state}");
+}
+
+/// Would catch: a mistyped name that leaves out nothing, and the store ships.
+#[test]
+fn a_store_to_leave_out_must_be_there() {
+    let (_world, engine) = told();
+    let drop_stores = vec![StoreName::from_static("long_trem")];
+    let options = RedactionOptions { drop_stores, ..Default::default() };
+    let refused = engine.snapshot(&redacted(options), &Control::default()).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Refused, "{refused}");
+    assert!(refused.to_string().contains("long_trem"), "{refused}");
+}
+
+/// Would catch: the last whole one deleted because a redacted one verifies.
+#[test]
+fn a_redacted_one_is_not_the_good_one_that_a_delete_relies_on() {
+    let (world, engine) = told();
+    let whole = world.snapshot();
+    let redacted = take(&engine);
+    let delete = |meta: &SnapshotMeta| {
+        engine.delete(&Tenant::default(), Some(&ana()), &SnapshotRef::Id(meta.id))
+    };
+    assert!(matches!(delete(&whole), Err(SnapshotError::LastGood { .. })));
+    delete(&redacted).unwrap();
 }
 
 /// Would catch: a redacted bundle that is not for its readers, or in the clear on its way.

@@ -14,7 +14,7 @@ use super::views::Form;
 /// Longest name that file systems take.
 const MAX_NAME_BYTES: usize = 255;
 /// Passes after which bytes that keep their length are filled with [`FILL`] alone, which ends it surely.
-const PASSES: usize = 4;
+pub(super) const PASSES: usize = 4;
 /// What fills the place of a secret whose length must stay.
 const FILL: u8 = b'*';
 /// Bytes of a block of SHA-256.
@@ -61,10 +61,11 @@ impl<'a> Replacer<'a> {
         std::mem::take(&mut *self.counts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// `bytes` without their secrets, until none is found.
+    /// `bytes` without their secrets, until none is found; a policy that finds [`FILL`] itself has the receipt to
+    /// answer to.
     pub(super) fn replace(&self, bytes: &[u8], manner: Manner) -> Option<Vec<u8>> {
         let mut redacted: Option<Vec<u8>> = None;
-        for pass in 0.. {
+        for pass in 0..=2 * PASSES {
             let now = redacted.as_deref().unwrap_or(bytes);
             let hits = self.hits(now, manner.form);
             if hits.is_empty() {

@@ -242,7 +242,7 @@ impl Allow {
     }
 }
 
-fn parse(pattern: &str) -> Result<Hir, String> {
+pub(super) fn parse(pattern: &str) -> Result<Hir, String> {
     let parsed = ParserBuilder::new().utf8(false).unicode(false).build().parse(pattern);
     parsed.map_err(|e| e.to_string())
 }

@@ -14,7 +14,7 @@ use snapshot_core::{RedactionPolicy, SecretSpan};
 
 use super::config::{AllowConfig, RuleConfig, RuleError, RulesConfig};
 use super::placeholder;
-use super::rule::{Allow, Rule, Where};
+use super::rule::{Allow, Rule, Where, parse};
 use super::runs::{Runs, is_word};
 
 /// The rules of gitleaks, made from its own file by `cargo xtask rules`.
@@ -90,6 +90,12 @@ impl Rules {
             rule.compile()?;
         }
         let no_rule = |why| RuleError::Regex { rule: "allow".into(), why };
+        for regex in config.iter().flat_map(|config| &config.allow.regexes) {
+            // Half a line of a configuration must not allow everything.
+            if parse(regex).map_err(no_rule)?.properties().minimum_len() == Some(0) {
+                return Err(RuleError::MatchesNothing { rule: "allow".into() });
+            }
+        }
         let allow = lists.iter().map(Allow::new);
         let allow = allow.collect::<Result<_, _>>().map_err(no_rule)?;
         Self::index(id, rules, allow)
@@ -281,6 +287,7 @@ mod tests {
             (r#"{"rules":[{"id":"old-git-id","regex":"a"}]}"#, "\"old-git-id\" is there twice"),
             (r#"{"rules":[{"id":"open","regex":"a("}]}"#, "\"open\" does not compile"),
             (r#"{"rules":[{"id":"empty","regex":"a*"}]}"#, "\"empty\" matches the empty string"),
+            (r#"{"allow":{"regexes":[".*"]}}"#, "\"allow\" matches the empty string"),
             (r#"{"rules":[{"id":"g","regex":"a","secret_group":1}]}"#, "\"g\" has no group 1"),
             (r#"{"allow":{"regexes":["("]}}"#, "\"allow\" does not compile"),
         ] {

@@ -10,6 +10,8 @@ use super::views::{Form, View, encoded_runs, unescape_json, unescape_percent, ut
 
 /// How often an encoding inside an encoding is looked into.
 const DEPTH: usize = 3;
+/// How far the end of a name is looked for.
+const NAME_REST: usize = 256;
 
 /// Looks for what a policy says is a secret, through UTF-16, JSON escapes, percent-encoding, base64 and
 /// hexadecimal, each in the other up to three deep.
@@ -31,6 +33,11 @@ pub(super) struct Hit {
 /// What finds secrets in plain bytes.
 pub(super) trait Find: Sync {
     fn find(&self, bytes: &[u8]) -> Vec<SecretSpan>;
+
+    /// What is looked for in the bytes as they are alone.
+    fn find_plain(&self, _bytes: &[u8]) -> Vec<SecretSpan> {
+        Vec::new()
+    }
 }
 
 impl<'p> Search<'p> {
@@ -48,19 +55,33 @@ impl Find for Search<'_> {
 
 impl SecretSearch for Search<'_> {
     fn search(&self, bytes: &[u8]) -> Vec<FoundSecret> {
-        found(look(self, bytes, Form::of(bytes)))
+        found(bytes, look(self, bytes, Form::of(bytes)))
     }
 }
 
-/// As the ports want them.
-pub(super) fn found(hits: Vec<Hit>) -> Vec<FoundSecret> {
-    let found = |Hit { range, rule, value, .. }: Hit| FoundSecret { range, rule, value };
+/// As the ports want them, of `bytes`.
+pub(super) fn found(bytes: &[u8], hits: Vec<Hit>) -> Vec<FoundSecret> {
+    let found = |Hit { range, rule, value, .. }: Hit| {
+        let is_key = is_name(&bytes[range.end..]);
+        FoundSecret { range, rule, value, is_key }
+    };
     hits.into_iter().map(found).collect()
+}
+
+/// Whether what goes on so is a name, of which the end and a colon follow.
+fn is_name(rest: &[u8]) -> bool {
+    let rest = &rest[..rest.len().min(NAME_REST)];
+    let end = rest.iter().position(|&c| !(c.is_ascii_alphanumeric() || b"_.-".contains(&c)));
+    let rest = end.map_or(&[][..], |end| &rest[end..]);
+    let quote = rest.iter().take_while(|&&c| matches!(c, b'\\' | b'"' | b'\'')).count();
+    let rest = rest[quote..].trim_ascii_start();
+    rest.starts_with(b":") && !rest.starts_with(b"://")
 }
 
 /// All secrets in `bytes`, front to back; those that overlap are one.
 pub(super) fn look(find: &dyn Find, bytes: &[u8], form: Form) -> Vec<Hit> {
     let mut hits = layer(find, bytes, DEPTH);
+    hits.extend(plain(bytes, find.find_plain(bytes)));
     if let Form::Utf16 { little } = form {
         let view = utf16(bytes, little);
         let text: Vec<Hit> = through(&view, layer(find, &view.bytes, DEPTH)).collect();
@@ -77,18 +98,21 @@ pub(super) fn look(find: &dyn Find, bytes: &[u8], form: Form) -> Vec<Hit> {
 }
 
 fn layer(find: &dyn Find, bytes: &[u8], depth: usize) -> Vec<Hit> {
-    let spans = find.find(bytes).into_iter().filter(|span| !span.range.is_empty());
-    let plain = |SecretSpan { range, rule }: SecretSpan| {
-        let value = bytes[range.clone()].to_vec();
-        Hit { range, rule, value, in_run: false }
-    };
-    let mut hits: Vec<Hit> = spans.map(plain).collect();
+    let mut hits: Vec<Hit> = plain(bytes, find.find(bytes)).collect();
     let Some(depth) = depth.checked_sub(1) else { return hits };
     for view in unescape_json(bytes).iter().chain(&unescape_percent(bytes)) {
         hits.extend(through(view, layer(find, &view.bytes, depth)));
     }
     in_runs(find, bytes, depth, &mut hits);
     hits
+}
+
+fn plain(bytes: &[u8], spans: Vec<SecretSpan>) -> impl Iterator<Item = Hit> {
+    let spans = spans.into_iter().filter(|span| !span.range.is_empty());
+    spans.map(|SecretSpan { range, rule }| {
+        let value = bytes[range.clone()].to_vec();
+        Hit { range, rule, value, in_run: false }
+    })
 }
 
 /// Secrets of a view, where they lie in what it was made of.
@@ -101,6 +125,7 @@ fn through(view: &View, hits: Vec<Hit>) -> impl Iterator<Item = Hit> {
 fn in_runs(find: &dyn Find, bytes: &[u8], depth: usize, hits: &mut Vec<Hit>) {
     let mut decoded = Vec::new();
     encoded_runs(bytes, |run| {
+        let letters = run.letters(bytes);
         for shift in 0..run.shifts() {
             run.decode(bytes, shift, &mut decoded);
             let inner = match Form::of(&decoded) {
@@ -110,7 +135,7 @@ fn in_runs(find: &dyn Find, bytes: &[u8], depth: usize, hits: &mut Vec<Hit>) {
             let inner =
                 inner.into_iter().filter(|hit| !placeholder::overlaps(&decoded, &hit.range));
             let origin = |hit: Hit| {
-                let range = run.origin(bytes, shift, &hit.range);
+                let range = run.origin(bytes, &letters, shift, &hit.range);
                 Hit { range, in_run: true, ..hit }
             };
             hits.extend(inner.map(origin));

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use snapshot_core::{FoundSecret, SecretSearch};
 
-use super::replace::{Manner, Replacer};
+use super::replace::{Manner, PASSES, Replacer};
 use super::rule::REACH;
 use super::views::Form;
 
@@ -161,7 +161,7 @@ impl<R: Read> Window<R> {
         manner: Manner,
         changed: &mut bool,
     ) -> usize {
-        for pass in 0.. {
+        for pass in 0..=2 * PASSES {
             let limit = self.limit(overlap).max(self.done);
             let mut hits = replacer.hits(&self.bytes, manner.form);
             let cut = self.cut(limit, hits.iter().map(|hit| &hit.range));

@@ -14,6 +14,8 @@ const MIN_BASE64: usize = 22;
 const MIN_HEX: usize = 2 * MIN_DECODED;
 /// Longest run that is taken out as a whole; of a longer one only what encodes the secret.
 pub(super) const MAX_RUN: usize = 32 * 1024;
+/// Every so many letters of a long run it is known where they lie: one is found near by.
+const LETTERS_STEP: usize = 1024;
 /// Lines of encoded text that are wrapped have at least so many letters, but for the last.
 const MIN_LINE: usize = 40;
 /// Text that is read around an escape.
@@ -334,7 +336,7 @@ fn wrapped(bytes: &[u8], line: Range<usize>) -> Range<usize> {
         };
         let blank = rest.iter().take(16).take_while(|&&c| c == b' ' || c == b'\t').count();
         let letters = rest[blank..].iter().take_while(|&&c| is_base64(c)).count();
-        if letters == 0 {
+        if letters == 0 || !is_line(&rest[blank..], letters) {
             break;
         }
         last = bytes.len() - rest.len() + blank;
@@ -345,6 +347,14 @@ fn wrapped(bytes: &[u8], line: Range<usize>) -> Range<usize> {
         end = last + letters;
     }
     start..end
+}
+
+/// Whether so many letters are a line of wrapped base64, and not the word that the next text begins with.
+fn is_line(rest: &[u8], letters: usize) -> bool {
+    let (line, rest) = rest.split_at(letters);
+    let ends = rest.first().is_none_or(|c| matches!(c, b'=' | b'\r' | b'\n' | b'"' | b'\'' | b'<'));
+    let has = |is: fn(&u8) -> bool| line.iter().any(is);
+    ends || has(u8::is_ascii_digit) && has(u8::is_ascii_uppercase) && has(u8::is_ascii_lowercase)
 }
 
 impl Run {
@@ -381,10 +391,28 @@ impl Run {
         }
     }
 
+    /// Where its letters lie, of every so many; for what is very long alone, of which only parts are taken out.
+    pub(super) fn letters(&self, bytes: &[u8]) -> Vec<usize> {
+        if self.range.len() <= MAX_RUN {
+            return Vec::new();
+        }
+        let letters = self.range.clone().filter(|&at| self.counts(bytes[at]));
+        letters.step_by(LETTERS_STEP).collect()
+    }
+
+    fn counts(&self, letter: u8) -> bool {
+        match self.code {
+            Code::Hex => hex_digit(letter).is_some(),
+            Code::Base64 => base64_digit(letter).is_some(),
+        }
+    }
+
     /// What encodes the bytes in `decoded`, by whole groups of letters: all of it, unless it is very long.
+    /// `letters` are those of [`Run::letters`].
     pub(super) fn origin(
         &self,
         bytes: &[u8],
+        letters: &[usize],
         shift: usize,
         decoded: &Range<usize>,
     ) -> Range<usize> {
@@ -395,13 +423,13 @@ impl Run {
             Code::Hex => (2 * decoded.start, 2 * decoded.end),
             Code::Base64 => (decoded.start / 3 * 4, decoded.end.div_ceil(3) * 4),
         };
-        let counts = |c: u8| match self.code {
-            Code::Hex => hex_digit(c).is_some(),
-            Code::Base64 => base64_digit(c).is_some(),
+        let nth = |n: usize| {
+            let from = *letters.get(n / LETTERS_STEP)?;
+            let near = (from..self.range.end).filter(|&at| self.counts(bytes[at]));
+            { near }.nth(n % LETTERS_STEP)
         };
-        let letters = &mut self.range.clone().filter(|&at| counts(bytes[at])).skip(shift + first);
-        let start = letters.next().unwrap_or(self.range.start);
-        let end = letters.nth((last - first).saturating_sub(2)).map_or(self.range.end, |at| at + 1);
-        start..end
+        let start = nth(shift + first).unwrap_or(self.range.start);
+        let end = nth(shift + last.saturating_sub(1)).map_or(self.range.end, |at| at + 1);
+        start..end.max(start)
     }
 }

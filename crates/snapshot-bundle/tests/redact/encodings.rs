@@ -58,6 +58,23 @@ fn a_secret_is_found_in_each_encoding() {
     }
 }
 
+/// Would catch: the word with which the next line begins, taken for the end of base64.
+#[test]
+fn the_line_after_base64_stays() {
+    let line = STANDARD_NO_PAD.encode(format!("??>>{TOKEN} and so on"));
+    let text = format!("{line}\nMeeting at noon with Bob\n");
+    let left = String::from_utf8(redacted(text.as_bytes()).unwrap()).unwrap();
+    assert_eq!(left, "[REDACTED:github-pat]\nMeeting at noon with Bob\n");
+}
+
+/// Would catch: work that grows with the square of what somebody wrote; it would not end while we wait.
+#[test]
+fn many_secrets_in_one_run_are_found_in_time() {
+    let many: String = (0..20_000).map(|n| format!("AKIAQ3EGRVN7ZT5L{n:04X} ")).collect();
+    assert!(values(STANDARD.encode(many).as_bytes()).len() > 1000);
+    assert_eq!(values("eyJ".repeat(200_000).as_bytes()), Vec::<String>::new());
+}
+
 /// Would catch: a range that is off by what an escape before it takes.
 #[test]
 fn only_the_secret_goes_from_escaped_text() {

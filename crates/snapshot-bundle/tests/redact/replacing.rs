@@ -13,7 +13,8 @@ use crate::support::{KEY, OTHER, TOKEN, known, redacted, text};
 static NOTHING: KnownSecrets = KnownSecrets::new();
 
 fn found(value: &str) -> FoundSecret {
-    FoundSecret { range: 0..value.len(), rule: "assigned-secret".into(), value: value.into() }
+    let rule = "assigned-secret".into();
+    FoundSecret { range: 0..value.len(), rule, value: value.into(), is_key: false }
 }
 
 fn knowing(values: &[&str]) -> KnownSecrets {

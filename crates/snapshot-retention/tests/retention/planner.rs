@@ -51,13 +51,25 @@ fn the_last_good_one_stays_whatever_the_limits_say() {
     let mut all = daily(4);
     all[0] = bad(aged(0, 0));
     all[1].redacted = true;
-    let plan_of = |all: &[Candidate]| plan(all, &keeping(1), None, NOW_MS);
-    let planned = plan_of(&all);
     // A damaged one does not push out a sound one either.
-    assert_eq!(kept(&planned), ids([0, 1, 2]));
+    assert_eq!(kept(&plan(&all, &keeping(1), None, NOW_MS)), ids([0, 1, 2]));
+    let planned = plan(&all, &keeping(0), None, NOW_MS);
+    assert_eq!(kept(&planned), ids([2]));
     assert_eq!(planned.entries[2].reasons, [Reason::LastGood]);
     let policy = Policy { max_age_days: Some(0), ..nothing() };
     assert_eq!(kept(&plan(&daily(3), &policy, None, NOW_MS + DAY_MS)), ids([0]));
+}
+
+/// Would catch: whole ones pushed out by redacted ones, which are no way back.
+#[test]
+fn redacted_ones_count_among_themselves() {
+    let mut all = daily(6);
+    for redacted in [0, 2, 4] {
+        all[redacted].redacted = true;
+    }
+    assert_eq!(kept(&plan(&all, &keeping(2), None, NOW_MS)), ids([0, 1, 2, 3]));
+    let policy = Policy { keep_last: 1, ..keeping(1) };
+    assert_eq!(kept(&plan(&all, &policy, None, NOW_MS)), ids([0, 1]));
 }
 
 /// Would catch: a deletion before anything that stays was looked at.

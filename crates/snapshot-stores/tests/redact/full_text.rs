@@ -142,3 +142,18 @@ fn texts_that_cannot_be_read_are_refused_or_their_index_emptied() {
     let (_, finished) = scene.done();
     assert_eq!(finished.notes.len(), 2, "{:?}", finished.notes);
 }
+
+/// Would catch: somebody's own table, named as a part of the other module's indexes, that is taken for an index and
+/// ships as it is.
+#[test]
+fn a_table_named_as_a_part_of_another_module_is_searched() {
+    let mut scene = Scene::new(
+        "CREATE VIRTUAL TABLE five USING fts5(a); CREATE VIRTUAL TABLE four USING fts4(a);
+         CREATE TABLE five_segments (blockid INTEGER PRIMARY KEY, block);
+         CREATE TABLE four_data (id INTEGER PRIMARY KEY, block);
+         INSERT INTO five_segments VALUES (1, 'SECRET-s1'); INSERT INTO four_data VALUES (1, 'SECRET-s2')",
+    );
+    assert_eq!(scene.places().len(), 2);
+    scene.done();
+    scene.is_clean();
+}

@@ -37,7 +37,7 @@ impl SecretSearch for Rules {
     fn search(&self, bytes: &[u8]) -> Vec<FoundSecret> {
         let secret = |range: Range<usize>| {
             let value = bytes[range.clone()].to_vec();
-            FoundSecret { range, rule: "fake".into(), value }
+            FoundSecret { range, rule: "fake".into(), value, is_key: false }
         };
         secrets(bytes).into_iter().map(secret).collect()
     }

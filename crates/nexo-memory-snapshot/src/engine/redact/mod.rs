@@ -18,9 +18,10 @@ use snapshot_bundle::{Bundle, BundleWriter, WriteOptions};
 use snapshot_core::{
     BundleFile, Control, CreatedBy, FoundSecret, GitOid, Manifest, ManifestCapture,
     RedactionOptions, RedactionReceipt, RedactionReport, Redactor, SecretSearch, SnapshotId,
-    path_in_bundle,
+    StoreName, path_in_bundle,
 };
 use snapshot_fs::{Dir, DurableFile};
+use snapshot_stores::StoresError;
 
 use self::search::{BundleSearch, Searched, shown};
 use self::write::{Writing, Written};
@@ -84,6 +85,7 @@ impl Engine {
         (spool, out): (&Dir, DurableFile),
         ctl: &Control,
     ) -> Result<Redacted, SnapshotError> {
+        refuse_unknown(&options.drop_stores, whole.manifest())?;
         let policy = self.parts.redaction.as_ref();
         let mut known = KnownSecrets::default();
         let search = snapshot_bundle::redact::Search::new(policy);
@@ -161,7 +163,7 @@ impl Engine {
         let mut full = None;
         search.run(&mut |_, place, found| {
             if full.is_none() {
-                full = known.add(found, place.is_key).err();
+                full = known.add(found, place.is_key || found.is_key).err();
             }
         })?;
         match full {
@@ -226,6 +228,20 @@ impl Engine {
             capture,
             ..old.clone()
         })
+    }
+}
+
+/// Whoever leaves out a store believes that it is not shipped; a mistyped one would be.
+fn refuse_unknown(drop_stores: &[StoreName], manifest: &Manifest) -> Result<(), SnapshotError> {
+    let held: Vec<&str> = manifest.stores().map(|(info, _)| info.store.as_str()).collect();
+    match drop_stores.iter().find(|store| !held.contains(&store.as_str())) {
+        Some(store) => {
+            let why =
+                format!("there is no such store to leave out; there are: {}", held.join(", "));
+            let path = store.as_str().into();
+            Err(StoresError::Refused { path, why }.into())
+        }
+        None => Ok(()),
     }
 }
 

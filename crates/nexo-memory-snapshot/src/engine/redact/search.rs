@@ -6,8 +6,8 @@ use std::io::{self, Read, Write};
 use snapshot_bundle::Bundle;
 use snapshot_bundle::redact::{masked, scan_reader};
 use snapshot_core::{
-    Artifact, ArtifactKind, ArtifactSource, Control, FoundSecret, GitHistory, Manifest,
-    RedactionOptions, SecretPlace, SecretSearch, Step, StoreName, path_in_bundle,
+    Artifact, ArtifactKind, ArtifactSource, Control, FoundSecret, GitHistory, Interrupted,
+    Manifest, RedactionOptions, SecretPlace, SecretSearch, Step, StoreName, path_in_bundle,
 };
 use snapshot_fs::Dir;
 use snapshot_stores::StoresError;
@@ -112,11 +112,12 @@ impl BundleSearch<'_> {
 
     fn stream(
         &self,
-        mut content: impl Read,
+        content: impl Read,
         name: &str,
         unit: &str,
         tell: Tell<'_>,
     ) -> Result<(), SnapshotError> {
+        let mut content = Watched { inner: content, control: self.control };
         let mut found = |offset: u64, found: FoundSecret| {
             let place = SecretPlace { place: format!("{unit} {offset}"), is_key: false };
             tell(name, &place, &found);
@@ -211,8 +212,25 @@ pub(super) fn unpack(
     }
 }
 
-/// Content that cannot be read, told by its artifact.
+/// A reader that ends where its caller is to stop: what searches a stream looks at it alone.
+pub(super) struct Watched<'a, R> {
+    pub(super) inner: R,
+    pub(super) control: &'a Control,
+}
+
+impl<R: Read> Read for Watched<'_, R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        self.control.check().map_err(io::Error::other)?;
+        self.inner.read(out)
+    }
+}
+
+/// Content that cannot be read, told by its artifact; or that its caller stopped.
 pub(super) fn unread(artifact: &str, source: io::Error) -> SnapshotError {
+    let stopped = source.get_ref().and_then(|source| source.downcast_ref::<Interrupted>());
+    if let Some(stopped) = stopped {
+        return (*stopped).into();
+    }
     StoresError::Io { op: "read", path: artifact.into(), source }.into()
 }
 
@@ -226,8 +244,13 @@ pub(super) fn named(e: StoresError, store: &StoreName) -> SnapshotError {
     }
 }
 
-/// A name or a path, its own secrets masked.
+/// A name or a path, its own secrets masked: those of its parts, as they are searched, and those across them.
 pub(super) fn shown(search: &dyn SecretSearch, text: &str) -> String {
+    let parts: Vec<String> = text.split('/').map(|part| shown_part(search, part)).collect();
+    shown_part(search, &parts.join("/"))
+}
+
+fn shown_part(search: &dyn SecretSearch, text: &str) -> String {
     let (mut shown, mut done) = (Vec::new(), 0);
     for found in search.search(text.as_bytes()) {
         shown.extend_from_slice(&text.as_bytes()[done..found.range.start]);

@@ -1,6 +1,6 @@
 //! The artifacts of a bundle, written again without their secrets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
 
 use serde::de::IgnoredAny;
@@ -15,7 +15,7 @@ use snapshot_fs::Dir;
 use snapshot_stores::StoresError;
 use snapshot_stores::redact::RedactedRows;
 
-use super::search::unread;
+use super::search::{Watched, unread};
 use super::store::Store;
 use crate::error::SnapshotError;
 
@@ -70,17 +70,21 @@ impl Writing<'_, '_> {
             done: 0,
         };
         self.put_history(&mut written, sink)?;
-        let mut rows = RedactedRows::new();
+        let (mut rows, mut taken) = (RedactedRows::new(), HashSet::new());
         let stores = self.redact_stores(&mut rows, &mut written)?;
         let others = self.bundle.manifest().artifacts.iter();
         let others = others.filter(|a| a.kind != ArtifactKind::GitBundle && a.sqlite.is_none());
         for artifact in others {
             self.control.check()?;
+            let path = self.path(artifact)?;
+            if !taken.insert(path.clone()) {
+                return Err(unredactable("the names of two memory files", "they would become one"));
+            }
             let put = match artifact.kind {
                 ArtifactKind::MemoryDir | ArtifactKind::MemorySymlink => {
-                    self.put_entry(artifact, sink)?
+                    self.put_entry(artifact, path, sink)?
                 }
-                _ => self.put_file(artifact, sink)?,
+                _ => self.put_file(artifact, path, sink)?,
             };
             let matches = self.taken(&mut written.report);
             let own = artifact.path.strip_prefix(path_in_bundle::MEMORY_FILES);
@@ -145,10 +149,7 @@ impl Writing<'_, '_> {
         sink: &mut dyn ArtifactSink,
     ) -> Result<(), SnapshotError> {
         let manifest = self.bundle.manifest();
-        let (Some(info), false) = (&manifest.git, self.options.git_history == GitHistory::Drop)
-        else {
-            return Ok(());
-        };
+        let Some(info) = &manifest.git else { return Ok(()) };
         // A repository without a ref has no bundle.
         let git = manifest.artifacts.iter().find(|a| a.kind == ArtifactKind::GitBundle);
         let mut content = git.map(|artifact| self.bundle.open(&artifact.path)).transpose()?;
@@ -165,7 +166,8 @@ impl Writing<'_, '_> {
         let text = |(old, new): (&GitOid, &GitOid)| (old.to_string(), new.to_string());
         self.replacer.set_ids(history.ids.iter().map(text).collect());
         written.ids = history.ids;
-        written.git = Some(history.bundle.info);
+        let dropped = self.options.git_history == GitHistory::Drop;
+        written.git = Some(history.bundle.info).filter(|_| !dropped);
         let matches = self.taken(&mut written.report);
         if let (Some(artifact), Some((mut file, size_bytes))) = (git, history.bundle.file) {
             let put = sink.put_file(FileSpec { size_bytes, ..spec(artifact) }, &mut file)?;
@@ -193,9 +195,9 @@ impl Writing<'_, '_> {
     fn put_entry(
         &self,
         artifact: &Artifact,
+        path: BundlePath,
         sink: &mut dyn ArtifactSink,
     ) -> Result<Artifact, SnapshotError> {
-        let path = self.path(artifact)?;
         let mtime_ns = artifact.mtime_ns.unwrap_or_default();
         let entry = match &artifact.link {
             Some(target) => {
@@ -211,12 +213,13 @@ impl Writing<'_, '_> {
     fn put_file(
         &self,
         artifact: &Artifact,
+        path: BundlePath,
         sink: &mut dyn ArtifactSink,
     ) -> Result<Artifact, SnapshotError> {
-        let path = self.path(artifact)?;
         let fail = |e| unread(&artifact.path.to_string(), e);
         let mut content = self.bundle.open(&artifact.path)?;
-        if artifact.size_bytes <= IN_MEMORY_BYTES {
+        // State is small, and must be seen whole to stay JSON.
+        if artifact.size_bytes <= IN_MEMORY_BYTES || is_state(artifact) {
             let mut bytes = Vec::new();
             content.read_to_end(&mut bytes).map_err(fail)?;
             if let Some(redacted) = self.replacer.redact(&bytes) {
@@ -228,7 +231,8 @@ impl Writing<'_, '_> {
         }
         self.spool.remove_tree(CONTENT)?;
         let mut file = self.spool.create_new(CONTENT, 0o600)?;
-        redact_reader(&mut content, &mut file, self.replacer).map_err(fail)?;
+        let content = Watched { inner: &mut content, control: self.control };
+        redact_reader(content, &mut file, self.replacer).map_err(fail)?;
         let size_bytes = file.size()?;
         let mut file = file.into_reader()?;
         let spec = FileSpec { path, size_bytes, ..spec(artifact) };
@@ -254,11 +258,10 @@ impl Writing<'_, '_> {
     pub(super) fn same_path(&self, artifact: &Artifact) -> Result<BundlePath, SnapshotError> {
         match redact_path(self.replacer, artifact.path.as_bytes()) {
             None => Ok(artifact.path.clone()),
-            Some(_) => Err(StoresError::Unredactable {
-                what: format!("a {} of the bundle", kind_name(artifact)),
-                why: format!("its name is a secret; {CHOICES}"),
+            Some(_) => {
+                let what = format!("a {} of the bundle", kind_name(artifact));
+                Err(unredactable(&what, "its name is a secret"))
             }
-            .into()),
         }
     }
 }
@@ -290,14 +293,20 @@ fn redact_path(replacer: &Replacer<'_>, path: &[u8]) -> Option<Vec<u8>> {
 /// What was JSON must be JSON still: a host that reads its state back depends on it.
 fn check_json(artifact: &Artifact, before: &[u8], after: &[u8]) -> Result<(), SnapshotError> {
     let is_json = |bytes: &[u8]| serde_json::from_slice::<IgnoredAny>(bytes).is_ok();
-    let is_state =
-        matches!(artifact.kind, ArtifactKind::StateExtractCursor | ArtifactKind::StateDreamRun);
-    if is_state && is_json(before) && !is_json(after) {
+    if is_state(artifact) && is_json(before) && !is_json(after) {
         let why = "a secret in it is no part of a text, and without it this is no JSON any more";
         let what = artifact.path.to_string();
         return Err(StoresError::Unredactable { what, why: why.to_owned() }.into());
     }
     Ok(())
+}
+
+fn unredactable(what: &str, why: &str) -> SnapshotError {
+    StoresError::Unredactable { what: what.to_owned(), why: format!("{why}; {CHOICES}") }.into()
+}
+
+fn is_state(artifact: &Artifact) -> bool {
+    matches!(artifact.kind, ArtifactKind::StateExtractCursor | ArtifactKind::StateDreamRun)
 }
 
 fn kind_name(artifact: &Artifact) -> &'static str {

@@ -1,6 +1,6 @@
 //! The redaction of a bundle's history, from bundle to bundle.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
 
 use git2::{ObjectType, Oid, Repository};
@@ -9,10 +9,12 @@ use snapshot_fs::Dir;
 
 use super::super::apply::make_empty;
 use super::super::bundle::{GitBundle, write_bundle};
+use super::super::info::{bundle_refs, git_oid, oid};
 use super::super::open::GitRepo;
 use super::super::pin::PinnedGit;
 use super::super::plan::DEFAULT_BRANCH;
 use super::super::stage::{open_objects, unpack};
+use super::super::walk::Walk;
 use super::rewrite::Rewrite;
 use super::{in_scratch, notes};
 use crate::StoresError;
@@ -27,13 +29,12 @@ const NEW: &str = "new";
 pub struct RedactedHistory {
     /// The new bundle, with the manifest's part.
     pub bundle: GitBundle,
-    /// Every object whose id changed, old to new. An old id is a digest of a secret: it must not ship.
-    /// With [`GitHistory::HeadOnly`] some may not be in the bundle: those that its files mention.
+    /// Every object whose id changed, old to new. An old id is a digest of a secret: it must not ship, so what is
+    /// left out altogether is here too, and becomes zeros. With [`GitHistory::HeadOnly`] some new ones may not be
+    /// in the bundle: those that its files mention.
     pub ids: BTreeMap<GitOid, GitOid>,
     /// Signatures that their object's change made void.
     pub signatures_dropped: u64,
-    /// Objects written anew.
-    pub objects_rewritten: u64,
 }
 
 /// Takes the secrets out of a git bundle, which is none where [`super::super::has_bundle`] says so, and
@@ -55,29 +56,70 @@ pub fn redact_history(
     max_object_bytes: u64,
     control: &Control,
 ) -> Result<RedactedHistory, StoresError> {
-    if mode == GitHistory::Drop {
-        let what = "the git history".to_owned();
-        let why = "nothing of it is to be kept, so the caller leaves it out".to_owned();
-        return Err(StoresError::Unredactable { what, why });
-    }
     in_scratch(spool, SCRATCH, |dir| {
         let old_dir = dir.ensure_sub(OLD, 0o700)?;
-        let mut commits = Vec::new();
+        let (mut commits, mut all) = (Vec::new(), Vec::new());
         unpack(bundle, info, &old_dir, max_object_bytes, control, &mut |_, seen| {
             if seen.kind == ObjectType::Commit {
                 commits.push(seen.oid);
             }
+            if mode != GitHistory::Rewrite {
+                all.push(seen.oid);
+            }
             Ok(())
         })?;
         commits.sort_unstable();
+        if mode == GitHistory::Drop {
+            return nothing(all);
+        }
         let repo = GitRepo { repo: new_repository(dir, &old_dir)? };
         let made = make_anew(info, mode, redactor, (&old_dir, commits), &repo, control)?;
         let pinned = PinnedGit { info: made.info, not_carried: Vec::new() };
         let bundle = write_bundle(&repo, &pinned, dir, max_object_bytes, control)?;
-        let (ids, signatures_dropped) = (made.ids, made.signatures_dropped);
-        let objects_rewritten = ids.len() as u64;
-        Ok(RedactedHistory { bundle, ids, signatures_dropped, objects_rewritten })
+        let (mut ids, signatures_dropped) = (made.ids, made.signatures_dropped);
+        if mode == GitHistory::HeadOnly {
+            let kept = reached(&repo, &bundle.info, max_object_bytes, control)?;
+            all.retain(|oid| !kept.contains(oid));
+            leave_out(all, &mut ids)?;
+        }
+        Ok(RedactedHistory { bundle, ids, signatures_dropped })
     })
+}
+
+/// What is left of a history that is dropped: that its objects have no names any more.
+fn nothing(all: Vec<Oid>) -> Result<RedactedHistory, StoresError> {
+    let mut ids = BTreeMap::new();
+    leave_out(all, &mut ids)?;
+    let bundle = GitBundle { info: GitInfo::default(), file: None, not_carried: Vec::new() };
+    Ok(RedactedHistory { bundle, ids, signatures_dropped: 0 })
+}
+
+/// Lets zeros stand for objects that nothing else stands for.
+fn leave_out(all: Vec<Oid>, ids: &mut BTreeMap<GitOid, GitOid>) -> Result<(), StoresError> {
+    let none = git_oid(Oid::ZERO_SHA1)?;
+    for oid in all {
+        ids.entry(git_oid(oid)?).or_insert_with(|| none.clone());
+    }
+    Ok(())
+}
+
+/// Every object of the new history.
+fn reached(
+    repo: &GitRepo,
+    info: &GitInfo,
+    max_object_bytes: u64,
+    control: &Control,
+) -> Result<HashSet<Oid>, StoresError> {
+    let odb = repo.repo.odb().map_err(repo.fail("open the objects"))?;
+    let (path, shallow) = (repo.path(), HashSet::new());
+    let walk = Walk { odb: &odb, path: &path, shallow: &shallow, max_object_bytes, control };
+    let tips = bundle_refs(info).values().map(oid).collect::<Result<Vec<_>, _>>()?;
+    let mut reached = HashSet::new();
+    walk.run(tips, |seen| {
+        reached.insert(seen.oid);
+        Ok(())
+    })?;
+    Ok(reached)
 }
 
 /// What [`make_anew`] made, beside objects.

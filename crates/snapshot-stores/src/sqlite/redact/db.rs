@@ -17,8 +17,7 @@ const ROWS_BETWEEN_CHECKS: u64 = 1024;
 /// Between two such looks while SQLite works by itself.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 /// What an operator can do about what cannot be redacted.
-const CHOICES: &str =
-    "leave the store out with --drop-store <name>, or let the policy allow the value";
+const CHOICES: &str = "leave the store out (--drop-store), or let the policy allow the value";
 /// How those messages of SQLite begin that name parts of the schema and never a value.
 const QUIET: [&str; 17] = [
     "UNIQUE constraint failed",
@@ -130,7 +129,7 @@ impl<'a> Store<'a> {
 
     /// What stands in the way of redacting a part of it, unless the file or the machine is at fault.
     pub(super) fn refuse(&self, part: &str) -> impl FnOnce(rusqlite::Error) -> StoresError {
-        let (path, what) = (self.path.to_owned(), self.what(part));
+        let (path, what) = (self.path.to_owned(), part.to_owned());
         move |e| match e.sqlite_error_code() {
             Some(
                 ErrorCode::DatabaseCorrupt
@@ -146,7 +145,7 @@ impl<'a> Store<'a> {
     }
 
     pub(super) fn unredactable(&self, part: &str, why: &str) -> StoresError {
-        StoresError::Unredactable { what: self.what(part), why: format!("{why}; {CHOICES}") }
+        StoresError::Unredactable { what: part.to_owned(), why: format!("{why}; {CHOICES}") }
     }
 
     /// Now and then, whether to go on.
@@ -191,10 +190,6 @@ impl<'a> Store<'a> {
     pub(super) fn orphans(&self) -> Option<u64> {
         let sql = "SELECT count(*) FROM pragma_foreign_key_check";
         self.conn.query_row(sql, [], |row| row.get(0)).ok().map(i64::unsigned_abs)
-    }
-
-    fn what(&self, part: &str) -> String {
-        format!("{}, {part}", self.path.display())
     }
 }
 

@@ -178,7 +178,7 @@ fn by_key(
     rows: &RedactedRows,
     done: &mut Blanked,
 ) -> Result<(), StoresError> {
-    let mut linked = |value: ValueRef<'_>| rows.holds(store.path, value);
+    let mut linked = |value: ValueRef<'_>| rows.holds(value);
     let blanked = sweep(store, table, &mut linked)?;
     done.vectors += blanked.0;
     // Its vectors belong to texts elsewhere, of which some were redacted; but nothing says which.

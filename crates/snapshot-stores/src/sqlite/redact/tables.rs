@@ -13,8 +13,10 @@ use crate::sqlite::{FULL_TEXT_SHAPES, METADATA, METADATA_TEXT, VECTOR_COLUMNS, V
 
 /// Names under which SQLite gives a rowid, unless a column has the name.
 const ROWID_NAMES: [&str; 3] = ["rowid", "_rowid_", "oid"];
-/// Parts of full-text indexes that hold nothing but the index, which is built anew, and their numbers of columns.
-const INDEX_PARTS: [(&str, usize); 4] = [("data", 2), ("idx", 3), ("segments", 2), ("segdir", 6)];
+/// Parts of full-text indexes that hold nothing but the index, which is built anew, and their numbers of columns: of
+/// FTS5, and of FTS3 and 4. A table named as a part of the other module is somebody's own.
+const FTS5_PARTS: [(&str, usize); 2] = [("data", 2), ("idx", 3)];
+const FTS3_PARTS: [(&str, usize); 2] = [("segments", 2), ("segdir", 6)];
 /// Columns that are read at once: SQLite gives at most 2,000, the key among them.
 const COLUMNS_AT_ONCE: usize = 500;
 /// Bytes of the largest cell that is searched.
@@ -351,10 +353,10 @@ fn part(name: &str, columns: &[Column], virtuals: &[Virtual]) -> Part {
         let Some(part) = lower.strip_prefix(&prefix) else { continue };
         match &owner.module {
             Module::Fts5 | Module::Fts3 => {
+                let parts =
+                    if matches!(owner.module, Module::Fts5) { FTS5_PARTS } else { FTS3_PARTS };
                 let mut shapes = FULL_TEXT_SHAPES.iter().filter(|(of, _)| *of == part);
-                if INDEX_PARTS.contains(&(part, columns.len()))
-                    && shapes.any(|(_, shape)| is(shape))
-                {
+                if parts.contains(&(part, columns.len())) && shapes.any(|(_, shape)| is(shape)) {
                     return Part::Derived;
                 }
             }

@@ -139,7 +139,7 @@ pub(super) fn remove_by_key(
         let mut all = 0_u64;
         index.each(store, &mut |rowid, id| {
             let key = if matches!(id, ValueRef::Null) { ValueRef::Integer(rowid) } else { id };
-            if rows.holds(store.path, key) {
+            if rows.holds(key) {
                 entries.insert(rowid);
             }
             all += 1;
