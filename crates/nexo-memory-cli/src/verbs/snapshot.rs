@@ -8,6 +8,7 @@ use nexo_memory_snapshot::meta::{CaptureInfo, SnapshotMeta};
 use nexo_memory_snapshot::request::SnapshotRequest;
 use serde_json::{Value, json};
 
+use super::show::redaction;
 use super::{gravest, sealed, shorten};
 use crate::args::SnapshotArgs;
 use crate::context::Context;
@@ -123,7 +124,9 @@ fn tell(context: &mut Context, meta: &SnapshotMeta) {
         format!("  {}", meta.bundle_path.display()),
         held(capture),
     ];
-    for line in lines.iter().chain(&stores(capture)).chain(&git(meta)) {
+    for line in
+        lines.iter().chain(&taken_out(context, meta)).chain(&stores(capture)).chain(&git(meta))
+    {
         context.out.line(line);
     }
     let left_out =
@@ -137,6 +140,17 @@ fn tell(context: &mut Context, meta: &SnapshotMeta) {
         let line = format!("  what is missing: {}", context.settings.command(&show));
         context.out.line(&line);
     }
+}
+
+/// What a redaction took out; of an encrypted one only its readers may know.
+fn taken_out(context: &Context, meta: &SnapshotMeta) -> Vec<String> {
+    if !meta.redactions_applied || meta.encrypted {
+        return Vec::new();
+    }
+    let engine = context.engine(Some(&meta.agent_id)).ok();
+    let manifest = engine.and_then(|engine| engine.manifest(meta).ok());
+    let report = manifest.and_then(|manifest| manifest.redactions);
+    report.iter().flat_map(redaction).map(|line| format!("  {line}")).collect()
 }
 
 /// How much of the memory it holds, and who can read it.

@@ -1,6 +1,7 @@
 //! Everything that a bundle ships, searched: by a person who asks, by a redaction before it writes, and by
 //! its receipt after it wrote.
 
+use std::collections::HashSet;
 use std::io::{self, Read, Write};
 
 use snapshot_bundle::Bundle;
@@ -145,7 +146,7 @@ impl BundleSearch<'_> {
         Ok(())
     }
 
-    /// The cells, and then the pages: what no cell holds lies on a free page or in an index.
+    /// The cells, and then the pages: what is in these and in no cell lies on a free page or in an index.
     fn store(
         &self,
         artifact: &Artifact,
@@ -153,19 +154,24 @@ impl BundleSearch<'_> {
         name: &str,
         tell: Tell<'_>,
     ) -> Result<(), SnapshotError> {
-        self.stream(self.bundle.open(&artifact.path)?, name, "page byte", tell)?;
-        if artifact.size_bytes == 0 {
-            return Ok(());
+        let mut seen = HashSet::new();
+        if artifact.size_bytes > 0 {
+            let path = unpack(self.bundle, artifact, self.spool, STORE)?;
+            let mut found = |place: SecretPlace, found: FoundSecret| {
+                tell(name, &place, &found);
+                seen.insert(found.value);
+            };
+            let searched =
+                snapshot_stores::redact::scan_store(&path, self.search, self.control, &mut found);
+            self.spool.unlink(STORE)?;
+            searched.map_err(|e| named(e, store))?;
         }
-        let path = unpack(self.bundle, artifact, self.spool, STORE)?;
-        let searched = snapshot_stores::redact::scan_store(
-            &path,
-            self.search,
-            self.control,
-            &mut |place, found| tell(name, &place, &found),
-        );
-        self.spool.unlink(STORE)?;
-        searched.map_err(|e| named(e, store))
+        let mut beyond = |name: &str, place: &SecretPlace, found: &FoundSecret| {
+            if !seen.contains(&found.value) {
+                tell(name, place, found);
+            }
+        };
+        self.stream(self.bundle.open(&artifact.path)?, name, "page byte", &mut beyond)
     }
 
     /// What of the manifest comes from the memory or from people.
