@@ -13,8 +13,8 @@ pub use scan::ScanRequest;
 
 use std::collections::BTreeMap;
 
-use snapshot_bundle::redact::{KnownSecrets, Replacer, masked};
-use snapshot_bundle::{Bundle, BundleWriter, WriteOptions};
+use snapshot_bundle::redact::{KnownSecrets, Replacer, Search, masked};
+use snapshot_bundle::{Bundle, BundleWriter, Finished, WriteOptions};
 use snapshot_core::{
     BundleFile, Control, CreatedBy, FoundSecret, GitOid, Manifest, ManifestCapture,
     RedactionOptions, RedactionReceipt, RedactionReport, Redactor, SecretSearch, SnapshotId,
@@ -88,18 +88,12 @@ impl Engine {
         refuse_unknown(&options.drop_stores, whole.manifest())?;
         let policy = self.parts.redaction.as_ref();
         let mut known = KnownSecrets::default();
-        let search = snapshot_bundle::redact::Search::new(policy);
+        let search = Search::new(policy);
         self.find(&self.search(whole, &search, options, spool, ctl), &mut known)?;
         let mut key = [0; KEY_BYTES];
         getrandom::fill(&mut key).map_err(|e| SnapshotError::Random { why: e.to_string() })?;
         let mut replacer = Replacer::new(policy, &known, key);
 
-        let opts = WriteOptions {
-            threads: self.parts.threads,
-            ..WriteOptions::new(whole.manifest().created_at_ms)
-        };
-        let unproved = spool.create_new(UNPROVED, 0o600)?;
-        let mut writer = BundleWriter::new(unproved, &opts, ctl.clone())?;
         let writing = Writing {
             bundle: whole,
             replacer: &mut replacer,
@@ -108,38 +102,65 @@ impl Engine {
             max_git_object_bytes: self.parts.max_git_object_bytes,
             control: ctl,
         };
-        let written = writing.run(&mut writer)?;
-        let ids = written.ids.clone();
-        let mut manifest = self.redacted_manifest(whole, &named, written, &replacer)?;
-        let unproved = writer.finish(&manifest)?.out;
-        let path = unproved.path().to_owned();
-        let unproved = Bundle::open(unproved.into_reader()?, &path)?;
-
+        let (unproved, ids) = self.write_unproved(writing, &named)?;
         let again = replacer.receipt();
         let shipped = RedactionOptions::default();
         let searched = self.prove(&self.search(&unproved, again, &shipped, spool, ctl))?;
-        let report = manifest.redactions.get_or_insert_default();
-        report.receipt = Some(RedactionReceipt {
+        let receipt = RedactionReceipt {
             clean: true,
             bytes_searched: searched.bytes,
             rules: policy.rules() as u64,
             secrets: known.len() as u64,
-        });
+        };
+        let redacted =
+            self.seal_proved(&unproved, receipt, (again, ids), named.recipients, out, ctl);
+        spool.unlink(UNPROVED)?;
+        redacted
+    }
+
+    /// The second pass: everything without its secrets, in the private folder, with a manifest that has no receipt.
+    fn write_unproved(
+        &self,
+        writing: Writing<'_, '_>,
+        named: &RedactedAs,
+    ) -> Result<(Bundle, BTreeMap<GitOid, GitOid>), SnapshotError> {
+        let (whole, spool, ctl) = (writing.bundle, writing.spool, writing.control);
+        let mut writer = BundleWriter::new(
+            spool.create_new(UNPROVED, 0o600)?,
+            &WriteOptions { threads: self.parts.threads, ..WriteOptions::new(dated(whole)) },
+            ctl.clone(),
+        )?;
+        let (mut written, replacer) = writing.run(&mut writer)?;
+        let ids = std::mem::take(&mut written.ids);
+        let manifest = self.redacted_manifest(whole, named, written, replacer);
+        let unproved = writer.finish(&manifest)?.out;
+        let path = unproved.path().to_owned();
+        Ok((Bundle::open(unproved.into_reader()?, &path)?, ids))
+    }
+
+    /// The frames that were searched, and behind them a manifest with the receipt, which is searched too.
+    fn seal_proved(
+        &self,
+        unproved: &Bundle,
+        receipt: RedactionReceipt,
+        (search, ids): (&dyn SecretSearch, BTreeMap<GitOid, GitOid>),
+        recipients: Option<Recipients>,
+        out: DurableFile,
+        ctl: &Control,
+    ) -> Result<Redacted, SnapshotError> {
+        let mut manifest = unproved.manifest().clone();
+        manifest.redactions.get_or_insert_default().receipt = Some(receipt);
         let signer = self.parts.keys.signer()?;
         manifest.attestation = signer.map(|key| attest(key, &manifest));
-        prove_text(&manifest, again)?;
-
-        let opts = WriteOptions { recipients: named.recipients.clone(), ..opts };
-        let writer = BundleWriter::after_artifacts_of(&unproved, out, &opts, ctl.clone())?;
-        let sealed = writer.finish_signed(&manifest, signer)?;
-        spool.unlink(UNPROVED)?;
-        let file = BundleFile {
-            size_bytes: sealed.size_bytes,
-            sha256: sealed.sha256,
-            root_digest: sealed.root_digest,
-            encryption: named.recipients.as_ref().map(Recipients::info),
-        };
-        Ok(Redacted { out: sealed.out, manifest, file, ids })
+        prove_text(&manifest, search)?;
+        let encryption = recipients.as_ref().map(Recipients::info);
+        let (threads, dated) = (self.parts.threads, dated(unproved));
+        let opts = WriteOptions { threads, recipients, ..WriteOptions::new(dated) };
+        let writer = BundleWriter::after_artifacts_of(unproved, out, &opts, ctl.clone())?;
+        let Finished { out, size_bytes, sha256, root_digest, .. } =
+            writer.finish_signed(&manifest, signer)?;
+        let file = BundleFile { size_bytes, sha256, root_digest, encryption };
+        Ok(Redacted { out, manifest, file, ids })
     }
 
     fn search<'a>(
@@ -193,7 +214,7 @@ impl Engine {
         named: &RedactedAs,
         written: Written,
         replacer: &Replacer<'_>,
-    ) -> Result<Manifest, SnapshotError> {
+    ) -> Manifest {
         let policy = self.parts.redaction.as_ref();
         let old = whole.manifest();
         let text = |text: &str| match replacer.redact(text.as_bytes()) {
@@ -214,7 +235,7 @@ impl Engine {
             copy_of: named.copy_of,
             ..written.report
         };
-        Ok(Manifest {
+        Manifest {
             snapshot_id: named.id,
             label,
             public_label: named.public_label,
@@ -227,7 +248,7 @@ impl Engine {
             tool_versions: tool_versions(),
             capture,
             ..old.clone()
-        })
+        }
     }
 }
 
@@ -243,6 +264,10 @@ fn refuse_unknown(drop_stores: &[StoreName], manifest: &Manifest) -> Result<(), 
         }
         None => Ok(()),
     }
+}
+
+fn dated(bundle: &Bundle) -> i64 {
+    bundle.manifest().created_at_ms
 }
 
 /// Every text of the manifest, as it will lie in the file.

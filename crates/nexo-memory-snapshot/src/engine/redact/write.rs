@@ -52,12 +52,15 @@ pub(super) struct Written {
     done: u64,
 }
 
-impl Writing<'_, '_> {
-    /// Writes everything that is shipped into `sink`.
+impl<'a, 'k> Writing<'a, 'k> {
+    /// Writes everything that is shipped into `sink`; gives back what takes secrets out, that knows the new ids.
     ///
     /// The history comes first, for what names its old objects must name the new ones. The rows of all stores, and
     /// then the files, come before the end of any store, for a vector may lie in another place than its text.
-    pub(super) fn run(mut self, sink: &mut dyn ArtifactSink) -> Result<Written, SnapshotError> {
+    pub(super) fn run(
+        mut self,
+        sink: &mut dyn ArtifactSink,
+    ) -> Result<(Written, &'a Replacer<'k>), SnapshotError> {
         let mut written = Written {
             artifacts: Vec::new(),
             git: None,
@@ -99,7 +102,7 @@ impl Writing<'_, '_> {
             let put = store.put(&self, &rows, &mut written.report, sink)?;
             self.note(&mut written, artifact, put, matches);
         }
-        Ok(written)
+        Ok((written, self.replacer))
     }
 
     /// That an artifact was written, and how much of it was replaced.
