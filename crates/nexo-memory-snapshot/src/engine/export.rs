@@ -78,7 +78,11 @@ impl Engine {
             }
             (opened, _) => copy_out(source, opened.as_ref(), &meta, (&dir, &names.bundle), ctl)?,
         };
-        write_beside(&dir, &names, &sidecar)?;
+        write_beside(&dir, &names, &sidecar).inspect_err(|_| {
+            if req.redact.is_some() {
+                self.drop_git_map(&meta, id, ctl);
+            }
+        })?;
         Ok(names.all().iter().map(|name| dir.path().join(name)).collect())
     }
 
@@ -135,6 +139,13 @@ impl Engine {
             let _ = lock.drop_git_map(id);
         }
         written
+    }
+
+    /// Of a copy that did not come about no map is to be kept. The error that led here is the one to report.
+    fn drop_git_map(&self, of: &SnapshotMeta, id: SnapshotId, ctl: &Control) {
+        let agent = self.parts.vault.agent(&of.tenant, &of.agent_id);
+        let lock = agent.lock(ctl.wait_until(LOCK_TIMEOUT), ctl);
+        let _ = lock.and_then(|lock| lock.drop_git_map(id));
     }
 
     /// The folder to write to, made where it is missing, and the names in it. What a killed export left there

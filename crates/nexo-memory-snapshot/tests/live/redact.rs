@@ -1,12 +1,12 @@
 //! Redacted bundles: nothing found in them any more, what cannot be redacted not shipped, the way back kept.
 
+use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::support::{World, ana, builder, restore_with};
 use nexo_memory_snapshot::error::{ErrorKind, SnapshotError};
 use nexo_memory_snapshot::id::{CreatedBy, StoreName, Tenant};
 use nexo_memory_snapshot::keys::{EncryptionKey, generate_identity};
@@ -22,6 +22,10 @@ use nexo_memory_snapshot::request::{
     DecryptionIdentity, DiffRequest, DiffSide, Encryption, ExportForm, ExportRequest,
     RestoreRequest, RestoreTarget, SnapshotRef, SnapshotRequest,
 };
+use snapshot_fs::{Hook, Op, OpKind};
+use snapshot_testkit::FaultHook;
+
+use crate::support::{World, ana, builder, restore_with};
 
 /// A secret of a form that no built-in rule needs to know.
 const SECRET: &str = "KD-4711-QXZW-0815";
@@ -524,6 +528,65 @@ fn the_vectors_of_a_redacted_file_go_too() {
         copy.query_row(sql, [path], |row| row.get(0)).ok()
     };
     assert_eq!((length("notes.md"), length("MEMORY.md")), (None, Some(512)));
+}
+
+/// The disk is full for what is written below this name.
+struct FullAt(&'static str);
+
+impl Hook for FullAt {
+    fn before(&self, op: &Op<'_>) -> io::Result<()> {
+        let is_there = op.path.file_name().is_some_and(|name| name == self.0);
+        match op.kind == OpKind::Write && is_there {
+            true => Err(io::ErrorKind::StorageFull.into()),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Would catch: a full disk that is told as a note which cannot be read.
+#[test]
+fn a_full_disk_is_told_as_one() {
+    let (world, _) = told();
+    write(&world, "long.md", &vec![b'x'; 2 << 20]);
+    let fs = DurableFs::with_hook(Arc::new(FullAt("redacted-content")));
+    let engine = builder(&world.vault(), world.agent.layout(), fs).build().unwrap();
+    let asked = redacted(RedactionOptions::default());
+    let error = engine.snapshot(&asked, &Control::default()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io, "{error:?}");
+    assert!(error.to_string().contains("write"), "{error}");
+    assert!(!vault_holds_snapshots(&world));
+}
+
+/// Would catch: a copy in part, or a map of what it would have held, left by an export that fails at any change.
+#[test]
+fn an_export_that_fails_leaves_neither_copy_nor_map() {
+    let (world, _) = told();
+    git(&world, &["commit", "--allow-empty", "-qm", &format!("forget {SECRET}")]);
+    let whole = world.snapshot();
+    let engine = |hook: Arc<FaultHook>| {
+        builder(&world.vault(), world.agent.layout(), DurableFs::with_hook(hook))
+            .redaction(Arc::new(Customers::default()))
+            .build()
+            .unwrap()
+    };
+    let away = world.tmp.path().join("away");
+    let ask = || export(SnapshotRef::Id(whole.id), &away);
+    let counting = Arc::new(FaultHook::counting());
+    engine(counting.clone()).export(&ask(), &Control::default()).unwrap();
+    std::fs::remove_dir_all(&away).unwrap();
+    let maps = world.vault().join("tenants/default/git-maps/ana");
+    std::fs::remove_dir_all(&maps).unwrap();
+    let changes = counting.seen();
+    let last = changes.saturating_sub(24)..changes;
+    for n in (0..changes).step_by(23).chain(last) {
+        let failing = engine(Arc::new(FaultHook::failing_at(n, 5)));
+        // What is removed afterwards may fail without consequence.
+        let failed = failing.export(&ask(), &Control::default()).is_err();
+        let files = |dir: &Path| std::fs::read_dir(dir).map_or(0, Iterator::count);
+        assert!(!failed || (files(&away), files(&maps)) == (0, 0), "change {n} of {changes}");
+        let _ = std::fs::remove_dir_all(&away);
+        let _ = std::fs::remove_dir_all(&maps);
+    }
 }
 
 fn memdir(world: &World) -> std::path::PathBuf {

@@ -1,7 +1,7 @@
 //! The artifacts of a bundle, written again without their secrets.
 
 use std::collections::{BTreeMap, HashSet};
-use std::io::Read;
+use std::io::{self, ErrorKind, Read};
 
 use serde::de::IgnoredAny;
 use snapshot_bundle::Bundle;
@@ -11,7 +11,7 @@ use snapshot_core::{
     GitHistory, GitInfo, GitOid, NameOf, NotCarried, RedactionOptions, RedactionReport, Redactor,
     Step, path_in_bundle,
 };
-use snapshot_fs::Dir;
+use snapshot_fs::{Dir, FsError};
 use snapshot_stores::StoresError;
 use snapshot_stores::redact::RedactedRows;
 
@@ -235,7 +235,13 @@ impl<'a, 'k> Writing<'a, 'k> {
         self.spool.remove_tree(CONTENT)?;
         let mut file = self.spool.create_new(CONTENT, 0o600)?;
         let content = Watched { inner: &mut content, control: self.control };
-        redact_reader(content, &mut file, self.replacer).map_err(fail)?;
+        let full = |e: io::Error| match e.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+                FsError::io("write", &self.spool.path().join(CONTENT))(e).into()
+            }
+            _ => fail(e),
+        };
+        redact_reader(content, &mut file, self.replacer).map_err(full)?;
         let size_bytes = file.size()?;
         let mut file = file.into_reader()?;
         let spec = FileSpec { path, size_bytes, ..spec(artifact) };
