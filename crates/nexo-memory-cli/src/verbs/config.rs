@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use nexo_memory_snapshot::config::{AgentSection, DEFAULT_LOCK_TIMEOUT, MemorySnapshotConfig};
 use nexo_memory_snapshot::error::{ErrorKind, error_chain};
@@ -159,25 +160,21 @@ fn option_rows(config: &MemorySnapshotConfig) -> Vec<Row> {
     let timeout = configured(options.lock_timeout, DEFAULT_LOCK_TIMEOUT);
     let timeout = From { value: timeout.value.as_secs(), origin: timeout.origin };
     let switch = |name, value, default| row(name, &configured(value, default));
+    let (policy, origin) = match &config.redaction {
+        Some(redaction) => (Arc::clone(&redaction.policy), Origin::Configuration),
+        None => (Rules::builtin(), Origin::Default),
+    };
     vec![
         row("lock_timeout_secs", &timeout),
         switch("auto_pre_dream", options.auto_pre_dream, false),
         switch("auto_pre_restore", options.auto_pre_restore, true),
         switch("auto_pre_mutating_tool", options.auto_pre_mutating_tool, false),
         switch("redact_secrets_default", options.redact_secrets_default, false),
-        match &config.redaction {
-            None => Row {
-                name: "redaction".to_owned(),
-                shown: Rules::builtin().id().to_owned(),
-                value: json!({ "policy": Rules::builtin().id(), "rules": Rules::builtin().rules() }),
-                origin: Some(Origin::Default),
-            },
-            Some(redaction) => Row {
-                name: "redaction".to_owned(),
-                shown: redaction.policy.id().to_owned(),
-                value: json!({ "policy": redaction.policy.id(), "rules": redaction.policy.rules() }),
-                origin: Some(Origin::Configuration),
-            },
+        Row {
+            name: "redaction".to_owned(),
+            shown: policy.id().to_owned(),
+            value: json!({ "policy": policy.id(), "rules": policy.rules() }),
+            origin: Some(origin),
         },
         match &options.hooks {
             None => none("hooks"),

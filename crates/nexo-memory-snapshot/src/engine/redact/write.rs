@@ -132,7 +132,6 @@ impl<'a, 'k> Writing<'a, 'k> {
         let manifest = self.bundle.manifest();
         let dropped = self.options.drop_stores.iter();
         let mut left_out: Vec<_> = dropped
-            .filter(|store| manifest.stores().any(|(info, _)| info.store == **store))
             .map(|store| snapshot_stores::left_out(&format!("store {store}"), "--drop-store"))
             .collect();
         let history = match self.options.git_history {
