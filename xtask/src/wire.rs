@@ -301,6 +301,7 @@ fn restore_plan() -> Result<RestorePlan, ParseError> {
         agent_id: agent(),
         tenant: Tenant::default(),
         from: id(1),
+        of_agent: None,
         created_at_ms: INSTANT_MS,
         label: Some("before the \"dream\"".to_owned()),
         auto_pre_snapshot: true,

@@ -181,7 +181,8 @@ restored rows at once.")]
     #[command(after_help = "\
 Examples:
   nexo-memory restore latest --agent ana --dry-run
-  nexo-memory restore 3f9c21ab --to /tmp/look-at-it-first")]
+  nexo-memory restore 3f9c21ab --to /tmp/look-at-it-first
+  nexo-memory restore latest --agent ana --as bob")]
     Restore(RestoreArgs),
     /// List snapshots, newest first
     #[command(help_template = VERB, before_help = "\
@@ -682,6 +683,9 @@ pub(crate) struct RestoreArgs {
     /// The agent, where the snapshot's name does not tell it
     #[arg(long)]
     pub(crate) agent: Option<AgentId>,
+    /// Put it over the memory of this agent of the tenant instead
+    #[arg(long = "as", value_name = "AGENT")]
+    pub(crate) over: Option<AgentId>,
     /// Show the plan and stop
     #[arg(long)]
     pub(crate) dry_run: bool,

@@ -495,16 +495,77 @@ fn a_restore_shows_its_plan_and_can_be_undone() {
     assert!(fs::read_to_string(&fact).unwrap().contains("hates"), "the undo did not undo");
 }
 
+/// Would catch: a bundle of another agent or tenant that is taken by its path, that is looked into before it is
+/// refused, or that is refused without the word that would allow it.
 #[test]
 fn a_restore_to_another_agent_is_refused() {
     let home = Home::new();
-    home.with_ana();
-    let path = home.json(&["list"]).0["snapshots"][0]["bundle_path"].as_str().unwrap().to_owned();
-    let path = path.replacen('~', home.0.path().to_str().unwrap(), 1);
+    let path = home.real(&home.with_ana()["bundle_path"]);
+    let path = path.to_str().unwrap();
     home.write("bob/a", "");
-    let args = ["restore", &path, "--agent", "bob", "--memdir", "bob", "--yes"];
-    assert_eq!(home.json(&args).1, 6);
+    let args = ["restore", path, "--memdir", "bob", "--yes"];
+    let refused = |more: &[&str]| {
+        let (error, code) = home.json(&[&args, more].concat());
+        assert_eq!((code, text(&error["error"]["kind"])), (6, "refused"), "{error}");
+        error["error"]["hint"].as_str().unwrap_or_default().to_owned()
+    };
+    assert_eq!(refused(&["--as", "bob", "--tenant", "acme"]), "");
+    let mut bundle = fs::read(path).unwrap();
+    for damaged in [false, true] {
+        if damaged {
+            // Not even its manifest can be read: there is nothing to suggest.
+            bundle.fill(0);
+            fs::write(path, &bundle).unwrap();
+        }
+        assert_eq!(refused(&["--agent", "bob"]).contains("--agent ana --as bob"), !damaged);
+        assert_eq!(refused(&["--agent", "bob", "--tenant", "acme"]), "");
+        assert_eq!(refused(&["--agent", "bob", "--as", "cy"]), "");
+    }
+    assert_eq!(home.json(&[&args[..], &["--agent", "ana", "--as", "bob"]].concat()).1, 4);
     assert!(home.path("bob/a").exists());
+    assert!(!home.path("bob/MEMORY.md").exists());
+}
+
+/// Would catch: a copy that is not shown for one, that changes whom it is of, or that has no way back.
+#[test]
+fn a_snapshot_goes_over_another_agent_where_that_is_said() {
+    let home = Home::new();
+    let meta = home.with_ana();
+    let (short, path) = (&text(&meta["id"])[..8], home.real(&meta["bundle_path"]));
+    let bobs = home.write("bob/MEMORY.md", "bob likes coffee\n");
+    let own = home.write("mem/MEMORY.md", "the user hates tea\n");
+    let run = |args: &[&str]| home.run(&[args, &["--as", "bob", "--memdir", "bob"]].concat());
+
+    let said = run(&["restore", "latest", "--agent", "ana", "--dry-run"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.out.starts_with(&format!("bob <- {short} of ana  ")), "{said:?}");
+    assert!(said.out.contains("the memory of bob becomes a copy of that of ana"), "{said:?}");
+    let plan = run(&["restore", short, "--dry-run", "--json"]).out;
+    let plan: Value = serde_json::from_str(&plan).unwrap();
+    assert_eq!((&plan["agent_id"], &plan["of_agent"]), (&json!("bob"), &json!("ana")));
+    let asked = run(&["restore", short]);
+    assert_eq!(asked.code, 6, "{asked:?}");
+    assert!(fs::read_to_string(&bobs).unwrap().contains("coffee"));
+
+    // By a path alone it is whoever's snapshot lies there.
+    for from in [&["latest", "--agent", "ana"][..], &[path.to_str().unwrap()]] {
+        let said = run(&[&["restore"], from, &["--yes"]].concat());
+        assert_eq!(said.code, 0, "{said:?}");
+        assert!(said.out.contains(&format!("bob is now a copy of {short} of ana: ")), "{said:?}");
+        assert!(fs::read_to_string(&bobs).unwrap().contains("likes tea"));
+        assert!(home.path("bob/notes/a.md").exists());
+        assert!(fs::read_to_string(&own).unwrap().contains("hates tea"), "ana was changed");
+
+        let undo = said.out.lines().find_map(|line| line.strip_prefix("undo: nexo-memory "));
+        let undo = undo.unwrap().replace('~', home.0.path().to_str().unwrap());
+        assert!(undo.contains("--agent bob"), "{undo}");
+        let undo: Vec<&str> = undo.split(' ').chain(["--yes", "--no-auto-pre-snapshot"]).collect();
+        assert_eq!(home.run(&undo).code, 0);
+        assert!(fs::read_to_string(&bobs).unwrap().contains("coffee"), "the undo did not undo");
+    }
+    let of =
+        |agent| home.json(&["list", "--agent", agent]).0["snapshots"].as_array().unwrap().len();
+    assert_eq!((of("ana"), of("bob")), (1, 2));
 }
 
 #[test]

@@ -81,6 +81,10 @@ fn ana() -> AgentId {
     AgentId::from_static("ana")
 }
 
+fn bo() -> AgentId {
+    AgentId::from_static("bo")
+}
+
 fn request() -> SnapshotRequest {
     SnapshotRequest::cli(ana(), Tenant::default())
 }
@@ -190,6 +194,13 @@ fn every_verb_says_what_the_engine_says() {
     beside.target = RestoreTarget::Dir(world.path("to look at"));
     assert_eq!(wait(program.restore(beside)).unwrap().sqlite_restored_dbs.len(), 4);
     assert!(world.path("to look at").is_dir());
+    let mut over = restore(from.clone());
+    (over.agent_id, over.of_agent) = (bo(), Some(ana()));
+    let copied = wait(program.restore(over.clone())).unwrap();
+    assert_eq!((&copied.agent_id, copied.pre_snapshot), (&bo(), None));
+    let again = wait(engine.restore(over)).unwrap();
+    assert_eq!(again.agent_id, bo());
+    assert!(again.pre_snapshot.is_some(), "there is a bo by then");
 
     let export = |by: &dyn MemorySnapshotter, name: &str| {
         let to = world.path(name);

@@ -284,13 +284,17 @@ impl MemorySnapshotter for ProcessSnapshotter {
 
     async fn restore(&self, req: RestoreRequest) -> Result<RestoreReport, SnapshotError> {
         let keep = req.auto_pre_snapshot;
-        let mut call = Call::new("restore", &req.tenant, Some(&req.agent_id))
+        let of = req.of_agent.as_ref().unwrap_or(&req.agent_id);
+        let mut call = Call::new("restore", &req.tenant, Some(of))
             .value("--from", text_of(&req.from)?)
             .flag(if keep { "--auto-pre-snapshot" } else { "--no-auto-pre-snapshot" })
             .flag_if(req.whole_store, "--whole-store")
             .flag_if(req.accept_redacted, "--accept-redacted")
             .timeout(req.timeout)
             .flag("--yes");
+        if req.of_agent.is_some() {
+            call = call.value("--as", req.agent_id.as_str());
+        }
         if let RestoreTarget::Dir(dir) = &req.target {
             call = call.value("--to", dir);
         }

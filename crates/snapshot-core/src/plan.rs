@@ -21,6 +21,9 @@ pub struct RestorePlan {
     pub tenant: Tenant,
     /// The snapshot.
     pub from: SnapshotId,
+    /// Whose memory it holds, where that is another agent's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub of_agent: Option<AgentId>,
     /// Its instant, milliseconds since the epoch, UTC.
     pub created_at_ms: i64,
     /// Its label.
@@ -129,9 +132,18 @@ impl fmt::Display for Bytes {
     }
 }
 
+impl RestorePlan {
+    /// What goes where, for people: `ana <- 3f9c21ab`, or `bo <- 3f9c21ab of ana`.
+    #[must_use]
+    pub fn head(&self) -> String {
+        let of = self.of_agent.as_ref().map(|agent| format!(" of {agent}")).unwrap_or_default();
+        format!("{} <- {}{of}", self.agent_id, self.from.short())
+    }
+}
+
 impl fmt::Display for RestorePlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} <- {}", self.agent_id, self.from.short())?;
+        f.write_str(&self.head())?;
         if let Some(label) = &self.label {
             write!(f, " ({})", escaped(label))?;
         }
@@ -186,6 +198,9 @@ impl fmt::Display for RestorePlan {
                 Bytes(need.free_bytes)
             )?;
         }
+        if let (Some(of), None) = (&self.of_agent, &self.into) {
+            writeln!(f, "  the memory of {} becomes a copy of that of {of}", self.agent_id)?;
+        }
         if let Some(into) = &self.into {
             writeln!(f, "  into {}: the live agent is not touched", escaped(&into.display()))?;
         } else if !self.auto_pre_snapshot {
@@ -228,6 +243,7 @@ mod tests {
             agent_id: AgentId::from_static("ana"),
             tenant: Tenant::default(),
             from: SnapshotId::nil(),
+            of_agent: None,
             created_at_ms: 0,
             label: Some("l\u{202e}".into()),
             auto_pre_snapshot: true,

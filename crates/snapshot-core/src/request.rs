@@ -77,12 +77,14 @@ pub enum DecryptionIdentity {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RestoreRequest {
-    /// The agent that is restored; the bundle must be its own.
+    /// The agent that is restored.
     pub agent_id: AgentId,
     /// The agent's tenant.
     pub tenant: Tenant,
     /// Which snapshot.
     pub from: SnapshotRef,
+    /// Whose snapshot it is, of the same tenant; its own where none is named. A bundle of any other is refused.
+    pub of_agent: Option<AgentId>,
     /// Over the live agent, or into an empty folder.
     pub target: RestoreTarget,
     /// Whether the present state is kept as a snapshot first.
@@ -201,13 +203,14 @@ impl SnapshotRequest {
 }
 
 impl RestoreRequest {
-    /// A restore over the live agent, the present state kept first.
+    /// A restore of an agent's own snapshot over the live agent, the present state kept first.
     #[must_use]
     pub fn new(agent_id: AgentId, tenant: Tenant, from: SnapshotRef) -> Self {
         Self {
             agent_id,
             tenant,
             from,
+            of_agent: None,
             target: RestoreTarget::Live,
             auto_pre_snapshot: true,
             whole_store: false,

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use nexo_memory_snapshot::error::ErrorKind;
 use nexo_memory_snapshot::id::AgentId;
+use nexo_memory_snapshot::meta::SnapshotMeta;
 use nexo_memory_snapshot::plan::RestorePlan;
 use nexo_memory_snapshot::report::RestoreReport;
 use nexo_memory_snapshot::request::{RestoreRequest, RestoreTarget, SnapshotRef};
@@ -19,10 +21,11 @@ pub(super) fn run(context: &mut Context, args: &RestoreArgs) -> Ended {
     // Only what changes a live agent is asked for.
     let sure = args.yes || args.dry_run || args.to.is_some();
     context.may_ask(sure)?;
-    let (meta, from) = context.resolve(&context.engine(None)?, args.agent.as_ref(), named)?;
-    let agent = args.agent.as_ref().unwrap_or(&meta.agent_id);
+    let (meta, from) = find(context, args, named)?;
+    let agent = args.over.as_ref().unwrap_or(&meta.agent_id);
     let engine = context.engine(Some(agent))?;
-    let request = request(context, args, agent, from);
+    let mut request = request(context, args, agent, from);
+    request.of_agent = Some(meta.agent_id.clone());
     let planned = engine.plan_restore(&request, &context.control);
     context.still();
     let planned = planned.map_err(|e| context.explain(e, Some(agent)))?;
@@ -44,7 +47,8 @@ pub(super) fn run(context: &mut Context, args: &RestoreArgs) -> Ended {
     if context.out.is_json() {
         context.out.json(&report);
     }
-    tell(context, args, &report, started.elapsed());
+    let of = Some(&meta.agent_id).filter(|of| *of != agent && args.to.is_none());
+    tell(context, args, of, &report, started.elapsed());
     let undo = report.pre_snapshot.map(SnapshotRef::Id);
     let undo = undo.and_then(|id| engine.resolve(context.tenant(), Some(agent), &id).ok());
     if let Some(undo) = undo {
@@ -70,6 +74,29 @@ fn request(
     request
 }
 
+/// The snapshot. That of another agent is meant sometimes, and must then be said to be.
+fn find(
+    context: &Context,
+    args: &RestoreArgs,
+    named: &SnapshotRef,
+) -> Result<(SnapshotMeta, SnapshotRef), Failure> {
+    let engine = context.engine(None)?;
+    let found = context.resolve(&engine, args.agent.as_ref(), named);
+    found.map_err(|failure| match (&args.agent, &args.over, failure.kind()) {
+        (Some(agent), None, ErrorKind::Refused) => {
+            let whose = engine.resolve(context.tenant(), None, named).ok();
+            let whose = whose.filter(|meta| meta.tenant == *context.tenant());
+            failure.try_maybe(whose.map(|meta| {
+                format!(
+                    "--agent {} --as {agent}, if its memory is to go over that of {agent}",
+                    meta.agent_id
+                )
+            }))
+        }
+        _ => failure,
+    })
+}
+
 fn tell_plan(context: &mut Context, plan: &RestorePlan) {
     if context.out.is_json() {
         return context.out.json(plan);
@@ -83,16 +110,24 @@ fn tell_plan(context: &mut Context, plan: &RestorePlan) {
 fn people(context: &Context, plan: &RestorePlan) -> String {
     let label = plan.label.as_ref().map(|l| format!("  \"{}\"", escape(l))).unwrap_or_default();
     let taken = context.time(plan.created_at_ms);
-    let head = format!("{} <- {}  {taken}{label}, verified", plan.agent_id, plan.from.short());
+    let head = format!("{}  {taken}{label}, verified", plan.head());
     let text = plan.to_string();
     [head.as_str()].into_iter().chain(text.lines().skip(1)).collect::<Vec<_>>().join("\n")
 }
 
-fn tell(context: &mut Context, args: &RestoreArgs, report: &RestoreReport, took: Duration) {
+fn tell(
+    context: &mut Context,
+    args: &RestoreArgs,
+    of: Option<&AgentId>,
+    report: &RestoreReport,
+    took: Duration,
+) {
     let place = args.to.as_ref().map(|dir| format!(" into {}", dir.display())).unwrap_or_default();
+    let of = of.map(|agent| format!(" of {agent}")).unwrap_or_default();
     let mut lines = vec![format!(
-        "{} is back at {}{place}: {}, {}",
+        "{} is {} {}{of}{place}: {}, {}",
         report.agent_id,
+        if of.is_empty() { "back at" } else { "now a copy of" },
         report.from.short(),
         human::count(report.sqlite_restored_dbs.len() as u64, "store"),
         files(report)

@@ -60,11 +60,11 @@ impl Engine {
         r: &SnapshotRef,
     ) -> Result<SnapshotMeta, SnapshotError> {
         if let SnapshotRef::Path(path) = r {
-            let meta = self.meta_of_path(path)?;
-            return match agent {
+            let expect = |meta| match agent {
                 Some(agent) => of_agent(meta, tenant, agent),
                 None => Ok(meta),
             };
+            return expect(self.meta_of_path(path, expect)?);
         }
         let listing = self.list(tenant, agent)?;
         let found = match r {

@@ -103,10 +103,18 @@ impl Engine {
         (meta.bundle_path.parent() == Some(&agent.snapshots_path())).then_some(agent)
     }
 
-    /// The meta of the bundle at `path`, by its own manifest.
-    pub(super) fn meta_of_path(&self, path: &Path) -> Result<SnapshotMeta, SnapshotError> {
+    /// The meta of the bundle at `path`, by its own manifest. What a summary beside it says must be what is
+    /// expected, before the bundle is looked at.
+    pub(super) fn meta_of_path(
+        &self,
+        path: &Path,
+        expect: impl Fn(SnapshotMeta) -> Result<SnapshotMeta, SnapshotError>,
+    ) -> Result<SnapshotMeta, SnapshotError> {
         let path = self.canonical(path)?;
         let mut located = self.locate_outside(&path)?;
+        if let Some(said) = &located.sidecar {
+            expect(said.to_meta(path.clone()))?;
+        }
         let stat = Dir::stat_file(&located.file, &path)?;
         let meta = match located.sidecar.take() {
             // Without its identity its summary is all there is; whoever opens it compares the two.

@@ -58,7 +58,9 @@ impl Engine {
         ctl: &Control,
     ) -> Result<PlannedRestore, SnapshotError> {
         let engine = self.knowing(req.decrypt.as_ref())?;
-        let meta = engine.resolve(&req.tenant, Some(&req.agent_id), &req.from)?;
+        // Before anything else of a bundle is believed, it must be of that agent.
+        let of = req.of_agent.as_ref().unwrap_or(&req.agent_id);
+        let meta = engine.resolve(&req.tenant, Some(of), &req.from)?;
         let opened = engine.open(&meta, ctl)?;
         let options = self.verification(opened.sidecar.as_ref());
         let bundle = opened.bundle.into_verified(&options, ctl)?;

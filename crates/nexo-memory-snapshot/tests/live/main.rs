@@ -16,6 +16,7 @@ mod crash;
 mod cut;
 mod diff;
 mod inside;
+mod other_agent;
 mod predecessor;
 mod progress;
 mod property;

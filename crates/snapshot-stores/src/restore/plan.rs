@@ -45,6 +45,7 @@ pub fn plan(
         agent_id: capture.agent.clone(),
         tenant: opts.tenant.clone(),
         from: manifest.snapshot_id,
+        of_agent: Some(&manifest.agent_id).filter(|of| *of != capture.agent).cloned(),
         created_at_ms: manifest.created_at_ms,
         label: manifest.label.clone(),
         auto_pre_snapshot: true,
