@@ -5,15 +5,15 @@ use std::path::PathBuf;
 
 use serde_json::ser::to_vec_pretty;
 use snapshot_core::{
-    AgentId, Artifact, ArtifactKind, Attestation, BUNDLE_FORMAT, BundleFile, BundlePath,
-    CaptureInfo, CreatedBy, Damage, EncryptionInfo, FilePlan, FileSpec, GitHistory, GitInfo,
-    GitOid, GitPlan, GitRef, GitStash, GitSummary, Inside, ListProblem, Listing, MANIFEST_VERSION,
-    Manifest, ManifestCapture, NotCarried, NotCompared, ParseError, ProblemKind, RedactionReceipt,
-    RedactionReport, RestorePlan, RestoreReport, RetentionTickReport, RowCounts, SchemaVersions,
-    SecretFinding, SecretsReport, Sha256Digest, Sidecar, SignatureReport, SignatureStatus,
-    SnapshotDiff, SnapshotId, SnapshotMeta, SpaceNeed, SqliteInfo, SqliteSummary, StateSummary,
-    StoreAction, StoreCapture, StoreName, StorePlan, Tenant, UnstableFile, VerifyReport,
-    root_digest,
+    AgentId, Artifact, ArtifactKind, Attestation, BUNDLE_FORMAT, BUNDLE_FORMAT_V1, BundleFile,
+    BundlePath, CaptureInfo, CreatedBy, Damage, EncryptionInfo, FilePlan, FileSpec, GitHistory,
+    GitInfo, GitOid, GitPlan, GitRef, GitStash, GitSummary, Inside, ListProblem, Listing,
+    MANIFEST_VERSION, Manifest, ManifestCapture, NotCarried, NotCompared, ParseError, ProblemKind,
+    Provenance, RedactionReceipt, RedactionReport, RestorePlan, RestoreReport, RetentionTickReport,
+    RowCounts, SchemaVersions, SecretFinding, SecretsReport, Sha256Digest, Sidecar,
+    SignatureReport, SignatureStatus, SnapshotDiff, SnapshotId, SnapshotMeta, SpaceNeed,
+    SqliteInfo, SqliteSummary, StateSummary, StoreAction, StoreCapture, StoreName, StorePlan,
+    Tenant, UnstableFile, VerifyReport, root_digest,
 };
 use snapshot_events::{
     Envelope, EventId, LifecycleEvent, MutationEvent, MutationOp, MutationScope,
@@ -147,12 +147,24 @@ fn manifest() -> Result<Manifest, ParseError> {
             key_id: "1BAF0D32DD56A833".to_owned(),
             signature: "c2lnbmF0dXJlIG9mIG9uZSBzbmFwc2hvdCBieSBvbmUga2V5LCA2NCBieXRlcyBpbiBiYXNlNjQhISEhIQ==".to_owned(),
         }),
+        rewritten_from: Some(provenance()),
         tool_versions: BTreeMap::from([
             ("nexo-memory-snapshot".to_owned(), "0.2.0".to_owned()),
             ("sqlite".to_owned(), "3.54.1".to_owned()),
         ]),
         capture: ManifestCapture { not_carried: not_carried(), unstable: unstable() },
     })
+}
+
+fn provenance() -> Provenance {
+    Provenance {
+        bundle_format: BUNDLE_FORMAT_V1.to_owned(),
+        bundle_sha256: Sha256Digest::of(b"the old bundle"),
+        seal: Sha256Digest::of(b"the digests of its artifacts"),
+        created_by: "Admin UI".to_owned(),
+        label: Some("two\nlines".to_owned()),
+        tool_versions: BTreeMap::from([("nexo_version".to_owned(), "0.1.5".to_owned())]),
+    }
 }
 
 fn redactions() -> RedactionReport {

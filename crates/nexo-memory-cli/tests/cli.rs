@@ -35,6 +35,8 @@ mod redact;
 mod sealed;
 #[path = "cli/signed.rs"]
 mod signed;
+#[path = "cli/v1.rs"]
+mod v1;
 #[path = "cli/widths.rs"]
 mod widths;
 

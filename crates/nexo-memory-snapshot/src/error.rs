@@ -80,6 +80,12 @@ pub enum SnapshotError {
     /// The engine was built without the folder of its vault.
     #[error("the engine needs the root of its vault")]
     NoRoot,
+    /// What is only done with a bundle of ours.
+    #[error("{} is a bundle of 0.1.x: it can be read and restored, and for anything else it must be imported", path.display())]
+    Predecessor {
+        /// The bundle.
+        path: PathBuf,
+    },
     /// A redacted bundle, over a live agent.
     #[error("snapshot {id} is redacted: what was taken out of it stays lost")]
     Redacted {
@@ -370,6 +376,7 @@ impl SnapshotError {
             | Self::Held { .. }
             | Self::NotInVault { .. }
             | Self::Redacted { .. }
+            | Self::Predecessor { .. }
             | Self::StillSecret { .. }
             | Self::Exists { .. } => ErrorKind::Refused,
             #[cfg(feature = "local")]

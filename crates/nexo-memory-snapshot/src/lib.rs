@@ -176,7 +176,7 @@ pub mod local_fs {
     pub use crate::builder::EngineBuilder;
     pub use crate::engine::{
         AgentStatus, DoctorReport, Engine, Extracted, Finding, FindingKind, ImportRequest,
-        PlannedRestore, Recovery, RecoveryOutcome, StatusFinding, below,
+        Imported, PlannedRestore, Recovery, RecoveryOutcome, StatusFinding, below,
     };
     pub use snapshot_core::{ListProblem, Listing, ProblemKind};
     pub use snapshot_stores::Decision;

@@ -226,6 +226,24 @@ impl BundleError {
         }
     }
 
+    /// As an error of [`io::Read`]. Whoever gets it may not know bundles: damage is told from a disk that fails
+    /// by its kind.
+    pub(crate) fn into_io(self) -> io::Error {
+        let kind = match self.kind() {
+            ErrorKind::Integrity => io::ErrorKind::InvalidData,
+            _ => io::ErrorKind::Other,
+        };
+        io::Error::new(kind, self)
+    }
+
+    /// What is wrong, without the bundle's path where that stands elsewhere.
+    pub(crate) fn why(&self) -> String {
+        match self {
+            Self::Structure { why, .. } => why.clone(),
+            other => other.to_string(),
+        }
+    }
+
     /// As an error of the port through which memory reaches a bundle.
     pub(crate) fn writing(self) -> PortError {
         PortError::new(self.kind(), "the bundle cannot be written", self)

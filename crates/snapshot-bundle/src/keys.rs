@@ -230,6 +230,15 @@ impl Identities {
         all.into_iter().collect()
     }
 
+    /// Those who can open what an identity of these opened, as far as that is known: the recipient of this
+    /// fingerprint.
+    #[must_use]
+    pub fn recipient_of(&self, opened: &EncryptionInfo) -> Option<Recipients> {
+        let all = self.keys.iter().map(x25519::Identity::to_public);
+        let mut named = all.filter(|key| opened.recipients_fingerprint.contains(&fingerprint(key)));
+        named.next().map(|key| Recipients(For::Keys(vec![key])))
+    }
+
     pub(crate) fn keys(&self) -> &[x25519::Identity] {
         &self.keys
     }

@@ -17,6 +17,7 @@
 //! | `signature` | minisign keys, signatures over manifests, attestations |
 //! | `source` | the bytes of a plain bundle, sealed or not |
 //! | [`redact`] | secrets in text: rules, search through encodings, placeholders |
+//! | `v1`, `any` | bundles of 0.1.x, and telling them from ours |
 //! | `write` / `read` / `verify` / `reseal` | the four things done with a bundle |
 //!
 //! ```
@@ -52,6 +53,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod any;
 mod envelope;
 mod error;
 mod format;
@@ -65,9 +67,11 @@ mod seek;
 mod signature;
 mod source;
 mod tar;
+mod v1;
 mod verify;
 mod write;
 
+pub use any::AnyBundle;
 pub use envelope::{is_encrypted, wants_passphrase};
 pub use error::BundleError;
 pub use format::{
@@ -78,6 +82,7 @@ pub use keys::{Identities, KeyError, MAX_RECIPIENTS, Recipients, generate_identi
 pub use read::{ArtifactReader, Bundle};
 pub use reseal::Resealed;
 pub use signature::{PublicKey, SigningKey, Trust};
+pub use v1::BundleV1;
 pub use verify::{VerifiedBundle, VerifyOptions, verify_file};
 pub use write::{BundleWriter, Finished, WriteOptions};
 

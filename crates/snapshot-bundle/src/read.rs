@@ -12,9 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 use snapshot_core::{
-    Artifact, ArtifactSource, BundleFile, BundlePath, EncryptionInfo, ErrorKind, Manifest,
-    PortError, Sha256Digest, Sidecar, SignatureReport, SignatureStatus, path_in_bundle,
-    root_digest,
+    Artifact, ArtifactSource, BundleFile, BundlePath, EncryptionInfo, Manifest, PortError,
+    Sha256Digest, Sidecar, SignatureReport, SignatureStatus, path_in_bundle, root_digest,
 };
 
 use crate::error::BundleError;
@@ -299,8 +298,7 @@ impl ArtifactReader {
 impl Read for ArtifactReader {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         if self.failed {
-            let e = BundleError::AlreadyFailed;
-            return Err(io::Error::new(io::ErrorKind::InvalidData, e));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, BundleError::AlreadyFailed));
         }
         if out.is_empty() {
             return Ok(0);
@@ -310,12 +308,7 @@ impl Read for ArtifactReader {
         {
             self.failed = true;
             self.ready = 0..0;
-            // Whoever gets it may not know bundles: damage is told from a disk that fails by this.
-            let kind = match e.kind() {
-                ErrorKind::Integrity => io::ErrorKind::InvalidData,
-                _ => io::ErrorKind::Other,
-            };
-            return Err(io::Error::new(kind, e));
+            return Err(e.into_io());
         }
         let count = self.ready.len().min(out.len());
         let from = self.ready.start;

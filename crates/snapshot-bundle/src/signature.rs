@@ -241,7 +241,8 @@ impl Trust {
     }
 
     /// Why something with this signature is refused, where it is.
-    pub(crate) fn refusal(&self, signature: Option<&SignatureReport>) -> Option<String> {
+    #[must_use]
+    pub fn refusal(&self, signature: Option<&SignatureReport>) -> Option<String> {
         let required = "a signature is required";
         match signature.map(|report| (report.status, &report.key_id)) {
             _ if !self.required => None,

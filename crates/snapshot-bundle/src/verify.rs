@@ -17,6 +17,7 @@ use snapshot_core::{
     path_in_bundle,
 };
 
+use crate::any::AnyBundle;
 use crate::envelope::is_encrypted;
 use crate::error::BundleError;
 use crate::format::TAR_END_BYTES;
@@ -44,6 +45,8 @@ pub struct VerifiedBundle(Bundle);
 pub struct VerifyOptions<'a> {
     /// The summary beside the bundle, where there is one.
     pub expect: Option<&'a Sidecar>,
+    /// What the checksum file beside a bundle of 0.1.x says, which never had a summary.
+    pub sum: Option<Sha256Digest>,
     /// Whose signatures count; by default nobody's.
     pub trust: Option<&'a Trust>,
     /// Worker threads; at least one is used.
@@ -68,8 +71,9 @@ pub fn verify_file(
     let again = || {
         again.map_err(|source| BundleError::Io { op: "open again", path: path.to_owned(), source })
     };
-    match Bundle::open_with(file, path, identities) {
-        Ok(bundle) => bundle.verify(options, control),
+    match AnyBundle::open_with(file, path, identities) {
+        Ok(AnyBundle::V2(bundle)) => bundle.verify(options, control),
+        Ok(AnyBundle::V1(bundle)) => bundle.verify(options, control),
         Err(e) if e.kind() == ErrorKind::Integrity => {
             report_unopened(&again()?, path, &e, options, control)
         }
@@ -178,13 +182,18 @@ impl VerifiedSource for VerifiedBundle {}
 
 /// What is wrong, up to a limit.
 #[derive(Default)]
-struct Findings {
+pub(crate) struct Findings {
     damage: Vec<Damage>,
     dropped: usize,
 }
 
 impl Findings {
-    fn add(&mut self, artifact: impl ToString, frame: Option<usize>, why: impl Into<String>) {
+    pub(crate) fn add(
+        &mut self,
+        artifact: impl ToString,
+        frame: Option<usize>,
+        why: impl Into<String>,
+    ) {
         if self.damage.len() == MAX_DAMAGE {
             self.dropped += 1;
             return;
@@ -193,7 +202,14 @@ impl Findings {
         self.damage.push(Damage { artifact: artifact.to_string(), frame, why: why.into() });
     }
 
-    fn finish(mut self) -> Vec<Damage> {
+    /// Compares the file with its checksum file.
+    pub(crate) fn compare_sum(&mut self, said: Option<Sha256Digest>, found: Sha256Digest) {
+        if let Some(said) = said.filter(|said| *said != found) {
+            self.add("checksum file", None, format!("says {said}; the file has {found}"));
+        }
+    }
+
+    pub(crate) fn finish(mut self) -> Vec<Damage> {
         if self.dropped > 0 {
             let why = format!("has {} more findings", self.dropped);
             self.damage.push(Damage { artifact: "bundle".to_owned(), frame: None, why });
@@ -457,7 +473,7 @@ fn report_unopened(
         }
         other => findings.add("bundle", None, other.to_string()),
     }
-    let bundle_sha256_ok = compare_file(file, path, options.expect, &mut findings, control)?;
+    let bundle_sha256_ok = compare_file(file, path, options, &mut findings, control)?;
     Ok(VerifyReport {
         bundle_sha256_ok,
         inside: Inside::Bad,
@@ -474,7 +490,7 @@ fn report_sealed(
     control: &Control,
 ) -> Result<VerifyReport, BundleError> {
     let mut findings = Findings::default();
-    let bundle_sha256_ok = compare_file(file, path, options.expect, &mut findings, control)?;
+    let bundle_sha256_ok = compare_file(file, path, options, &mut findings, control)?;
     let expect = options.expect;
     if expect.is_some_and(|expect| expect.encryption.is_none()) {
         findings.add("sidecar", None, "says that the bundle is not encrypted, and it is");
@@ -507,15 +523,20 @@ fn nothing_checked(file: &File, path: &Path) -> VerifyReport {
     }
 }
 
-/// Whether a file is the one of its summary; false without one.
+/// Whether a file is the one of its summary, or of its checksum file; false without either.
 fn compare_file(
     file: &File,
     path: &Path,
-    expect: Option<&Sidecar>,
+    options: &VerifyOptions<'_>,
     findings: &mut Findings,
     control: &Control,
 ) -> Result<bool, BundleError> {
-    let Some(expect) = expect else { return Ok(false) };
+    let Some(expect) = options.expect else {
+        let Some(said) = options.sum else { return Ok(false) };
+        let found = hash_file(file, path, control)?;
+        findings.compare_sum(Some(said), found);
+        return Ok(said == found);
+    };
     let (len, sha256) = (length(file, path)?, hash_file(file, path, control)?);
     if expect.bundle_sha256 == sha256 && expect.bundle_size_bytes == len {
         return Ok(true);

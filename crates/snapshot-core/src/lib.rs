@@ -23,6 +23,7 @@ mod inside;
 mod layout;
 mod listing;
 mod manifest;
+mod manifest_v1;
 mod meta;
 mod path;
 mod plan;
@@ -47,9 +48,10 @@ pub use listing::{ListProblem, Listing, ProblemKind};
 pub use manifest::{
     Artifact, ArtifactKind, Attestation, BUNDLE_FORMAT, BUNDLE_FORMAT_V1, EncryptionInfo, GitInfo,
     GitRef, GitStash, MANIFEST_VERSION, MAX_ARTIFACTS, MAX_MANIFEST_BYTES, Manifest,
-    ManifestCapture, NotCarried, RedactionReceipt, RedactionReport, SqliteInfo, UnstableFile,
-    path_in_bundle, to_text,
+    ManifestCapture, NotCarried, Provenance, RedactionReceipt, RedactionReport, SqliteInfo,
+    UnstableFile, path_in_bundle, to_text,
 };
+pub use manifest_v1::{ArtifactV1, ManifestV1};
 pub use meta::{BundleFile, CaptureInfo, SchemaVersions, Sidecar, SnapshotMeta, StoreCapture};
 pub use path::{BundlePath, MAX_PATH_BYTES};
 pub use plan::{Bytes, FilePlan, GitPlan, RestorePlan, SpaceNeed, StoreAction, StorePlan};

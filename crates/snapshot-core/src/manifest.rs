@@ -85,6 +85,9 @@ pub struct Manifest {
     /// Present where the bundle is signed: what its summary shows of that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attestation: Option<Attestation>,
+    /// Present where it was rewritten from a bundle of another format.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rewritten_from: Option<Provenance>,
     /// Versions of what wrote it.
     #[serde(default)]
     pub tool_versions: BTreeMap<String, String>,
@@ -275,6 +278,25 @@ pub struct Attestation {
     pub signature: String,
 }
 
+/// The bundle that another was rewritten from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// Its format: [`BUNDLE_FORMAT_V1`].
+    pub bundle_format: String,
+    /// SHA-256 of its file.
+    pub bundle_sha256: Sha256Digest,
+    /// Its seal, over the digests of what it held.
+    pub seal: Sha256Digest,
+    /// What asked for it, in its words.
+    pub created_by: String,
+    /// Its label, where that could not be taken over as it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// Versions of what wrote it.
+    #[serde(default)]
+    pub tool_versions: BTreeMap<String, String>,
+}
+
 /// What the capture could not carry or hold still.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestCapture {
@@ -306,9 +328,9 @@ pub struct UnstableFile {
 
 /// The version fields alone: they are believed before anything else is.
 #[derive(Deserialize)]
-struct Versions {
-    manifest_version: u32,
-    bundle_format: String,
+pub(crate) struct Versions {
+    pub(crate) manifest_version: u32,
+    pub(crate) bundle_format: String,
 }
 
 impl Manifest {
@@ -595,6 +617,18 @@ impl<'de> Deserialize<'de> for Artifact {
 
 /// Refuses newer majors, and formats that are not ours.
 fn check_versions(version: u32, format: &str) -> Result<(), ParseError> {
+    too_new(version, format)?;
+    match version == MANIFEST_VERSION && format == BUNDLE_FORMAT {
+        true => Ok(()),
+        false => Err(ParseError::Manifest(format!(
+            "{} with manifest version {version} is not {BUNDLE_FORMAT}",
+            crate::error::excerpt(format)
+        ))),
+    }
+}
+
+/// Refuses newer majors, naming both versions, and what is of nobody's format.
+pub(crate) fn too_new(version: u32, format: &str) -> Result<(), ParseError> {
     let major = format.strip_prefix("nexo-memory-snapshot-v").and_then(|v| v.parse::<u32>().ok());
     match major {
         None => Err(ParseError::Manifest("it is not a nexo-memory-snapshot manifest".into())),
@@ -604,15 +638,11 @@ fn check_versions(version: u32, format: &str) -> Result<(), ParseError> {
                 supported: format!("{BUNDLE_FORMAT} with manifest version {MANIFEST_VERSION}"),
             })
         }
-        Some(MANIFEST_VERSION) if version == MANIFEST_VERSION && format == BUNDLE_FORMAT => Ok(()),
-        Some(_) => Err(ParseError::Manifest(format!(
-            "{} with manifest version {version} is not {BUNDLE_FORMAT}",
-            crate::error::excerpt(format)
-        ))),
+        Some(_) => Ok(()),
     }
 }
 
-fn not_json(e: serde_json::Error) -> ParseError {
+pub(crate) fn not_json(e: serde_json::Error) -> ParseError {
     ParseError::Manifest(format!("not as documented: {e}"))
 }
 
@@ -636,6 +666,6 @@ fn from_text(text: String, b64: Option<String>) -> Result<Vec<u8>, &'static str>
 }
 
 /// Every proper parent of `path`, longest first.
-fn parents(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn parents(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.iter().enumerate().rev().filter(|&(_, &b)| b == b'/').map(|(at, _)| &path[..at])
 }

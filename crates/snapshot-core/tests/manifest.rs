@@ -151,6 +151,7 @@ prop_compose! {
             redactions: None,
             encryption: None,
             attestation: None,
+            rewritten_from: None,
             tool_versions,
             capture: ManifestCapture {
                 not_carried: left_out

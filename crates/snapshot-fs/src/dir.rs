@@ -290,6 +290,24 @@ impl Dir {
         .map_err(FsError::os("rename to", &path))
     }
 
+    /// Gives the file `from` in this folder the other name `name` in `to`, where there is nothing yet.
+    ///
+    /// # Errors
+    /// If something lies at `name`, or the operating system or the file system refuses.
+    pub fn link(
+        &self,
+        from: impl AsRef<OsStr>,
+        to: &Self,
+        name: impl AsRef<OsStr>,
+    ) -> Result<(), FsError> {
+        self.checked(from.as_ref())?;
+        let path = to.checked(name.as_ref())?;
+        self.before(OpKind::Link, &path, "link to")?;
+        let none = AtFlags::empty();
+        rustix::fs::linkat(&*self.fd, from.as_ref(), &*to.fd, name.as_ref(), none)
+            .map_err(FsError::os("link to", &path))
+    }
+
     /// Unlinks the file or link `name`.
     ///
     /// # Errors

@@ -51,6 +51,8 @@ pub enum OpKind {
     SyncFs,
     /// Something is renamed to this path.
     Rename,
+    /// A file gets this path as another name.
+    Link,
     /// A file or link is unlinked.
     Unlink,
     /// An empty folder is removed.

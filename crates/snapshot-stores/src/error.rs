@@ -304,6 +304,20 @@ impl StoresError {
         }
     }
 
+    /// Whether it is a repository's own fault, and all else of a memory may be well.
+    #[must_use]
+    pub fn is_about_git(&self) -> bool {
+        matches!(
+            self,
+            Self::Git { .. }
+                | Self::GitUnsupported { .. }
+                | Self::GitObjectTooLarge { .. }
+                | Self::GitVanished { .. }
+                | Self::GitObject { .. }
+                | Self::GitBundle { .. }
+        )
+    }
+
     /// Whether the repository changed under the capture: cut again.
     #[must_use]
     pub fn is_git_vanished(&self) -> bool {

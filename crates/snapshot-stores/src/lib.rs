@@ -60,7 +60,7 @@ pub use restore::{
     Applied, BeforeCommit, Decision, Done, Keep, OtherAgent, Recovered, RestoreOptions, needed,
     pending, plan, recover, restore, sweep,
 };
-pub use sources::left_out;
+pub use sources::{left_out, not_usable};
 pub use sqlite::{Holder, Holders, Library};
 
 /// Versions of the libraries that read and write an agent's memory, for the manifest.

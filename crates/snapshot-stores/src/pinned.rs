@@ -35,7 +35,7 @@ pub struct Pinned<'a> {
 }
 
 /// What a capture wrote.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Captured {
     /// Every artifact, in the order of writing.
     pub artifacts: Vec<Artifact>,

@@ -172,6 +172,12 @@ pub fn left_out(part: &str, by: &str) -> NotCarried {
     NotCarried { path: part.to_owned(), why }
 }
 
+/// That a rewritten bundle lacks `part`, and why: a restore over a live one empties nothing.
+#[must_use]
+pub fn not_usable(part: &str, why: &str) -> NotCarried {
+    NotCarried { path: part.to_owned(), why: format!("{NO_PART}{part} that could be used: {why}") }
+}
+
 /// Whether a snapshot says that this part (`memdir`, `store NAME`, `git history`) was not there; a file of the memdir may have the
 /// name too.
 pub(crate) fn is_missing(left_out: &NotCarried, part: &str) -> bool {

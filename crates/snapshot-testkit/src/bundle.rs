@@ -44,6 +44,7 @@ impl MemoryBundle {
             redactions: None,
             encryption: None,
             attestation: None,
+            rewritten_from: None,
             tool_versions: BTreeMap::new(),
             capture: ManifestCapture::default(),
         };

@@ -39,6 +39,7 @@ mod fixed;
 pub mod floor;
 mod git;
 mod host_state;
+pub mod old_bundle;
 pub mod oracle;
 mod random;
 mod seed;
@@ -53,6 +54,7 @@ pub use fault::{FaultHook, KillBefore, Recorded, Recorder};
 pub use fixed::{FixedClock, SeqIds};
 pub use git::Git;
 pub use host_state::HostState;
+pub use old_bundle::{OldBundle, OldEntry};
 pub use random::Random;
 pub use seed::{Agent, Journal, Scale, Seed};
 #[cfg(feature = "nats")]

@@ -114,6 +114,18 @@ impl Name {
     }
 }
 
+/// Whether a name is one that 0.1.x gave to work in progress: what lies there died with its process.
+pub(crate) fn is_v1_leftover(name: &OsStr) -> bool {
+    let Some(name) = name.to_str() else { return false };
+    let folders = [".staging-", ".restore-staging-"];
+    let folder = folders.iter().find_map(|prefix| name.strip_prefix(prefix));
+    let id = folder.or_else(|| {
+        let bundle = name.strip_suffix(".partial")?;
+        Form::ALL.iter().find_map(|form| bundle.strip_suffix(form.suffix()))
+    });
+    id.is_some_and(|id| id.parse::<SnapshotId>().is_ok())
+}
+
 pub(crate) fn bundle_name(id: SnapshotId, form: Form) -> String {
     format!("{id}{}", form.suffix())
 }
@@ -209,6 +221,19 @@ mod tests {
             "ä".repeat(40),
         ] {
             assert_eq!(parse(&other), Name::Unknown, "{other}");
+        }
+    }
+
+    /// Would catch: a decrypted memory that 0.1.x left, called nobody's, or somebody's file called its.
+    #[test]
+    fn what_the_predecessor_left_is_known_by_its_names() {
+        let id = SnapshotId::from_random_bytes([7; 16]);
+        let is = |name: &str| is_v1_leftover(OsStr::new(name));
+        assert!(is(&format!(".staging-{id}")) && is(&format!(".restore-staging-{id}")));
+        assert!(is(&format!("{id}.tar.zst.partial")) && is(&format!("{id}.tar.zst.age.partial")));
+        for other in [".staging-", "x.partial", &format!("{id}.partial"), &format!("staging-{id}")]
+        {
+            assert!(!is(other), "{other}");
         }
     }
 

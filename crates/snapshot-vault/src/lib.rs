@@ -54,6 +54,7 @@ mod rekey;
 mod remove;
 mod staging;
 mod strays;
+mod supersede;
 mod targets;
 mod vault;
 

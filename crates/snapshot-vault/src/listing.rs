@@ -104,7 +104,7 @@ impl Reading<'_> {
         for &(id, form) in scan.bundles.iter().filter(|(id, _)| !spoken_for(id)) {
             let name = layout::bundle_name(id, form);
             let (kind, why) = if is_v1(dir, &name)? {
-                (ProblemKind::V1, "a bundle of 0.1.x, which had no summaries; import it")
+                (ProblemKind::V1, "a bundle of 0.1.x: `import --all` takes it in")
             } else {
                 (ProblemKind::Orphan, "a bundle without its summary: its publish died half-way")
             };
@@ -129,6 +129,9 @@ impl Reading<'_> {
         for (name, kind) in &scan.other {
             let why = match kind {
                 ProblemKind::Leftover => "a temporary file of a process that died",
+                _ if layout::is_v1_leftover(name) => {
+                    "left by a 0.1.x that died at its work: remove it, for it may hold memory in the clear"
+                }
                 _ => "not part of any snapshot",
             };
             self.problem(dir.path().join(name), None, *kind, why.to_owned());

@@ -120,7 +120,7 @@ impl AgentLock {
         bundles.iter().chain(&beside).try_for_each(|name| self.check_name_free(name))
     }
 
-    fn check_name_free(&self, name: &str) -> Result<(), VaultError> {
+    pub(crate) fn check_name_free(&self, name: &str) -> Result<(), VaultError> {
         match self.snapshots.stat(name)? {
             None => Ok(()),
             Some(_) => Err(VaultError::Taken { path: self.snapshots.path().join(name) }),

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use snapshot_core::{Control, SnapshotId};
-use snapshot_fs::LockMode;
+use snapshot_fs::{Dir, LockMode};
 
 use crate::agent::AgentVault;
 use crate::error::VaultError;
@@ -75,21 +75,26 @@ impl AgentLock {
         if there.is_empty() {
             return Err(self.agent.unknown(id));
         }
-        let quarantine = layout::private_sub(&self.snapshots, layout::QUARANTINE)?;
-        let mut n = 0;
-        // What was set aside earlier under this id stays as it is.
-        let folder = loop {
-            let name = layout::aside_name(id, n);
-            if quarantine.stat(&name)?.is_none() {
-                break layout::private_sub(&quarantine, &name)?;
-            }
-            n += 1;
-        };
+        let folder = self.aside(id)?;
         for name in &there {
             self.snapshots.rename(name, &folder, name)?;
         }
         folder.sync()?;
         self.snapshots.sync()?;
         Ok(folder.path().to_owned())
+    }
+
+    /// A folder of its own in the quarantine for what is set aside of a snapshot.
+    pub(crate) fn aside(&self, id: SnapshotId) -> Result<Dir, VaultError> {
+        let quarantine = layout::private_sub(&self.snapshots, layout::QUARANTINE)?;
+        let mut n = 0;
+        // What was set aside earlier under this id stays as it is.
+        loop {
+            let name = layout::aside_name(id, n);
+            if quarantine.stat(&name)?.is_none() {
+                return Ok(layout::private_sub(&quarantine, &name)?);
+            }
+            n += 1;
+        }
     }
 }

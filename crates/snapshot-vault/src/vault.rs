@@ -1,6 +1,7 @@
 //! The vault as a whole: its root, and who has something in it.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -60,6 +61,19 @@ impl Vault {
     #[must_use]
     pub fn agent(&self, tenant: &Tenant, agent: &AgentId) -> AgentVault {
         AgentVault::new(self.clone(), tenant.clone(), agent.clone())
+    }
+
+    /// Whose snapshots lie in the folder of this file, by the folder's name; none outside of the vault.
+    #[must_use]
+    pub fn owner(&self, path: &Path) -> Option<(Tenant, AgentId)> {
+        let below = path.strip_prefix(&self.root).ok()?;
+        let parts: Vec<&str> = below.iter().map(OsStr::to_str).collect::<Option<_>>()?;
+        match parts.as_slice() {
+            [layout::TENANTS, tenant, layout::SNAPSHOTS, agent, _] => {
+                Some((tenant.parse().ok()?, agent.parse().ok()?))
+            }
+            _ => None,
+        }
     }
 
     /// Every agent that has snapshots, or the folder of an interrupted restore, sorted.

@@ -1,8 +1,7 @@
 //! `import`: bundles from elsewhere, and those of the vault that lost their summary.
 
 use nexo_memory_snapshot::error::ErrorKind;
-use nexo_memory_snapshot::local_fs::ImportRequest;
-use nexo_memory_snapshot::meta::SnapshotMeta;
+use nexo_memory_snapshot::local_fs::{ImportRequest, Imported};
 use serde_json::{Value, json};
 
 use super::gravest;
@@ -30,9 +29,14 @@ pub(super) fn run(context: &mut Context, args: &ImportArgs) -> Ended {
         let imported = engine.import(&request, bundle, &context.control);
         context.still();
         match imported.map_err(|e| context.explain(e, agent)) {
-            Ok(meta) => {
-                tell(context, &meta);
-                documents.push(json!({ "bundle": bundle, "snapshot": meta }));
+            Ok(imported) => {
+                tell(context, &imported);
+                let Imported { meta, original } = imported;
+                let mut document = json!({ "bundle": bundle, "snapshot": meta });
+                if let Some(original) = original {
+                    document["original"] = json!(original);
+                }
+                documents.push(document);
             }
             Err(failure) if failure.kind() == ErrorKind::Interrupted => return Err(failure),
             Err(failure) => {
@@ -50,7 +54,8 @@ pub(super) fn run(context: &mut Context, args: &ImportArgs) -> Ended {
     Ok(worst)
 }
 
-fn tell(context: &mut Context, meta: &SnapshotMeta) {
+fn tell(context: &mut Context, imported: &Imported) {
+    let Imported { meta, original } = imported;
     let line = format!(
         "{} <- {}  {}  {}",
         meta.agent_id,
@@ -60,4 +65,10 @@ fn tell(context: &mut Context, meta: &SnapshotMeta) {
     );
     context.out.line(&line);
     context.out.line(&format!("  {}", meta.bundle_path.display()));
+    if meta.whole == Some(false) {
+        context.out.line(&format!("  not whole: show {} tells what is left out", meta.id.short()));
+    }
+    if let Some(original) = original {
+        context.out.line(&format!("  its original is kept in {}", original.display()));
+    }
 }

@@ -1,5 +1,8 @@
 //! `list`: the snapshots of the tenant or of one agent, newest first.
 
+use std::path::Path;
+
+use nexo_memory_snapshot::manifest::MANIFEST_VERSION;
 use nexo_memory_snapshot::meta::SnapshotMeta;
 use serde_json::json;
 
@@ -16,20 +19,27 @@ pub(super) fn run(context: &mut Context, args: &ListArgs) -> Ended {
     let agent = args.agent.as_ref();
     let engine = context.engine(agent)?;
     let listing = engine.list(context.tenant(), agent).map_err(|e| context.explain(e, agent))?;
+    let old = engine.predecessors(&listing);
     if context.out.is_json() {
         let document = json!({
             "root": context.root(),
             "tenant": context.tenant(),
             "snapshots": listing.snapshots,
+            "predecessors": old,
             "problems": listing.problems,
         });
         context.out.json(&document);
         return Ok(None);
     }
-    for problem in &listing.problems {
+    let is_shown = |path: &Path| old.iter().any(|meta| meta.bundle_path == *path);
+    for problem in listing.problems.iter().filter(|problem| !is_shown(&problem.path)) {
         context.out.warn(&format!("{}: {}", problem.path.display(), problem.why));
     }
-    if listing.snapshots.is_empty() {
+    if !old.is_empty() {
+        let count = human::count(old.len() as u64, "bundle");
+        context.out.warn(&format!("{count} of 0.1.x below: `import --all` takes them in"));
+    }
+    if listing.snapshots.is_empty() && old.is_empty() {
         let whose = agent.map(|agent| format!(" of agent {agent}")).unwrap_or_default();
         let tenant = context.tenant();
         let root = context.root_and_origin();
@@ -37,7 +47,10 @@ pub(super) fn run(context: &mut Context, args: &ListArgs) -> Ended {
         context.out.line(&line);
         return Ok(None);
     }
-    let rows: Vec<_> = listing.snapshots.iter().map(|meta| row(context, meta)).collect();
+    let mut all: Vec<_> = listing.snapshots.iter().chain(&old).collect();
+    // A listing's own order, for those of one time.
+    all.sort_by_key(|meta| std::cmp::Reverse(meta.created_at_ms));
+    let rows: Vec<_> = all.into_iter().map(|meta| row(context, meta)).collect();
     context.out.table(&COLUMNS, &rows);
     Ok(None)
 }
@@ -56,6 +69,7 @@ fn row(context: &Context, meta: &SnapshotMeta) -> Vec<String> {
 fn named(meta: &SnapshotMeta) -> String {
     let sealed = (meta.label.is_none() && meta.encrypted).then_some("(encrypted)");
     let redacted = meta.redactions_applied.then_some("(redacted)");
-    let parts = [meta.label.as_deref(), sealed, redacted];
+    let old = (meta.schema_versions.manifest < MANIFEST_VERSION).then_some("(0.1.x)");
+    let parts = [meta.label.as_deref(), sealed, redacted, old];
     parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 use snapshot_core::{AgentId, Control, SnapshotId, SnapshotMeta, SnapshotRef, Tenant};
 use snapshot_vault::{AgentLock, VaultError};
 
+use super::v1::refuse_v1;
 use super::{Engine, LOCK_TIMEOUT};
 use crate::error::SnapshotError;
 
@@ -37,6 +38,7 @@ impl Engine {
         ctl: &Control,
     ) -> Result<SnapshotMeta, SnapshotError> {
         let meta = self.resolve_damaged(tenant, agent, r)?;
+        refuse_v1(&meta)?;
         let Some(vault) = self.vault_of(&meta) else {
             let (path, root) = (meta.bundle_path, self.root().to_owned());
             return Err(SnapshotError::NotInVault { path, root });

@@ -40,7 +40,7 @@ impl Engine {
         let lock = agent.lock(ctl.wait_until(LOCK_TIMEOUT), ctl)?;
         let scratch = lock.staging()?;
         let side = |found: Option<SnapshotMeta>| match found {
-            Some(meta) => self.open(&meta, ctl),
+            Some(meta) => self.open_under(Some(&lock), &meta, ctl),
             None => {
                 let about = About::unnamed(CreatedBy::from_static("diff"));
                 Ok(self.live_bundle(&lock, &about, LOCK_TIMEOUT, ctl)?.into())

@@ -16,6 +16,7 @@ use super::extract::taken;
 use super::open::{Located, Opened, sidecar_name};
 use super::redact::{Redacted, RedactedAs};
 use super::seal::git_map;
+use super::v1::refuse_v1;
 use super::{Engine, LOCK_TIMEOUT};
 use crate::error::SnapshotError;
 use crate::keys::Recipients;
@@ -46,6 +47,7 @@ impl Engine {
         ctl: &Control,
     ) -> Result<Vec<PathBuf>, SnapshotError> {
         let meta = self.resolve(&req.tenant, Some(&req.agent_id), &req.from)?;
+        refuse_v1(&meta)?;
         let recipients = match &req.form {
             ExportForm::For(key) => {
                 let key = Encryption::For(key.clone());

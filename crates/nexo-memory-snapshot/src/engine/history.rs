@@ -59,9 +59,11 @@ impl Engine {
         meta: &SnapshotMeta,
         ctl: &Control,
     ) -> Result<OpenHistory, SnapshotError> {
-        let opened = self.open(meta, ctl)?;
         let agent = self.parts.vault.agent(&meta.tenant, &meta.agent_id);
-        let scratch = agent.lock(ctl.wait_until(LOCK_TIMEOUT), ctl)?.staging()?;
+        // Before the vault's lock, as everywhere: whoever deletes has this one and waits for that.
+        let lock = agent.lock(ctl.wait_until(LOCK_TIMEOUT), ctl)?;
+        let opened = self.open_under(Some(&lock), meta, ctl)?;
+        let scratch = lock.staging()?;
         let limit = self.parts.max_git_object_bytes;
         let history = History::open(&opened.bundle, scratch.dir(), limit, ctl)?;
         Ok(OpenHistory { history, _opened: opened, _scratch: scratch })

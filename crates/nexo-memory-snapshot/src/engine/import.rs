@@ -8,9 +8,9 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use snapshot_bundle::{DIGEST_EXTENSION, VerifiedBundle};
+use snapshot_bundle::{AnyBundle, BundleV1, DIGEST_EXTENSION, VerifiedBundle};
 use snapshot_core::{
-    AgentId, Control, Encryption, Manifest, Sha256Digest, Sidecar, SnapshotMeta, Step, Tenant,
+    AgentId, Control, Encryption, ManifestV1, Sha256Digest, Sidecar, SnapshotMeta, Step, Tenant,
 };
 use snapshot_fs::{Dir, FsError};
 use snapshot_vault::{AgentLock, ProblemKind};
@@ -27,6 +27,15 @@ const MAX_SUM_BYTES: u64 = 4096;
 struct Beside {
     summary: Option<Sidecar>,
     sum: Option<Sha256Digest>,
+}
+
+/// A bundle that was taken in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Imported {
+    /// The snapshot that it is now.
+    pub meta: SnapshotMeta,
+    /// Of a bundle of 0.1.x that lay in the vault: the folder that keeps it as it was.
+    pub original: Option<PathBuf>,
 }
 
 /// Whose bundles are taken.
@@ -47,6 +56,11 @@ impl Engine {
     /// anew, published. A bundle that lies in the vault without its summary stays where it is and gets
     /// one. A summary or checksum file beside it must agree.
     ///
+    /// A bundle of 0.1.x is rewritten under its own id, with its provenance; an encrypted one without anything
+    /// asked for or configured is encrypted for the recipient whose identity opened it. Where it lay in the
+    /// vault its original is kept in the quarantine, unless that is in the clear and what takes its place is
+    /// not.
+    ///
     /// # Errors
     /// `Refused` where a snapshot of its id is there, it is of another tenant or agent, or a signature is
     /// required that it lacks; `Encryption` where it cannot be opened; `Integrity` for damage. Nothing of what
@@ -56,15 +70,20 @@ impl Engine {
         req: &ImportRequest,
         path: &Path,
         ctl: &Control,
-    ) -> Result<SnapshotMeta, SnapshotError> {
+    ) -> Result<Imported, SnapshotError> {
         let path = self.canonical(path)?;
         let mut source = self.locate_outside(&path)?;
         let beside = Beside { summary: source.sidecar.take(), sum: self.sum_beside(&path)? };
         // Looked at first, so that a stranger's bundle is refused before it is copied.
         let again = source.file.try_clone().map_err(FsError::io("open", &path))?;
-        let bundle = self.open_file(again, &path)?;
+        let bundle = match self.open_any(again, &path)? {
+            AnyBundle::V2(bundle) => bundle,
+            AnyBundle::V1(old) => {
+                return self.import_v1(req, (&old, &source.file, &path), beside.sum, ctl);
+            }
+        };
         let manifest = bundle.manifest();
-        check_owner(req, manifest, &path)?;
+        check_owner(req, (&manifest.tenant, &manifest.agent_id), &path)?;
         let agent = self.parts.vault.agent(&manifest.tenant, &manifest.agent_id);
         let lock = agent.lock(ctl.wait_until(LOCK_TIMEOUT), ctl)?;
         if let Ok(there) = agent.meta(manifest.snapshot_id) {
@@ -85,10 +104,57 @@ impl Engine {
         };
         drop(lock);
         self.note_check(&meta, None);
-        Ok(meta)
+        Ok(Imported { meta, original: None })
     }
 
-    /// The bundles that lie in the vault without a summary, of an agent or of all of the tenant.
+    /// Rewrites a bundle of 0.1.x, and publishes that.
+    fn import_v1(
+        &self,
+        req: &ImportRequest,
+        (old, file, path): (&BundleV1, &File, &Path),
+        sum: Option<Sha256Digest>,
+        ctl: &Control,
+    ) -> Result<Imported, SnapshotError> {
+        let ManifestV1 { tenant, agent_id, snapshot_id, .. } = old.manifest();
+        check_owner(req, (tenant, agent_id), path)?;
+        self.refuse_unsigned(path)?;
+        let agent = self.parts.vault.agent(tenant, agent_id);
+        let until = ctl.wait_until(LOCK_TIMEOUT);
+        let lock = agent.lock(until, ctl)?;
+        if let Ok(there) = agent.meta(*snapshot_id) {
+            return Err(SnapshotError::Exists { path: there.bundle_path });
+        }
+        let recipients = self.recipients(tenant, agent_id, &req.encrypt)?;
+        let recipients = match (recipients, old.encryption()) {
+            // What was encrypted is never in the clear afterwards.
+            (None, Some(opened)) => self.known_identities(file, path)?.recipient_of(opened),
+            (recipients, _) => recipients,
+        };
+        let bundle = self.rewritten(&lock, (old, path), sum, true, ctl)?;
+        let staging = lock.staging()?;
+        let out = (staging.dir(), staging.create_bundle()?);
+        let (file, sidecar) = self.reseal(&bundle, None, recipients.as_ref(), out, ctl)?;
+        drop(bundle);
+        let own = agent.snapshots_path().canonicalize().ok();
+        let here = own.is_some() && own.as_deref() == path.parent();
+        // In the clear it would lie beside what is not any more.
+        let keep = old.encryption().is_some() || recipients.is_none();
+        let mut original = None;
+        let meta = self.publish_imported(&lock, &sidecar, || match here {
+            false => Ok(lock.publish(staging, file, &sidecar)?),
+            true => {
+                let done = lock.supersede(staging, file, &sidecar, keep, (until, ctl))?;
+                original = done.1;
+                Ok(done.0)
+            }
+        })?;
+        drop(lock);
+        self.note_check(&meta, None);
+        Ok(Imported { meta, original })
+    }
+
+    /// The bundles that lie in the vault without a summary, those of 0.1.x too, of an agent or of all of the
+    /// tenant.
     ///
     /// # Errors
     /// If a folder of the vault cannot be read.
@@ -98,7 +164,8 @@ impl Engine {
         agent: Option<&AgentId>,
     ) -> Result<Vec<PathBuf>, SnapshotError> {
         let problems = self.list(tenant, agent)?.problems.into_iter();
-        let orphans = problems.filter(|problem| problem.kind == ProblemKind::Orphan);
+        let is_orphan = |kind| matches!(kind, ProblemKind::Orphan | ProblemKind::V1);
+        let orphans = problems.filter(|problem| is_orphan(problem.kind));
         Ok(orphans.map(|problem| problem.path).collect())
     }
 
@@ -229,15 +296,19 @@ impl Beside {
     }
 }
 
-fn check_owner(req: &ImportRequest, manifest: &Manifest, path: &Path) -> Result<(), SnapshotError> {
-    let agent_fits = req.agent.as_ref().is_none_or(|agent| *agent == manifest.agent_id);
-    if agent_fits && (req.foreign || req.tenant == manifest.tenant) {
+fn check_owner(
+    req: &ImportRequest,
+    (tenant, owner): (&Tenant, &AgentId),
+    path: &Path,
+) -> Result<(), SnapshotError> {
+    let agent_fits = req.agent.as_ref().is_none_or(|agent| agent == owner);
+    if agent_fits && (req.foreign || req.tenant == *tenant) {
         return Ok(());
     }
     let agent = req.agent.as_ref().map_or("any agent", AgentId::as_str);
     Err(SnapshotError::Foreign {
         path: path.to_owned(),
-        found: format!("{}/{}", manifest.tenant, manifest.agent_id),
+        found: format!("{tenant}/{owner}"),
         expected: format!("{}/{agent}", req.tenant),
     })
 }

@@ -3,7 +3,9 @@
 use std::fs::File;
 use std::path::Path;
 
-use snapshot_bundle::{Bundle, VerifyOptions, is_encrypted, wants_passphrase};
+use snapshot_bundle::{
+    AnyBundle, Bundle, BundleError, VerifyOptions, is_encrypted, wants_passphrase,
+};
 use snapshot_core::{
     AgentId, Control, DecryptionIdentity, Encryption, ErrorKind, Manifest, Sidecar,
     SignatureStatus, SnapshotMeta, Tenant,
@@ -79,12 +81,30 @@ impl Engine {
         }
     }
 
-    /// Opens a bundle. A signature that names a trusted key must be that key's.
-    pub(super) fn open_file(&self, file: File, path: &Path) -> Result<Bundle, SnapshotError> {
+    /// Opens a bundle of any version. A signature that names a trusted key must be that key's.
+    pub(super) fn open_any(&self, file: File, path: &Path) -> Result<AnyBundle, SnapshotError> {
         let identities = self.identities_for(&file, path)?;
-        let bundle = Bundle::open_with(file, path, &identities)?;
-        bundle.check_signature(self.trust())?;
-        Ok(bundle)
+        let opened = AnyBundle::open_with(file, path, &identities)?;
+        if let AnyBundle::V2(bundle) = &opened {
+            bundle.check_signature(self.trust())?;
+        }
+        Ok(opened)
+    }
+
+    /// Opens a bundle of ours.
+    pub(super) fn open_file(&self, file: File, path: &Path) -> Result<Bundle, SnapshotError> {
+        match self.open_any(file, path)? {
+            AnyBundle::V2(bundle) => Ok(bundle),
+            AnyBundle::V1(_) => Err(SnapshotError::Predecessor { path: path.to_owned() }),
+        }
+    }
+
+    /// Refuses a bundle that nobody can have signed, where a signature is required.
+    pub(super) fn refuse_unsigned(&self, path: &Path) -> Result<(), SnapshotError> {
+        match self.trust().refusal(None) {
+            Some(why) => Err(BundleError::Untrusted { path: path.to_owned(), why }.into()),
+            None => Ok(()),
+        }
     }
 
     /// Whose signatures count.
@@ -133,6 +153,7 @@ impl Engine {
 
     /// How a bundle with this summary is verified.
     pub(super) fn verification<'a>(&'a self, expect: Option<&'a Sidecar>) -> VerifyOptions<'a> {
-        VerifyOptions { expect, trust: Some(self.trust()), threads: self.parts.threads }
+        let trust = Some(self.trust());
+        VerifyOptions { expect, sum: None, trust, threads: self.parts.threads }
     }
 }

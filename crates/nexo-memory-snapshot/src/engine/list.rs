@@ -154,6 +154,7 @@ impl Engine {
             return Err(SnapshotError::Ambiguous { wanted, candidates, root });
         }
         match unusable.into_iter().next() {
+            Some(problem) if self.v1_of(&problem).is_some() => Ok(self.v1_of(&problem)),
             Some(ListProblem { path, kind: ProblemKind::TooNew, why, .. }) => {
                 Err(SnapshotError::TooNew { path, why })
             }
@@ -161,6 +162,26 @@ impl Engine {
                 Err(SnapshotError::Unusable { path, id, why })
             }
             None => Ok(found.pop()),
+        }
+    }
+
+    /// The bundles of 0.1.x among the problems of a listing, newest first: what their own manifests say, which
+    /// nothing vouches for, or, of those that nothing here opens, their names. They are no snapshots before they
+    /// are imported.
+    #[must_use]
+    pub fn predecessors(&self, listing: &Listing) -> Vec<SnapshotMeta> {
+        let mut found: Vec<_> = listing.problems.iter().filter_map(|p| self.v1_of(p)).collect();
+        found.sort_by_key(|meta| std::cmp::Reverse((meta.created_at_ms, meta.id)));
+        found
+    }
+
+    /// The bundle of 0.1.x that a problem is.
+    fn v1_of(&self, problem: &ListProblem) -> Option<SnapshotMeta> {
+        match problem.kind {
+            ProblemKind::V1 | ProblemKind::Orphan => {
+                self.v1_meta(&problem.path, problem.id?).ok()?
+            }
+            _ => None,
         }
     }
 

@@ -28,13 +28,14 @@ mod retention;
 mod seal;
 mod snapshot;
 mod status;
+mod v1;
 mod verify;
 
 pub use doctor::{DoctorReport, Finding, FindingKind};
 pub(crate) use events::{EventParts, Events};
 pub(crate) use extract::taken;
 pub use extract::{Extracted, below};
-pub use import::ImportRequest;
+pub use import::{ImportRequest, Imported};
 pub use recover::{Recovery, RecoveryOutcome};
 pub use redact::ScanRequest;
 pub use restore::PlannedRestore;

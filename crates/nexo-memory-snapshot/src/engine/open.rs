@@ -5,16 +5,17 @@ use std::io::{self, Seek};
 use std::path::{Path, PathBuf};
 
 use snapshot_bundle::{
-    BUNDLE_EXTENSION, Bundle, BundleError, ENCRYPTED_EXTENSION, SIDECAR_EXTENSION,
+    AnyBundle, BUNDLE_EXTENSION, Bundle, BundleError, ENCRYPTED_EXTENSION, SIDECAR_EXTENSION,
 };
 use snapshot_core::{
-    AgentId, Control, ErrorKind, Sha256Digest, Sidecar, SnapshotId, SnapshotMeta, Step, Tenant,
+    AgentId, Control, ErrorKind, Manifest, ManifestV1, Sha256Digest, Sidecar, SnapshotId,
+    SnapshotMeta, Step, Tenant,
 };
 use snapshot_fs::{Dir, FileLock, FsError, LockMode};
-use snapshot_vault::{AgentVault, REKEYED_EXTENSION, VaultError};
+use snapshot_vault::{AgentLock, AgentVault, REKEYED_EXTENSION, VaultError};
 
 use super::copy::{Watch, copy_file};
-use super::{Engine, LOCK_TIMEOUT};
+use super::{Engine, LOCK_TIMEOUT, v1};
 use crate::error::SnapshotError;
 
 /// A bundle open for reading. While it lives no delete takes it out of the vault.
@@ -40,12 +41,22 @@ impl From<Bundle> for Opened {
 }
 
 impl Engine {
-    /// Opens the bundle of `meta`, which must be the one that it speaks of.
+    /// Opens the bundle of `meta`, which must be the one that it speaks of; one of 0.1.x is rewritten for that.
     pub(super) fn open(&self, meta: &SnapshotMeta, ctl: &Control) -> Result<Opened, SnapshotError> {
+        self.open_under(None, meta, ctl)
+    }
+
+    /// The same for somebody who has the agent's lock.
+    pub(super) fn open_under(
+        &self,
+        lock: Option<&AgentLock>,
+        meta: &SnapshotMeta,
+        ctl: &Control,
+    ) -> Result<Opened, SnapshotError> {
         let located = self.locate(meta, ctl)?;
         let again = located.file.try_clone().map_err(FsError::io("open", &located.path))?;
-        let opened = self.open_file(located.file, &located.path);
-        let bundle = match opened {
+        let opened = self.open_any(located.file, &located.path);
+        let opened = match opened {
             // What nobody can open for a damaged header must not look like a missing key.
             Err(e) if is_locked(&e) && differs(&again, located.sidecar.as_ref()) => {
                 let why = "it is not the file that its summary was written for, and no identity here opens it";
@@ -54,14 +65,36 @@ impl Engine {
             }
             opened => opened?,
         };
-        let manifest = bundle.manifest();
-        let found = place(&manifest.tenant, &manifest.agent_id, manifest.snapshot_id);
+        let found = match &opened {
+            AnyBundle::V2(bundle) => {
+                let Manifest { tenant, agent_id, snapshot_id, .. } = bundle.manifest();
+                place(tenant, agent_id, *snapshot_id)
+            }
+            AnyBundle::V1(bundle) => {
+                let ManifestV1 { tenant, agent_id, snapshot_id, .. } = bundle.manifest();
+                place(tenant, agent_id, *snapshot_id)
+            }
+        };
         let expected = place(&meta.tenant, &meta.agent_id, meta.id);
         if found != expected {
             let why = format!("it holds {found}, not {expected}");
             let id = Some(meta.id);
             return Err(SnapshotError::Unusable { path: located.path, id, why });
         }
+        let bundle = match opened {
+            AnyBundle::V2(bundle) => bundle,
+            AnyBundle::V1(old) => {
+                let sum = self.sum_beside(&located.path)?;
+                let agent = self.parts.vault.agent(&meta.tenant, &meta.agent_id);
+                let rewrite =
+                    |lock: &AgentLock| self.rewritten(lock, (&old, &located.path), sum, false, ctl);
+                let bundle = match lock {
+                    Some(lock) => rewrite(lock),
+                    None => rewrite(&agent.lock(ctl.wait_until(LOCK_TIMEOUT), ctl)?),
+                };
+                return Ok(bundle?.into());
+            }
+        };
         // Through its manifest the digest covers every byte that will be read.
         let recorded = located.sidecar.as_ref().and_then(|sidecar| sidecar.root_digest);
         if recorded.is_some_and(|recorded| recorded != bundle.root_digest()) {
@@ -126,8 +159,10 @@ impl Engine {
                     Some(said) => said.bundle_sha256,
                     None => copy_file(&mut located.file, &path, watch, |_| Ok(()))?,
                 };
-                let bundle = self.open_file(located.file, &path)?;
-                bundle.sidecar(sha256, said.as_ref()).to_meta(path)
+                match self.open_any(located.file, &path)? {
+                    AnyBundle::V2(bundle) => bundle.sidecar(sha256, said.as_ref()).to_meta(path),
+                    AnyBundle::V1(bundle) => v1::meta_of(&bundle, &path, sha256),
+                }
             }
         };
         // A path into the vault by another name (a link above it) is that snapshot.
@@ -137,6 +172,31 @@ impl Engine {
             (true, Some(name)) => Ok(SnapshotMeta { bundle_path: own.join(name), ..meta }),
             _ => Ok(meta),
         }
+    }
+
+    /// The bundle of 0.1.x that lies at this path of the vault, as its name says, without reading it whole; none
+    /// where it is another.
+    pub(super) fn v1_meta(
+        &self,
+        path: &Path,
+        id: SnapshotId,
+    ) -> Result<Option<SnapshotMeta>, SnapshotError> {
+        let located = self.locate_outside(path)?;
+        let stat = Dir::stat_file(&located.file, path)?;
+        // Whoever reads it whole compares the two.
+        let Some(sum) = self.sum_beside(path)? else { return Ok(None) };
+        let Some((tenant, agent)) = self.parts.vault.owner(path) else { return Ok(None) };
+        let identities = self.known_identities(&located.file, path)?;
+        let meta = match AnyBundle::open_with(located.file, path, &identities) {
+            Ok(AnyBundle::V1(bundle)) => v1::meta_of(&bundle, path, sum),
+            Ok(AnyBundle::V2(_)) => return Ok(None),
+            Err(e) if e.kind() == ErrorKind::Encryption => {
+                v1::sealed_meta((&tenant, &agent, id), path, (stat.size, stat.mtime_ns), sum)
+            }
+            Err(e) => return Err(e.into()),
+        };
+        let own = (&meta.tenant, &meta.agent_id, meta.id) == (&tenant, &agent, id);
+        Ok(own.then_some(meta))
     }
 
     /// The bundle's one path, whatever links lead to it.

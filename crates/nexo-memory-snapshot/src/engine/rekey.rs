@@ -7,6 +7,7 @@ use snapshot_bundle::VerifyOptions;
 use snapshot_core::{Control, Encryption, SnapshotMeta};
 use tracing::info_span;
 
+use super::v1::refuse_v1;
 use super::{Engine, LOCK_TIMEOUT};
 use crate::error::SnapshotError;
 use crate::keys::KeyError;
@@ -25,6 +26,7 @@ impl Engine {
         to: &Encryption,
         ctl: &Control,
     ) -> Result<SnapshotMeta, SnapshotError> {
+        refuse_v1(meta)?;
         let _span = info_span!("rekey", snapshot_id = %meta.id).entered();
         let Some(vault) = self.vault_of(meta) else {
             let (path, root) = (meta.bundle_path.clone(), self.root().to_owned());

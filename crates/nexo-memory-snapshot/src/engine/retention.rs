@@ -19,6 +19,7 @@ use tracing::info_span;
 use super::copy::{Watch, copy_file};
 use super::keys::Standing;
 use super::snapshot::refusal;
+use super::v1::refuse_v1;
 use super::{Engine, LOCK_TIMEOUT};
 use crate::error::SnapshotError;
 use crate::metrics::Operation;
@@ -146,6 +147,7 @@ impl Engine {
         change: impl FnOnce(&mut Notes, SnapshotId),
     ) -> Result<SnapshotMeta, SnapshotError> {
         let meta = self.resolve(tenant, agent, r)?;
+        refuse_v1(&meta)?;
         let Some(vault) = self.vault_of(&meta) else {
             let (path, root) = (meta.bundle_path, self.root().to_owned());
             return Err(SnapshotError::NotInVault { path, root });

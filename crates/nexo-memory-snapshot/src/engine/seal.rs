@@ -191,6 +191,7 @@ pub(super) fn manifest(
         redactions: None,
         encryption: None,
         attestation: None,
+        rewritten_from: None,
         tool_versions: tool_versions(),
         capture: ManifestCapture {
             not_carried: capture.not_carried.clone(),

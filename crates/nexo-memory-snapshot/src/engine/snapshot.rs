@@ -15,7 +15,7 @@ use crate::error::SnapshotError;
 use crate::metrics::{Operation, failure};
 
 /// Longest label, in bytes.
-const MAX_LABEL_BYTES: usize = 256;
+pub(super) const MAX_LABEL_BYTES: usize = 256;
 /// Cuts begun before a repository that is rewritten all the time is given up.
 const MAX_CUTS: u32 = 3;
 

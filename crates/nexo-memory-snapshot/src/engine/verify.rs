@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use snapshot_bundle::verify_file;
+use snapshot_bundle::{VerifyOptions, verify_file};
 use snapshot_core::{BundlePath, Control, ErrorKind, Inside, SnapshotMeta, Step, VerifyReport};
 use tracing::field::Empty;
 use tracing::info_span;
@@ -32,7 +32,11 @@ impl Engine {
         };
         self.metrics().measured(Operation::Verify, span, outcome, || {
             let located = self.locate(meta, ctl)?;
-            let options = self.verification(located.sidecar.as_ref());
+            let sum = match &located.sidecar {
+                Some(_) => None,
+                None => self.sum_beside(&located.path)?,
+            };
+            let options = VerifyOptions { sum, ..self.verification(located.sidecar.as_ref()) };
             let identities = self.identities_for(&located.file, &located.path)?;
             let report = verify_file(located.file, &located.path, &identities, &options, ctl)?;
             // What is refused is not damaged, and what nobody could look into is not known to be.

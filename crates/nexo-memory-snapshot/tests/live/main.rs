@@ -26,3 +26,4 @@ mod sealed;
 mod state;
 mod stock;
 mod support;
+mod v1;

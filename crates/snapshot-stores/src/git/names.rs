@@ -2,7 +2,8 @@
 
 /// Whether a file system that folds case, ignores characters (HFS+) or shortens names (NTFS, FAT)
 /// could take `name` for `.git`. Such a name could smuggle a configuration into a repository.
-pub(crate) fn is_dot_git(name: &[u8]) -> bool {
+#[must_use]
+pub fn is_dot_git(name: &[u8]) -> bool {
     let folded: Vec<u8> = match std::str::from_utf8(name) {
         Ok(text) => text.chars().filter(|c| !hfs_ignores(*c)).collect::<String>().into_bytes(),
         Err(_) => name.to_vec(),

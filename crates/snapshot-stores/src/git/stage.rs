@@ -120,7 +120,11 @@ fn line(bundle: &mut impl BufRead) -> Result<Vec<u8>, StoresError> {
 }
 
 /// Lets libgit2 hash every object and write the pack with its index.
-fn index(incoming: &mut impl Read, packs: &Dir, control: &Control) -> Result<(), StoresError> {
+pub(super) fn index(
+    incoming: &mut impl Read,
+    packs: &Dir,
+    control: &Control,
+) -> Result<(), StoresError> {
     let path = packs.path();
     packs.durable_fs().external("index the git history", path)?;
     let fail = || StoresError::git("unpack the bundle", path);

@@ -27,6 +27,7 @@ use self::search::{BundleSearch, Searched, shown};
 use self::write::{Writing, Written};
 use super::Engine;
 use super::seal::{attest, tool_versions};
+use super::snapshot::MAX_LABEL_BYTES;
 use crate::error::SnapshotError;
 use crate::keys::Recipients;
 
@@ -34,8 +35,6 @@ use crate::keys::Recipients;
 const UNPROVED: &str = "redacted-bundle";
 /// Bytes of the key of the tags.
 const KEY_BYTES: usize = 32;
-/// Longest label, in bytes; a placeholder may be longer than what it stands for.
-const MAX_LABEL_BYTES: usize = 256;
 
 /// What a redacted bundle says of itself beyond its content.
 pub(super) struct RedactedAs {
@@ -245,6 +244,8 @@ impl Engine {
             redactions: Some(report),
             encryption: None,
             attestation: None,
+            // The digest of what it was would confirm a guess.
+            rewritten_from: None,
             tool_versions: tool_versions(),
             capture,
             ..old.clone()
@@ -286,6 +287,7 @@ fn still(search: &dyn SecretSearch, place: &str, found: &FoundSecret) -> Snapsho
     }
 }
 
+/// A placeholder may be longer than what it stands for.
 fn shortened(mut label: String) -> String {
     label.truncate(label.floor_char_boundary(MAX_LABEL_BYTES));
     label

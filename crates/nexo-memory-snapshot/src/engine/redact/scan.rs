@@ -51,7 +51,7 @@ impl Engine {
         let lock = agent.lock(ctl.wait_until(req.timeout), ctl)?;
         let spool = lock.staging()?;
         let opened = match &meta {
-            Some(meta) => self.open(meta, ctl)?,
+            Some(meta) => self.open_under(Some(&lock), meta, ctl)?,
             None => {
                 let about = About::unnamed(CreatedBy::from_static("scan"));
                 self.live_bundle(&lock, &about, req.timeout, ctl)?.into()
