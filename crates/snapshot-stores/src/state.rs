@@ -13,7 +13,7 @@ use snapshot_fs::{DurableFs, Meta};
 
 use crate::error::StoresError;
 use crate::folders::make_folder;
-use crate::sqlite::Live;
+use crate::sqlite::{Live, open_staged};
 
 /// Largest piece of runtime state, in bytes.
 pub(crate) const MAX_STATE_BYTES: u64 = 16 << 20;
@@ -141,7 +141,7 @@ pub(crate) fn restore(
         Some(StateSource::Json { json }) => restore_json(fs, json, piece.json.as_deref()),
         Some(StateSource::Sqlite { sqlite, table, order_by }) => {
             fs.external("restore the state row", sqlite)?;
-            restore_row(sqlite, table, order_by, piece.json.as_deref(), true)
+            restore_live_row(sqlite, table, order_by, piece.json.as_deref(), true)
         }
     }
 }
@@ -167,10 +167,12 @@ pub(crate) fn put_in(
     let Some(StateSource::Sqlite { table, order_by, .. }) = source(layout, piece.kind) else {
         return Ok(false);
     };
-    if read_row(&Live::new(copy).open()?, copy, table, order_by)? == piece.json {
+    let mut conn = open_staged(copy)?;
+    if read_row(&conn, copy, table, order_by)? == piece.json {
         return Ok(false);
     }
-    placed(table, copy, restore_row(copy, table, order_by, piece.json.as_deref(), true))?;
+    let json = piece.json.as_deref();
+    placed(table, copy, restore_row(&mut conn, copy, (table, order_by), json, true))?;
     Ok(true)
 }
 
@@ -183,7 +185,7 @@ pub(crate) fn check_place(
 ) -> Result<(), StoresError> {
     let source = source(layout, piece.kind).filter(|_| provider.is_none());
     let Some(StateSource::Sqlite { sqlite, table, order_by }) = source else { return Ok(()) };
-    placed(table, sqlite, restore_row(sqlite, table, order_by, piece.json.as_deref(), false))
+    placed(table, sqlite, restore_live_row(sqlite, table, order_by, piece.json.as_deref(), false))
 }
 
 /// What SQLite says against a row, as a refusal.
@@ -225,19 +227,28 @@ fn restore_json(fs: &DurableFs, path: &Path, json: Option<&[u8]>) -> Result<(), 
     Ok(dir.replace(name, json, meta)?)
 }
 
-fn restore_row(
+fn restore_live_row(
     path: &Path,
     table: &str,
     order_by: &str,
     json: Option<&[u8]>,
     keep: bool,
 ) -> Result<(), StoresError> {
-    let fail = || StoresError::sqlite("restore the latest row of", path);
     if json.is_none() && !path.exists() {
         return Ok(());
     }
-    let mut conn = Live::new(path).open()?;
-    if json.is_none() && !has_table(&conn, table).map_err(fail())? {
+    restore_row(&mut Live::new(path).open()?, path, (table, order_by), json, keep)
+}
+
+fn restore_row(
+    conn: &mut Connection,
+    path: &Path,
+    (table, order_by): (&str, &str),
+    json: Option<&[u8]>,
+    keep: bool,
+) -> Result<(), StoresError> {
+    let fail = || StoresError::sqlite("restore the latest row of", path);
+    if json.is_none() && !has_table(conn, table).map_err(fail())? {
         return Ok(());
     }
     let tx =
@@ -274,9 +285,11 @@ fn end(tx: rusqlite::Transaction<'_>, keep: bool) -> Result<(), rusqlite::Error>
     if keep { tx.commit() } else { tx.rollback() }
 }
 
-/// Whether there is a table of this name, as SQLite compares names.
+/// Whether there is a table of this name, as SQLite compares names. A view in its place is none: what
+/// one reads from it, whoever made it decides.
 fn has_table(conn: &Connection, table: &str) -> Result<bool, rusqlite::Error> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = ?1 COLLATE NOCASE)";
+    let sql = "SELECT EXISTS (SELECT 1 FROM pragma_table_list WHERE schema = 'main' \
+               AND name = ?1 COLLATE NOCASE AND type <> 'view')";
     conn.query_row(sql, [table], |r| r.get(0))
 }
 
@@ -339,8 +352,8 @@ mod tests {
         .unwrap();
         let taken = read_row(&conn, &path, "dream_runs", "started_at").unwrap().unwrap();
         conn.execute_batch("UPDATE dream_runs SET note = 'x' WHERE id = 'b'; INSERT INTO dream_runs VALUES ('c', 3, 1, x'', '')").unwrap();
-        restore_row(&path, "dream_runs", "started_at", Some(&taken), true).unwrap();
-        restore_row(&path, "dream_runs", "started_at", Some(&taken), true).unwrap();
+        restore_live_row(&path, "dream_runs", "started_at", Some(&taken), true).unwrap();
+        restore_live_row(&path, "dream_runs", "started_at", Some(&taken), true).unwrap();
         assert_eq!(read_row(&conn, &path, "dream_runs", "started_at").unwrap().unwrap(), taken);
         let n: i64 = conn.query_row("SELECT count(*) FROM dream_runs", [], |r| r.get(0)).unwrap();
         assert_eq!(n, 2);
@@ -376,5 +389,46 @@ mod tests {
         restore_json(&fs, &path, None).unwrap();
         restore_json(&fs, &path, None).unwrap();
         assert_eq!(read_json(&fs, &path).unwrap(), None);
+    }
+
+    /// A piece and a staged copy that holds another, with a crafted schema.
+    fn crafted(schema: &str) -> (tempfile::TempDir, Result<bool, StoresError>) {
+        let tmp = tempfile::tempdir().unwrap();
+        let path = tmp.path().join("staged.sqlite");
+        Connection::open(&path).unwrap().execute_batch(schema).unwrap();
+        let (table, order_by) = ("dream_runs".to_owned(), "at".to_owned());
+        let source = StateSource::Sqlite { sqlite: path.clone(), table, order_by };
+        let layout = StateLayout { dream_run: Some(source), ..StateLayout::default() };
+        let json = Some(br#"{"at":7}"#.to_vec());
+        let put = put_in(&layout, &StatePiece { kind: StateKind::DreamRun, json }, &path);
+        (tmp, put)
+    }
+
+    /// Would catch: a trigger of a bundle's store that runs when the bundle's own state row is put into
+    /// it: one without end holds the restore for ever.
+    #[test]
+    fn no_trigger_of_a_bundle_runs_while_its_state_is_put_in() {
+        let (tmp, put) = crafted(
+            "CREATE TABLE dream_runs(at); CREATE TABLE hit(x); \
+             CREATE TRIGGER evil AFTER INSERT ON dream_runs BEGIN INSERT INTO hit VALUES (1); END",
+        );
+        assert!(put.unwrap());
+        let conn = Connection::open(tmp.path().join("staged.sqlite")).unwrap();
+        let count = |sql| conn.query_row(sql, [], |r| r.get::<_, i64>(0)).unwrap();
+        assert_eq!(count("SELECT count(*) FROM hit"), 0, "it ran");
+        assert_eq!(count("SELECT at FROM dream_runs"), 7);
+    }
+
+    /// Would catch: a view in the place of the table that is read for its latest row, in a staged copy or,
+    /// after the restore, in the live database: one without end holds every snapshot for ever.
+    #[test]
+    fn a_view_in_the_place_of_the_table_is_never_read() {
+        let view = "CREATE VIEW dream_runs AS WITH RECURSIVE n(at) AS \
+                    (SELECT 1 UNION ALL SELECT at + 1 FROM n) SELECT at FROM n";
+        let (tmp, put) = crafted(view);
+        assert_eq!(put.unwrap_err().kind(), snapshot_core::ErrorKind::Refused);
+        let path = tmp.path().join("staged.sqlite");
+        let conn = Live::new(&path).open().unwrap();
+        assert_eq!(read_row(&conn, &path, "Dream_Runs", "at").unwrap(), None);
     }
 }

@@ -113,18 +113,18 @@ impl Shape {
 
 /// Opens a private copy that no other process uses, creating it where it is missing.
 pub(crate) fn open_private(path: &Path) -> Result<Connection, StoresError> {
-    open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE, PATIENT)
+    open_copy(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)
 }
 
 /// Opens a staged copy, which must be there: an empty one would empty what it is written over.
 pub(crate) fn open_staged(path: &Path) -> Result<Connection, StoresError> {
-    open(path, OpenFlags::SQLITE_OPEN_READ_WRITE, PATIENT)
+    open_copy(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
 }
 
 /// Opens a file that nobody changes, to read it: without locks, and without a journal beside it.
 pub(crate) fn open_immutable(path: &Path) -> Result<Connection, StoresError> {
     let mode = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-    open(Path::new(&immutable_uri(path)), mode, PATIENT)
+    open_copy(Path::new(&immutable_uri(path)), mode)
 }
 
 /// Opens a file to work with, that goes with its connection: nothing of it is ever made durable, and
@@ -133,7 +133,7 @@ pub(crate) fn open_scratch(path: &Path) -> Result<Connection, StoresError> {
     let mode = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_URI;
-    let conn = open(path, mode, PATIENT)?;
+    let conn = open_copy(path, mode)?;
     let fail = || StoresError::sqlite("configure the connection to", path);
     conn.pragma_update(None, "journal_mode", "OFF").map_err(fail())?;
     conn.pragma_update(None, "synchronous", "OFF").map_err(fail())?;
@@ -170,7 +170,17 @@ fn refuse_old_library() -> Result<(), StoresError> {
     Ok(())
 }
 
-/// Opens with everything off by which a crafted database could act.
+/// Opens what may be anybody's work: its triggers and views are text to us, and never run.
+fn open_copy(path: &Path, mode: OpenFlags) -> Result<Connection, StoresError> {
+    let conn = open(path, mode, PATIENT)?;
+    let fail = || StoresError::sqlite("configure the connection to", path);
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false).map_err(fail())?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false).map_err(fail())?;
+    Ok(conn)
+}
+
+/// Opens with everything off by which a crafted database could act, but what its own programs may
+/// count on.
 fn open(path: &Path, mode: OpenFlags, wait: Duration) -> Result<Connection, StoresError> {
     let conn = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         .map_err(StoresError::sqlite("open", path))?;
@@ -182,4 +192,56 @@ fn open(path: &Path, mode: OpenFlags, wait: Duration) -> Result<Connection, Stor
     conn.pragma_update(None, "cell_size_check", true).map_err(fail())?;
     conn.pragma_update(None, "synchronous", "FULL").map_err(fail())?;
     Ok(conn)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Would catch: one way to open a bundle's database that forgets what the others switch off.
+    #[test]
+    fn every_way_to_open_a_copy_is_defensive() {
+        let tmp = tempfile::tempdir().unwrap();
+        let path = tmp.path().join("crafted.sqlite");
+        let crafted = Connection::open(&path).unwrap();
+        crafted
+            .execute_batch(
+                "CREATE TABLE t(x); CREATE TABLE hit(x); CREATE VIEW v AS SELECT x FROM t; \
+                 CREATE TRIGGER evil AFTER INSERT ON t BEGIN INSERT INTO hit VALUES (1); END",
+            )
+            .unwrap();
+        drop(crafted);
+        let copies = [open_private, open_staged, open_immutable, open_scratch];
+        for conn in copies.map(|open| open(&path).unwrap()) {
+            assert_common(&conn);
+            let viewed = conn.prepare("SELECT * FROM v").map(|_| ()).unwrap_err();
+            assert!(viewed.to_string().contains("prohibited"), "{viewed}");
+            if !conn.is_readonly("main").unwrap() {
+                conn.execute_batch("INSERT INTO t VALUES (1)").unwrap();
+            }
+            let hits: i64 = conn.query_row("SELECT count(*) FROM hit", [], |r| r.get(0)).unwrap();
+            assert_eq!(hits, 0, "its trigger ran");
+        }
+        // A live one's own triggers are its programs' business; all else is off there too.
+        let live = Live::new(&path);
+        for conn in [live.open().unwrap(), live.open_impatient().unwrap()] {
+            assert_common(&conn);
+        }
+    }
+
+    fn assert_common(conn: &Connection) {
+        assert!(conn.db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE).unwrap());
+        assert!(!conn.db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA).unwrap());
+        for (pragma, expected) in [("cell_size_check", 1), ("mmap_size", 0)] {
+            // Without a file there is no map, and no number.
+            let set = conn.pragma_query_value(None, pragma, |r| r.get::<_, i64>(0));
+            assert_eq!(set.unwrap_or(0), expected, "{pragma}");
+        }
+        let loaded = conn.query_row("SELECT load_extension('x')", [], |_| Ok(()));
+        assert!(loaded.unwrap_err().to_string().contains("not authorized"));
+        let edited = conn.execute_batch(
+            "PRAGMA writable_schema=ON; UPDATE sqlite_schema SET sql = 'CREATE TABLE t(y)'",
+        );
+        assert!(edited.is_err(), "the schema can be edited");
+    }
 }

@@ -87,6 +87,8 @@ impl<'a> Store<'a> {
             (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, false),
             (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false),
             (DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, false),
+            // A full-text index may be built from one; what has no end is stopped with its caller.
+            (DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, true),
         ] {
             store.conn.set_db_config(setting, on).map_err(fail())?;
         }
