@@ -1,6 +1,6 @@
 //! What a restore of memory files changes, before it does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 
@@ -9,6 +9,7 @@ use snapshot_fs::is_temp_name;
 
 use super::ours::is_staging;
 use super::state::{FileFingerprint, FileKind, FileTarget, FilesState};
+use super::walk::side_base;
 use crate::StoresError;
 use crate::git::is_dot_git;
 
@@ -46,6 +47,7 @@ pub fn plan(live: &FilesState, manifest: &Manifest) -> Result<FilesPlan, StoresE
     }
     add_missing_parents(&mut after)?;
     check_stores(manifest, &after)?;
+    check_sides(manifest, live, &after)?;
     if let Some(path) = after.keys().find(|path| live.kept.contains(path.as_bytes())) {
         return Err(in_the_way(path, "it is a database, a socket or a thing we may not read"));
     }
@@ -114,6 +116,31 @@ fn check_stores(
         }
     }
     Ok(())
+}
+
+/// A journal or log beside a database is replayed into it by whoever opens it next, and may name a file
+/// that is then removed: nothing of a bundle may be taken for one, beside what is live or what it brings.
+fn check_sides(
+    manifest: &Manifest,
+    live: &FilesState,
+    after: &BTreeMap<BundlePath, FileFingerprint>,
+) -> Result<(), StoresError> {
+    let brought: BTreeSet<&[u8]> = manifest
+        .stores()
+        .filter_map(|(info, _)| info.store.auto_path().map(str::as_bytes))
+        .collect();
+    let is_side = |(path, entry): &(&BundlePath, &FileFingerprint)| {
+        entry.kind != FileKind::Dir
+            && side_base(path.as_bytes())
+                .is_some_and(|base| live.kept.contains(base) || brought.contains(base))
+    };
+    match after.iter().find(is_side) {
+        None => Ok(()),
+        Some((path, _)) => {
+            let why = "SQLite would take it for the journal or log of the database beside it";
+            Err(StoresError::BadPath { path: path.to_string(), why })
+        }
+    }
 }
 
 /// Refuses names that no restore writes.

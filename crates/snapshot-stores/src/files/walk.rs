@@ -365,17 +365,20 @@ fn age(memdir: &Dir, listing: &mut Listing) -> Result<(), StoresError> {
     Ok(())
 }
 
-/// The base of a name that SQLite would give to a side file.
+/// The base of a name that SQLite would give to a side file: it follows a link to one, too.
 fn side_of<'n>(name: &'n OsStr, stat: &Stat) -> Option<&'n OsStr> {
-    if stat.file_type != FileType::File {
-        return None;
+    match stat.file_type {
+        FileType::File | FileType::Symlink => side_base(name.as_bytes()).map(OsStr::from_bytes),
+        _ => None,
     }
-    let bytes = name.as_bytes();
+}
+
+/// The path of the database that SQLite would take the file at `path` to belong to, by its name.
+pub(super) fn side_base(path: &[u8]) -> Option<&[u8]> {
     SIDE_SUFFIXES
         .iter()
-        .find_map(|suffix| bytes.strip_suffix(suffix.as_bytes()))
-        .filter(|base| !base.is_empty())
-        .map(OsStr::from_bytes)
+        .find_map(|suffix| path.strip_suffix(suffix.as_bytes()))
+        .filter(|base| !base.is_empty() && !base.ends_with(b"/"))
 }
 
 /// `path`, if there is room for it below `memory_files/` too.

@@ -1,6 +1,7 @@
 //! The plan of a restore: what it would do, found out without changing anything.
 
 use std::collections::HashMap;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use snapshot_core::{
@@ -29,7 +30,7 @@ pub fn plan(
     let live = discover(layout, opts)?;
     let (choices, mut notes) = choose_stores(manifest, layout, live.as_ref(), opts)?;
     let memdir = live.as_ref().and_then(|s| s.memdir.as_ref());
-    let files = plan_files(manifest, memdir, opts)?;
+    let files = plan_files(manifest, layout, memdir, opts)?;
     notes.extend(files.notes.clone());
     let now = memdir.and_then(|m| m.repo.as_ref()).map(git::GitRepo::pin).transpose()?;
     let git = wanted_git(manifest, now.as_ref()).map(|info| git::plan(now.as_ref(), &info).0);
@@ -138,13 +139,19 @@ fn refuse_missing(
 /// What changes among the memory files.
 pub(crate) fn plan_files(
     manifest: &Manifest,
+    layout: &MemoryLayout,
     memdir: Option<&Memdir>,
     opts: &RestoreOptions<'_>,
 ) -> Result<FilesPlan, StoresError> {
-    let live = match memdir {
+    let mut live = match memdir {
         Some(memdir) => files::live_state(&memdir.dir, &memdir.options, opts.capture.control)?,
         None => FilesState::default(),
     };
+    // The place of a store is its own, also where there is none yet.
+    let places = layout.memdir.iter().flat_map(|memdir| {
+        layout.stores.values().filter_map(move |path| path.strip_prefix(memdir).ok())
+    });
+    live.kept.extend(places.map(|path| path.as_os_str().as_bytes().to_vec()));
     files::plan(&live, manifest)
 }
 

@@ -266,6 +266,42 @@ fn a_file_in_the_place_of_a_live_store_is_refused() {
     assert!(matches!(refused, Err(StoresError::InTheWay { .. })), "{refused:?}");
 }
 
+/// Would catch: a crafted journal or log beside a database, which whoever opens that next would replay into
+/// it, removing the file that the journal names; and an agent's text of such a name that is refused too.
+#[test]
+fn nothing_of_a_bundle_becomes_a_databases_journal() {
+    for suffix in ["-journal", "-wal", "-shm"] {
+        let scene = Scene::new();
+        scene.write(&format!("sub/x.db{suffix}"), "crafted");
+        scene.write(&format!("notes{suffix}"), "text");
+        scene.write("notes", "text");
+        symlink("elsewhere", scene.mem().join(format!("link{suffix}"))).unwrap();
+        let (bundle, _) = scene.capture_files();
+        let target = Scene::new();
+        target.restore_files(&bundle).unwrap();
+        for live in ["sub/x.db", "link"] {
+            let target = Scene::new();
+            target.write(live, SQLITE_HEADER);
+            let before = tree(&target.mem());
+            let refused = target.restore_files(&bundle);
+            assert!(matches!(refused, Err(StoresError::BadPath { .. })), "{refused:?}");
+            assert_eq!(tree(&target.mem()), before);
+        }
+    }
+}
+
+/// Would catch: a link of such a name that a capture carries and a restore then refuses.
+#[test]
+fn a_link_in_the_place_of_a_journal_is_sqlites_own() {
+    let scene = Scene::new();
+    scene.write("x.db", SQLITE_HEADER);
+    symlink("elsewhere", scene.mem().join("x.db-journal")).unwrap();
+    let (bundle, _) = scene.capture_files();
+    assert!(bundle.manifest.memory_entries().next().is_none());
+    scene.restore_files(&bundle).unwrap();
+    assert!(scene.mem().join("x.db-journal").is_symlink());
+}
+
 /// What changes between the two listings, or after them, is whole, and reported.
 #[test]
 fn changes_around_the_cut_are_reported() {
