@@ -23,6 +23,8 @@ mod errors;
 mod events;
 #[path = "cli/help.rs"]
 mod help;
+#[path = "cli/hostile.rs"]
+mod hostile;
 #[path = "cli/json.rs"]
 mod json;
 #[path = "cli/keeping.rs"]

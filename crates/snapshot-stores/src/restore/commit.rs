@@ -23,6 +23,7 @@ use crate::restore::recover::sweep;
 use crate::restore::stage::{
     StageProgress, read_state, stage_git, stage_row, stage_store, staged_git,
 };
+use crate::restore::strangers::strangers;
 use crate::restore::target::{Action, StoreChoice, StoreTarget, choose};
 use crate::restore::{BeforeCommit, Done, Keep, RestoreOptions};
 use crate::sources::{Memdir, Sources};
@@ -104,19 +105,20 @@ fn stage(
     let CaptureOptions { fs, control, max_git_object_bytes, .. } = opts.capture;
     let manifest = source.manifest();
     let live = discover(layout, opts)?;
-    let (choices, notes) = choose_stores(manifest, layout, live.as_ref(), opts)?;
+    let (choices, mut notes) = choose_stores(manifest, layout, live.as_ref(), opts)?;
     let staging = work.fresh_staging(opts.restore_id)?;
     let total = manifest.stores().map(|(_, artifact)| artifact.size_bytes).sum();
     let progress = StageProgress::new(total, control);
     let mut stores = parallel::each(choices.len(), |number| {
         stage_store(number, &choices[number], source, &staging, &progress)
     })?;
+    notes.extend(strangers(&stores, &staging)?);
     let memdir = live.as_ref().and_then(|s| s.memdir.as_ref());
     let now = memdir.and_then(|m| m.repo.as_ref()).map(git::GitRepo::pin).transpose()?;
     if let Some(info) = wanted_git(manifest, now.as_ref()) {
         stage_git(source, &info, &staging, max_git_object_bytes, control)?;
     }
-    let files = plan_files(manifest, memdir, opts)?;
+    let files = plan_files(manifest, layout, memdir, opts)?;
     if let Some(memdir) = memdir_for(fs, layout, &files, manifest.git.is_some())? {
         files::stage(&memdir, source, &files.targets, opts.restore_id, control)?;
     }
@@ -235,7 +237,7 @@ fn look(
         }
         before = pinned.collect_state()?;
         now_git = pinned.git().cloned();
-        let files = plan_files(manifest, pinned.sources().memdir.as_ref(), opts)?;
+        let files = plan_files(manifest, layout, pinned.sources().memdir.as_ref(), opts)?;
         if files.targets != staged.files.targets {
             restage(source, layout, opts, &files)?;
             staged.files = files;

@@ -11,6 +11,7 @@ mod parallel;
 mod plan;
 mod recover;
 mod stage;
+mod strangers;
 mod target;
 
 pub use commit::{Applied, restore};

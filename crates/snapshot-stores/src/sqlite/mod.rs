@@ -3,6 +3,7 @@
 //! Never, in this crate: a live database or its `-wal`/`-shm` opened as a plain file (closing any
 //! descriptor drops the process's POSIX locks), or a checkpoint of it.
 
+mod acting;
 mod check;
 mod connect;
 mod gate;
@@ -12,6 +13,7 @@ pub(crate) mod redact;
 mod shadow;
 mod shared;
 
+pub(crate) use acting::{Acting, acting, without};
 pub(crate) use check::integrity;
 pub(crate) use connect::{
     Live, MAGIC, Shape, immutable_uri, open_immutable, open_private, open_scratch, open_staged,
