@@ -2,23 +2,34 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rusqlite::Connection;
 use snapshot_core::{
-    ArtifactSource, BundlePath, Control, GitInfo, Sha256Digest, StateKind, StateLayout, Step,
-    path_in_bundle,
+    ArtifactSource, BundlePath, Control, ErrorKind, GitInfo, Sha256Digest, StateKind, StateLayout,
+    Step, path_in_bundle,
 };
 use snapshot_fs::{Dir, DurableFile};
 
 use crate::error::StoresError;
 use crate::git;
 use crate::restore::target::{Action, StoreChoice, StoreTarget};
-use crate::sqlite::{Live, MAGIC, PageDigest, open_private, open_staged, page_digest};
+use crate::sqlite::{Live, MAGIC, PageDigest, Shape, open_private, open_staged, page_digest};
 use crate::state::{self, MAX_STATE_BYTES, StatePiece};
 
-/// Bytes 18 and 19 of the header: write and read version, 2 for WAL, 1 for rollback journal.
-const VERSION_BYTES: u64 = 18;
+/// Bytes of a database's header (<https://www.sqlite.org/fileformat2.html>, 1.3).
+const HEADER_BYTES: usize = 100;
+/// In it, write and read version: 2 for WAL, 1 for rollback journal.
+const VERSION_BYTES: Range<usize> = 18..20;
+/// In it, what counts changes, and its value when the number of pages was written.
+const CHANGE_COUNTER: Range<usize> = 24..28;
+const VALID_FOR: Range<usize> = 92..96;
+/// In it, the number of pages.
+const PAGE_COUNT: Range<usize> = 28..32;
+/// Where SQLite locks a file; the page around it holds nothing.
+const LOCK_BYTE: u64 = 1 << 30;
 /// Bytes copied at a time.
 const BUFFER: usize = 256 << 10;
 /// The staged repository's folder.
@@ -66,19 +77,21 @@ pub(crate) fn stage_store(
     // Of the very stream that the bundle's digest covers; a rebuilt copy has pages of its own.
     let mut digest = None;
     match found {
-        Some((info, artifact)) if artifact.size_bytes > 0 => {
+        Some((_, artifact)) if artifact.size_bytes > 0 => {
             let to = staging.create_new(&name, 0o600)?;
-            digest = Some((artifact.size_bytes, copy(source, &artifact.path, to, progress)?));
-            if let Some(size) = page_size.filter(|size| *size != info.page_size) {
-                name = rebuild(&name, staging, size)?;
+            let copied = copy(source, &artifact.path, to, progress)?;
+            digest = copied.map(|digest| (artifact.size_bytes, digest));
+            // By the copy itself: a manifest may say anything.
+            let is = look(choice, &staging.path().join(&name))?.1.page_size;
+            if let Some(size) = page_size.filter(|size| *size != is) {
+                name = rebuild(&name, staging, size).map_err(|e| crafted(choice, e))?;
                 digest = None;
             }
         }
         _ => make_empty(&staging.path().join(&name), page_size)?,
     }
     let path = staging.path().join(&name);
-    let conn = open_private(&path)?;
-    let shape = Live::new(&path).shape(&conn)?;
+    let (conn, shape) = look(choice, &path)?;
     let info = found.map(|(info, artifact)| (info.journal_mode.clone(), artifact.mode));
     let (journal_mode, mode) = info.unwrap_or_default();
     Ok(StoreTarget {
@@ -96,6 +109,24 @@ pub(crate) fn stage_store(
             _ => page_digest(&conn, &path, staging)?,
         },
     })
+}
+
+/// Opens a staged copy, and what it is.
+fn look(choice: &StoreChoice, path: &Path) -> Result<(Connection, Shape), StoresError> {
+    let opened = open_private(path);
+    let looked = opened.and_then(|conn| Live::new(path).shape(&conn).map(|shape| (conn, shape)));
+    looked.map_err(|e| crafted(choice, e))
+}
+
+/// What SQLite makes nothing of is the bundle's fault, not the program's.
+fn crafted(choice: &StoreChoice, error: StoresError) -> StoresError {
+    match (error.kind(), error) {
+        (ErrorKind::Integrity | ErrorKind::Internal, StoresError::Sqlite { source, .. }) => {
+            let store = format!("store {}", choice.store);
+            StoresError::integrity(store, format!("SQLite cannot read it: {source}"))
+        }
+        (_, error) => error,
+    }
 }
 
 /// Sees to it that a piece of state which is a row of the staged store is the snapshot's.
@@ -165,50 +196,87 @@ pub(crate) fn read_piece(
 }
 
 /// Copies one store into staging, in rollback mode: a WAL header would turn the live file's mode.
-/// Gives its page digest, which masks the bytes that say the mode.
+/// Gives its page digest, which masks the bytes that say the mode; none where SQLite would write other
+/// bytes than came.
 fn copy(
     source: &dyn ArtifactSource,
     from: &BundlePath,
     mut to: DurableFile,
     progress: &StageProgress<'_>,
-) -> Result<Sha256Digest, StoresError> {
+) -> Result<Option<Sha256Digest>, StoresError> {
     let mut reader = source.open(from)?;
     let mut buffer = vec![0; BUFFER];
     let mut digest = PageDigest::default();
-    let mut first = true;
+    let mut head = [0; HEADER_BYTES];
+    reader.read_exact(&mut head).map_err(|e| match e.kind() {
+        io::ErrorKind::UnexpectedEof => StoresError::integrity(from, "is not a SQLite database"),
+        _ => StoresError::io("read", from.as_path())(e),
+    })?;
+    if !head.starts_with(MAGIC) {
+        return Err(StoresError::integrity(from, "is not a SQLite database"));
+    }
+    let mut bytes = 0;
+    let mut blank = true;
+    let mut reader = head.as_slice().chain(reader);
     loop {
         progress.check()?;
         let n = reader.read(&mut buffer).map_err(StoresError::io("read", from.as_path()))?;
         if n == 0 {
             break;
         }
-        if first && !buffer[..n].starts_with(MAGIC) {
-            return Err(StoresError::integrity(from, "is not a SQLite database"));
-        }
-        first = false;
+        blank = blank && is_lock_page_blank(&head, bytes, &buffer[..n]);
+        bytes += n as u64;
         digest.update(&buffer[..n]);
         to.write_all(&buffer[..n]).map_err(StoresError::io("write", to.path()))?;
         progress.advance(n as u64);
     }
     let path = to.path().to_owned();
     to.sync()?;
-    set_rollback_mode(to.into_reader()?).map_err(StoresError::io("write", path))?;
-    Ok(digest.finish())
+    let counted = settle_header(to.into_reader()?, &head, bytes);
+    let counted = counted.map_err(StoresError::io("write", path))?;
+    Ok((blank && counted).then(|| digest.finish()))
 }
 
-fn set_rollback_mode(mut file: File) -> io::Result<()> {
-    let mut versions = [0; 2];
-    file.seek(SeekFrom::Start(VERSION_BYTES))?;
-    file.read_exact(&mut versions)?;
-    match versions {
-        [1, 1] => Ok(()),
-        [2, 2] => {
-            file.seek(SeekFrom::Start(VERSION_BYTES))?;
-            file.write_all(&[1, 1])
-        }
-        // The live file would get them, and nobody could write it any more.
-        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "its header has unknown versions")),
+/// Bytes of a page, by the header.
+fn page_bytes(head: &[u8; HEADER_BYTES]) -> u64 {
+    match u16::from_be_bytes([head[16], head[17]]) {
+        1 => 1 << 16,
+        size => u64::from(size),
     }
+}
+
+/// Whether the part at `offset` has nothing in the page around [`LOCK_BYTE`]: SQLite copies none of it.
+fn is_lock_page_blank(head: &[u8; HEADER_BYTES], offset: u64, part: &[u8]) -> bool {
+    let inside = |at: u64| usize::try_from(at.saturating_sub(offset)).unwrap_or(usize::MAX);
+    let (start, end) = (inside(LOCK_BYTE), inside(LOCK_BYTE + page_bytes(head)));
+    part[start.min(part.len())..end.min(part.len())].iter().all(|byte| *byte == 0)
+}
+
+/// Sets rollback mode, and the number of pages where SQLite would not go by what is there, but by the
+/// length of the file, and write that down in the live one. Whether the latter was right already.
+fn settle_header(mut file: File, head: &[u8; HEADER_BYTES], bytes: u64) -> io::Result<bool> {
+    let mut write = |at: usize, field: &[u8]| {
+        file.seek(SeekFrom::Start(at as u64))?;
+        file.write_all(field)
+    };
+    match head[VERSION_BYTES] {
+        [1, 1] => {}
+        [2, 2] => write(VERSION_BYTES.start, &[1, 1])?,
+        // The live file would get them, and nobody could write it any more.
+        _ => {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "its header has unknown versions",
+            ));
+        }
+    }
+    let is_known = head[PAGE_COUNT] != [0; 4] && head[CHANGE_COUNTER] == head[VALID_FOR];
+    let pages = u32::try_from(bytes / page_bytes(head).max(1)).unwrap_or(u32::MAX).to_be_bytes();
+    if is_known || head[PAGE_COUNT] == pages {
+        return Ok(true);
+    }
+    write(PAGE_COUNT.start, &pages)?;
+    Ok(false)
 }
 
 /// A copy of the staged store with the live one's page size: `VACUUM INTO` keeps rowids, plain
@@ -249,4 +317,24 @@ fn live_page_size(choice: &StoreChoice) -> Result<Option<u32>, StoresError> {
     let conn = live.open()?;
     let shape = live.shape(&conn)?;
     Ok((shape.page_count > 0).then_some(shape.page_size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Would catch: bytes around the lock that nobody copies, under a digest that a restore waits for in
+    /// vain, after it has begun to change the live stores.
+    #[test]
+    fn bytes_that_sqlite_does_not_copy_are_seen() {
+        let mut head = [0; HEADER_BYTES];
+        head[16..18].copy_from_slice(&4096u16.to_be_bytes());
+        let blank = |offset, part: &[u8]| is_lock_page_blank(&head, offset, part);
+        let page = [&[0; 4095][..], &[1]].concat();
+        assert!(!blank(LOCK_BYTE, &page));
+        assert!(!blank(LOCK_BYTE - 7, &[0, 0, 0, 0, 0, 0, 0, 1]));
+        assert!(!blank(LOCK_BYTE + 4095, &[1]));
+        assert!(blank(LOCK_BYTE - 7, &[1, 1, 1, 1, 1, 1, 1, 0]));
+        assert!(blank(LOCK_BYTE + 4096, &[1]) && blank(0, &page));
+    }
 }
