@@ -1,11 +1,11 @@
 //! Putting a staged repository into place: idempotent, so that a recovery can repeat it from any
 //! point. Nothing is checked out: working files are memory files.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::io;
 
-use git2::Index;
+use git2::{Index, Odb, Oid};
 use snapshot_core::{Control, SnapshotId};
 use snapshot_fs::{Dir, FileType, Meta, is_temp_name};
 
@@ -13,8 +13,8 @@ use super::info::oid;
 use super::lock::{self, git_folder};
 use super::open::{GitRepo, open};
 use super::plan::{DEFAULT_BRANCH, GitTargets};
-use super::stage::STAGED_PACKS;
-use super::{refs, stash};
+use super::stage::{STAGED_PACKS, open_objects};
+use super::{refs, stash, walk};
 use crate::StoresError;
 use crate::files::git_name;
 
@@ -57,7 +57,7 @@ pub fn apply(
     lock::take(&git, id)?;
     sweep(&git, &common)?;
     bring_packs(staged, &common, control)?;
-    set_shallow(&repo, &common, targets)?;
+    set_shallow(&repo, &common, staged, targets)?;
     common.sync_fs()?;
     fs.external("set the refs", common.path())?;
     refs::set(&repo, targets, &id.to_string())?;
@@ -150,18 +150,28 @@ fn bring_packs(staged: &Dir, common: &Dir, control: &Control) -> Result<(), Stor
     Ok(())
 }
 
-/// The snapshot's list, and of the present one what is still cut off: the old HEAD is kept.
-fn set_shallow(repo: &GitRepo, common: &Dir, targets: &GitTargets) -> Result<(), StoresError> {
+/// The snapshot's list, and of the present one what is still cut off: the old HEAD is kept. Of the
+/// snapshot's, only commits that its bundle holds and whose history is not here: history that a
+/// repository has is never hidden, for git would soon remove it.
+fn set_shallow(
+    repo: &GitRepo,
+    common: &Dir,
+    staged: &Dir,
+    targets: &GitTargets,
+) -> Result<(), StoresError> {
     let now = repo.pin()?.info.shallow;
-    let mut list: BTreeSet<_> = targets.after.shallow.iter().cloned().collect();
     let odb = repo.repo.odb().map_err(repo.fail("open the objects"))?;
+    let brought = open_objects(&[staged.path()]).map_err(repo.fail("open the staged objects"))?;
+    let boundary = now.iter().map(oid).collect::<Result<HashSet<_>, _>>()?;
+    let mut list = BTreeSet::new();
+    for commit in &targets.after.shallow {
+        let id = oid(commit)?;
+        if brought.exists(id) && !is_complete(&odb, id, &boundary) {
+            list.insert(commit.clone());
+        }
+    }
     for commit in &now {
-        let Ok(object) = odb.read(oid(commit)?) else { continue };
-        let text = String::from_utf8_lossy(object.data()).into_owned();
-        let parents = text.lines().skip(1).map_while(|line| line.strip_prefix("parent "));
-        let is_cut = parents
-            .filter_map(|parent| git2::Oid::from_str(parent).ok())
-            .any(|parent| !odb.exists(parent));
+        let is_cut = parents(&odb, oid(commit)?).into_iter().any(|parent| !odb.exists(parent));
         if is_cut {
             list.insert(commit.clone());
         }
@@ -175,6 +185,28 @@ fn set_shallow(repo: &GitRepo, common: &Dir, targets: &GitTargets) -> Result<(),
     }
     let text: String = list.iter().map(|commit| format!("{commit}\n")).collect();
     Ok(common.write_atomic("shallow", text.as_bytes(), FILE_MODE)?)
+}
+
+/// Whether all of a commit's history is here, down to what is cut off already. One that is itself cut off
+/// is not.
+fn is_complete(odb: &Odb<'_>, commit: Oid, boundary: &HashSet<Oid>) -> bool {
+    let mut seen = HashSet::new();
+    let mut stack = vec![commit];
+    while let Some(next) = stack.pop() {
+        if !odb.exists(next) || boundary.contains(&commit) {
+            return false;
+        }
+        if seen.insert(next) && !boundary.contains(&next) {
+            stack.extend(parents(odb, next));
+        }
+    }
+    true
+}
+
+/// The parents that a commit names; none of what is no commit that can be read.
+fn parents(odb: &Odb<'_>, commit: Oid) -> Vec<Oid> {
+    let read = odb.read(commit).ok();
+    read.and_then(|object| walk::commit(object.data()).ok()).map_or(Vec::new(), |c| c.parents)
 }
 
 /// An index that says what HEAD's tree says. It knows no file's times: git's next look fills them in.

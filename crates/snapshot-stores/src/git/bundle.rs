@@ -11,9 +11,11 @@ use git2::{ConfigLevel, ErrorCode, ObjectType, PackBuilder, Repository, Reposito
 use snapshot_core::{Control, GitInfo, NotCarried};
 use snapshot_fs::Dir;
 
+use super::head;
 use super::info::{bundle_refs, oid};
 use super::open::GitRepo;
 use super::pin::PinnedGit;
+use super::stage::replaces_others;
 use super::walk::Walk;
 use crate::StoresError;
 
@@ -76,8 +78,18 @@ pub fn write_bundle(
         let name = name.filter(|name| !name.contains('\0'));
         pack.insert_object(seen.oid, name).map_err(|e| packing(&path, e))
     })?;
-    bundle.not_carried.extend(walked.escaping.into_iter().map(|(tree, why)| NotCarried {
-        path: format!("git tree {tree}"),
+    let object = |oid: &str| format!("git object {oid}");
+    let escaping = walked.escaping.iter();
+    let mut refused: Vec<(String, String)> =
+        escaping.map(|(oid, why)| (object(&oid.to_string()), why.clone())).collect();
+    match head::check(&walk, &repo.repo, &bundle.info) {
+        Err(StoresError::GitObject { oid, why, .. }) => refused.push((object(&oid), why)),
+        checked => checked?,
+    }
+    let replaced = replaces_others(&walked, &bundle.info);
+    refused.extend(replaced.map(|why| ("git refs".to_owned(), why)));
+    bundle.not_carried.extend(refused.into_iter().map(|(path, why)| NotCarried {
+        path,
         why: format!("{why}: carried, but a restore refuses it"),
     }));
 

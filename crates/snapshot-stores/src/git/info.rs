@@ -15,6 +15,12 @@ pub(super) const PRE_RESTORE_REFS: &str = "refs/nexo/pre-restore/";
 pub(super) const STASH_REF: &str = "refs/stash";
 /// Where a bundle carries stash entries.
 pub(super) const STASH_ENTRY_REFS: &str = "refs/nexo/stash/";
+/// Longest name of a ref; libgit2 has no room for one of 1024.
+const MAX_REF_BYTES: usize = 1000;
+/// Longest name of a file on Linux.
+const MAX_FILE_NAME_BYTES: usize = 255;
+/// What git puts behind the name of a ref that it is about to change.
+const LOCK_ENDING: &str = ".lock";
 /// How many symbolic refs in a row are followed.
 const MAX_HOPS: usize = 5;
 
@@ -65,6 +71,16 @@ pub(super) fn resolve(refs: &BTreeMap<&str, RefValue>, name: &str) -> Option<Git
     None
 }
 
+/// Whether following the ref `name` comes to an end, with an object or not.
+fn ends(refs: &BTreeMap<&str, RefValue>, name: &str) -> bool {
+    let next = |name: &str| match refs.get(name) {
+        Some(RefValue::Symbolic(target)) => Some(target.clone()),
+        _ => None,
+    };
+    let hops = std::iter::successors(Some(name.to_owned()), |name| next(name));
+    hops.take(MAX_HOPS + 2).count() <= MAX_HOPS + 1
+}
+
 /// Checks what came from a manifest before any of it names a file in a repository.
 pub(super) fn check(info: &GitInfo) -> Result<(), StoresError> {
     let bad = |why: String| Err(StoresError::GitBundle { why });
@@ -92,6 +108,9 @@ pub(super) fn check(info: &GitInfo) -> Result<(), StoresError> {
     if info.head_ref.as_deref().is_some_and(|name| !is_ref_name(name) || is_reserved(name)) {
         return bad("the manifest's HEAD names no branch".to_owned());
     }
+    if info.head_ref.as_ref().is_some_and(|name| !ends(&ref_map(info), name)) {
+        return bad("the manifest's HEAD leads in a circle".to_owned());
+    }
     if let Some(name) = &info.head_ref
         && resolve(&ref_map(info), name) != info.head_oid
     {
@@ -100,9 +119,12 @@ pub(super) fn check(info: &GitInfo) -> Result<(), StoresError> {
     Ok(())
 }
 
-/// A name that git and libgit2 take for a ref's.
+/// A name that git and libgit2 take for a ref's, and for which there is room in a file's name, its lock's
+/// too.
 pub(super) fn is_ref_name(name: &str) -> bool {
-    name.starts_with("refs/") && Reference::is_valid_name(name)
+    let fits = name.len() <= MAX_REF_BYTES
+        && name.split('/').all(|part| part.len() + LOCK_ENDING.len() <= MAX_FILE_NAME_BYTES);
+    fits && name.starts_with("refs/") && Reference::is_valid_name(name)
 }
 
 /// Names that are ours, or the stash's.

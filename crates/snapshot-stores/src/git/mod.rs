@@ -17,9 +17,11 @@
 mod apply;
 mod browse;
 mod bundle;
+mod head;
 mod info;
 mod limits;
 mod lock;
+mod modules;
 mod names;
 mod open;
 mod pack;

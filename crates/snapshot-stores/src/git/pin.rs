@@ -50,7 +50,7 @@ impl GitRepo {
             let reference = reference.map_err(fail())?;
             let Some(name) = reference.name().ok().filter(|name| is_ref_name(name)) else {
                 let path = String::from_utf8_lossy(reference.name_bytes()).into_owned();
-                let why = "a git ref whose name is not UTF-8 or not valid".to_owned();
+                let why = "a git ref whose name is not UTF-8, not valid or too long".to_owned();
                 pinned.not_carried.push(NotCarried { path, why });
                 continue;
             };

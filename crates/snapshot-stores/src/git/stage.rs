@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Seek as _, Write as _};
 use std::path::Path;
 
-use git2::{Indexer, Odb};
+use git2::{Indexer, Odb, Oid, Repository};
 use snapshot_core::{Control, GitInfo, GitOid};
 use snapshot_fs::Dir;
 
 use super::bundle::SIGNATURE;
+use super::head;
 use super::info::{bundle_refs, check, oid};
 use super::limits;
 use super::pack;
-use super::walk::{Seen, Walk};
+use super::walk::{Seen, Walk, Walked};
 use crate::StoresError;
 
 /// Longest line of a header: an id, a space, a ref's name.
@@ -24,6 +25,9 @@ const CHUNK_BYTES: usize = 1 << 16;
 const INCOMING: &str = "incoming";
 /// The object folder in the staging folder, as git lays it out.
 pub(super) const STAGED_PACKS: &str = "objects/pack";
+
+/// Where git keeps what it shows instead of an object.
+const REPLACE_REFS: &str = "refs/replace/";
 
 /// What sees the objects of a bundle.
 pub(super) type Visitor<'v> = dyn FnMut(&Walk<'_>, &Seen<'_>) -> Result<(), StoresError> + 'v;
@@ -160,13 +164,26 @@ fn check_objects(
         StoresError::GitVanished { oid, .. } => bad(&format!("it lacks object {oid}")),
         e => e,
     })?;
-    if let Some((tree, why)) = walked.escaping.into_iter().next() {
-        return Err(StoresError::GitObject { path, oid: tree.to_string(), why });
+    if let Some((oid, why)) = walked.escaping.first() {
+        return Err(walk.bad(*oid, why.clone()));
     }
-    match usize::try_from(objects) == Ok(walked.objects) {
-        true => Ok(()),
-        false => Err(bad("it holds objects that no ref leads to")),
+    if usize::try_from(objects) != Ok(walked.objects.len()) {
+        return Err(bad("it holds objects that no ref leads to"));
     }
+    if let Some(why) = replaces_others(&walked, info) {
+        return Err(bad(&why));
+    }
+    let repo = open_objects(&[into.path()]).and_then(Repository::from_odb).map_err(fail())?;
+    head::check(&walk, &repo, info)
+}
+
+/// Why a restore refuses the refs of `info`, if it does: git shows what such a ref says instead of an
+/// object, and may be told that of the bundle's own objects only, never of what a repository holds already.
+pub(super) fn replaces_others(walked: &Walked, info: &GitInfo) -> Option<String> {
+    let mut replaced = info.refs.iter().filter_map(|r| r.name.strip_prefix(REPLACE_REFS));
+    let is_own = |id: &&str| Oid::from_str(id).is_ok_and(|id| walked.objects.contains_key(&id));
+    let other = replaced.find(|id| !is_own(id))?;
+    Some(format!("its ref \"{REPLACE_REFS}{other}\" replaces what it does not hold"))
 }
 
 /// The objects of folders that [`stage`] filled, as if they were one repository's.

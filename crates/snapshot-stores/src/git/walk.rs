@@ -10,13 +10,16 @@ use std::rc::Rc;
 use git2::{ObjectType, Odb, OdbObject, Oid};
 use snapshot_core::Control;
 
-use super::names::is_dot_git;
+use super::modules;
+use super::names::{is_dot_git, is_gitmodules};
 use crate::StoresError;
 
 /// Bytes of a raw object id in a tree.
 pub(super) const RAW_OID_BYTES: usize = 20;
 /// Folders that a path tells of: crafted trees nest without end.
 const MAX_FOLDERS: usize = 32;
+/// Mode of a symbolic link.
+const LINK_MODE: &[u8] = b"120000";
 /// Most complaints kept; one is enough to refuse.
 const MAX_FINDINGS: usize = 20;
 
@@ -34,10 +37,19 @@ pub(super) struct Walk<'a> {
 /// What a walk saw.
 #[derive(Debug, Default)]
 pub(super) struct Walked {
-    /// How many objects.
-    pub(super) objects: usize,
-    /// Trees with names that a checkout must not write, as (object, what is wrong).
+    /// The objects.
+    pub(super) objects: HashMap<Oid, ObjectType>,
+    /// Trees and commits that git must not be given to use, as (object, what is wrong).
     pub(super) escaping: Vec<(Oid, String)>,
+    /// Files that say what submodules there are, looked at.
+    modules: HashSet<Oid>,
+}
+
+impl Walked {
+    fn note(&mut self, oid: Oid, why: Option<String>) {
+        let room = self.escaping.len() < MAX_FINDINGS;
+        self.escaping.extend(why.filter(|_| room).map(|why| (oid, why)));
+    }
 }
 
 /// An object that is visited.
@@ -131,7 +143,7 @@ impl Walk<'_> {
                 self.children(&next, (kind, content), &mut stack, &mut walked)?;
             }
         }
-        walked.objects = seen.len();
+        walked.objects = seen;
         Ok(walked)
     }
 
@@ -161,6 +173,12 @@ impl Walk<'_> {
         match kind {
             ObjectType::Commit => {
                 let commit = commit(content).map_err(malformed)?;
+                let header = content.split(|&b| b == b'\n').take_while(|line| !line.is_empty());
+                let odd = header.into_iter().any(|line| line.contains(&0));
+                walked.note(
+                    oid,
+                    odd.then(|| "its header holds a NUL, where git stops reading".to_owned()),
+                );
                 stack.push(Next::of(commit.tree, Some(ObjectType::Tree)));
                 if !self.shallow.contains(&oid) {
                     let parents = commit.parents.into_iter();
@@ -173,13 +191,16 @@ impl Walk<'_> {
             }
             ObjectType::Tree => {
                 let (mut names, folder) = (HashSet::new(), of.as_folder());
+                let mut before: Option<TreeEntry<'_>> = None;
                 for entry in tree(content) {
                     let entry = entry.map_err(malformed)?;
-                    if let Some(why) = escape(entry.name, &mut names)
-                        && walked.escaping.len() < MAX_FINDINGS
-                    {
-                        walked.escaping.push((oid, why));
-                    }
+                    let unsorted =
+                        before.is_some_and(|before| before.sorts_as() > entry.sorts_as());
+                    let why = escape(entry.name, &mut names)
+                        .or_else(|| unsorted.then(|| "its entries are in no order".to_owned()));
+                    let odd = self.odd_modules(&entry, walked)?;
+                    walked.note(oid, why.or(odd));
+                    before = Some(entry.clone());
                     if entry.kind.is_some() {
                         let (name, folder) = (Some(entry.name.to_vec()), folder.clone());
                         stack.push(Next { oid: entry.oid, kind: entry.kind, name, folder });
@@ -191,7 +212,27 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn bad(&self, oid: Oid, why: String) -> StoresError {
+    /// Why git must not be given this entry as a `.gitmodules`, if it is one.
+    fn odd_modules(
+        &self,
+        entry: &TreeEntry<'_>,
+        walked: &mut Walked,
+    ) -> Result<Option<String>, StoresError> {
+        if !is_gitmodules(entry.name) {
+            return Ok(None);
+        }
+        let name = String::from_utf8_lossy(entry.name).into_owned();
+        if entry.kind != Some(ObjectType::Blob) || entry.mode == LINK_MODE {
+            return Ok(Some(format!("it holds {name:?}, which is no file")));
+        }
+        if !walked.modules.insert(entry.oid) || self.header(entry.oid)? != ObjectType::Blob {
+            return Ok(None);
+        }
+        let why = modules::refused(self.read(entry.oid)?.data());
+        Ok(why.map(|why| format!("it holds {name:?}: {why}")))
+    }
+
+    pub(super) fn bad(&self, oid: Oid, why: String) -> StoresError {
         StoresError::GitObject { path: self.path.to_owned(), oid: oid.to_string(), why }
     }
 
@@ -212,6 +253,7 @@ pub(super) struct CommitLinks {
 }
 
 /// An entry of a tree.
+#[derive(Clone)]
 pub(super) struct TreeEntry<'a> {
     /// As it is written.
     pub(super) mode: &'a [u8],
@@ -219,6 +261,14 @@ pub(super) struct TreeEntry<'a> {
     pub(super) oid: Oid,
     /// None for a submodule's commit, which lies elsewhere.
     pub(super) kind: Option<ObjectType>,
+}
+
+impl TreeEntry<'_> {
+    /// What git sorts it by: a folder as if its name ended in a slash.
+    fn sorts_as(&self) -> Vec<u8> {
+        let end: &[u8] = if self.kind == Some(ObjectType::Tree) { b"/" } else { b"" };
+        [self.name, end].concat()
+    }
 }
 
 pub(super) fn commit(data: &[u8]) -> Result<CommitLinks, &'static str> {

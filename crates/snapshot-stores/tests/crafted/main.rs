@@ -6,5 +6,6 @@
     reason = "tests set the scene with plain calls, and fail by panicking"
 )]
 
+mod git;
 mod sqlite;
 mod support;
