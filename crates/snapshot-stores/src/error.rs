@@ -251,6 +251,16 @@ pub enum StoresError {
         /// Why not.
         why: &'static str,
     },
+    /// Two names, apart in a bundle, that the file system takes for one.
+    #[error("cannot restore into {}: {one:?} and {other:?} are one name there", folder.display())]
+    Twins {
+        /// The memdir.
+        folder: PathBuf,
+        /// A path in it, or a ref.
+        one: String,
+        /// The other.
+        other: String,
+    },
     /// Staged content that is not there any more or was changed.
     #[error("staged content for {path} is not what was staged: {why}")]
     Staged {
@@ -292,7 +302,8 @@ impl StoresError {
             | Self::GitOwner { .. }
             | Self::GitObjectTooLarge { .. }
             | Self::InTheWay { .. }
-            | Self::Target { .. } => ErrorKind::Refused,
+            | Self::Target { .. }
+            | Self::Twins { .. } => ErrorKind::Refused,
             Self::Moved { .. }
             | Self::GitVanished { .. }
             | Self::GitUnstable { .. }

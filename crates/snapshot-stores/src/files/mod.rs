@@ -11,6 +11,7 @@ mod ours;
 mod plan;
 mod stage;
 mod state;
+mod twins;
 mod walk;
 
 pub use apply::{FilesApplied, apply};
@@ -23,4 +24,5 @@ pub use stage::stage;
 pub use state::{
     FileFingerprint, FileKind, FileTarget, FilesProgress, FilesState, live_state, progress,
 };
+pub use twins::refuse_ref_twins;
 pub use walk::{AutoStore, EntryKind, ListOptions, ListedEntry, Listing, list};

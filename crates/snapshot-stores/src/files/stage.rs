@@ -1,6 +1,6 @@
 //! New content beside the live files, complete and durable before any of them changes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io::{Read, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
@@ -15,6 +15,7 @@ use snapshot_fs::{Dir, FileType, Meta, Stat};
 
 use super::ours::staging_name;
 use super::state::{FileFingerprint, FileKind, FileTarget};
+use super::twins::refuse_twins;
 use super::walk::{is_gone, locate};
 use crate::StoresError;
 
@@ -22,8 +23,6 @@ use crate::StoresError;
 const CHUNK_BYTES: usize = 1 << 20;
 /// Mode of a new file of which the bundle does not say one.
 const DEFAULT_MODE: u32 = 0o600;
-/// Two spellings each of names that a file system may take for one: case, and Unicode form.
-const FOLDED_PAIRS: [(&str, &str); 2] = [("case-a", "case-A"), ("form-\u{e9}", "form-e\u{301}")];
 
 /// Name of the staged content of target number `index`.
 pub(super) fn staged_name(index: usize) -> String {
@@ -34,8 +33,9 @@ pub(super) fn staged_name(index: usize) -> String {
 /// final owner, mode and time set, and makes it durable. Changes nothing else.
 ///
 /// # Errors
-/// [`StoresError::Target`] where a folder cannot take the files: another file system, no rights, or
-/// one that takes two of the names for the same. What was staged stays for [`super::unstage`].
+/// [`StoresError::Target`] where a folder cannot take the files: another file system, no rights.
+/// [`StoresError::Twins`] where it takes two of the names for the same. What was staged stays for
+/// [`super::unstage`].
 pub fn stage(
     memdir: &Dir,
     source: &dyn ArtifactSource,
@@ -48,7 +48,7 @@ pub fn stage(
     memdir.create_dir(&name, 0o700)?;
     let staging = memdir.sub(&name)?;
     check_folders(memdir, &staging, targets)?;
-    check_folding(&staging, targets)?;
+    refuse_twins(memdir, &staging, targets)?;
     let size = |after: &FileFingerprint| match after.kind {
         FileKind::File { size, .. } => size,
         FileKind::Dir | FileKind::Symlink { .. } => 0,
@@ -155,50 +155,6 @@ fn check_folders(memdir: &Dir, staging: &Dir, targets: &[FileTarget]) -> Result<
         }
     }
     Ok(())
-}
-
-/// Refuses names that the file system takes for one another, by trying them: it alone knows its
-/// rules.
-fn check_folding(staging: &Dir, targets: &[FileTarget]) -> Result<(), StoresError> {
-    let probe = "probe";
-    staging.create_dir(probe, 0o700)?;
-    let dir = staging.sub(probe)?;
-    let mut folds = false;
-    for (one, other) in FOLDED_PAIRS {
-        dir.create_new(one, DEFAULT_MODE)?;
-        folds |= dir.stat(other)?.is_some();
-    }
-    let clash = if folds { first_clash(&dir, targets)? } else { None };
-    staging.remove_tree(probe)?;
-    match clash {
-        Some(path) => {
-            let why = "its file system takes two of the bundle's names for the same";
-            Err(StoresError::Target { path: staging.path().join(path.as_path()), why })
-        }
-        None => Ok(()),
-    }
-}
-
-fn first_clash(dir: &Dir, targets: &[FileTarget]) -> Result<Option<BundlePath>, StoresError> {
-    let mut folders: BTreeMap<&Path, Vec<&BundlePath>> = BTreeMap::new();
-    for target in targets.iter().filter(|t| t.after.is_some()) {
-        let folder = target.path.as_path().parent().unwrap_or(Path::new(""));
-        folders.entry(folder).or_default().push(&target.path);
-    }
-    for (number, names) in folders.values().enumerate() {
-        let number = number.to_string();
-        dir.create_dir(&number, 0o700)?;
-        let sub = dir.sub(&number)?;
-        for path in names {
-            let name = path.as_path().file_name().unwrap_or_default();
-            if sub.stat(name)?.is_some() {
-                return Ok(Some((*path).clone()));
-            }
-            sub.create_new(name, DEFAULT_MODE)?;
-        }
-        dir.remove_tree(&number)?;
-    }
-    Ok(None)
 }
 
 /// What lies at `path` now, if anything.

@@ -10,9 +10,9 @@ use crate::StoresError;
 /// Refs of ours; never part of a snapshot.
 pub(super) const OWN_REFS: &str = "refs/nexo/";
 /// Where the HEAD that a restore replaced is kept.
-pub(super) const PRE_RESTORE_REFS: &str = "refs/nexo/pre-restore/";
+pub(crate) const PRE_RESTORE_REFS: &str = "refs/nexo/pre-restore/";
 /// The stash's ref.
-pub(super) const STASH_REF: &str = "refs/stash";
+pub(crate) const STASH_REF: &str = "refs/stash";
 /// Where a bundle carries stash entries.
 pub(super) const STASH_ENTRY_REFS: &str = "refs/nexo/stash/";
 /// Longest name of a ref; libgit2 has no room for one of 1024.

@@ -38,6 +38,7 @@ pub use apply::apply;
 pub use browse::History;
 pub use bundle::{GitBundle, write_bundle};
 pub use info::has_bundle;
+pub(crate) use info::{PRE_RESTORE_REFS, STASH_REF};
 pub use lock::{lock, unlock};
 pub use names::is_dot_git;
 pub use open::{GitRepo, open};

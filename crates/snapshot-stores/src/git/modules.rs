@@ -13,7 +13,7 @@ pub(super) fn refused(content: &[u8]) -> Option<&'static str> {
             let name = section.get(..9).filter(|word| word.eq_ignore_ascii_case("submodule"));
             in_submodule = name.is_some();
             let name = name.map(|_| section[9..].trim_start_matches(['.', ' ', '\t']));
-            if name.is_some_and(|name| leaves_its_folder(name)) {
+            if name.is_some_and(leaves_its_folder) {
                 return Some("a submodule's name in it is a path out of its folder");
             }
         }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use snapshot_core::{
-    ArtifactSource, Control, GitOid, Manifest, MemoryLayout, RowCounts, SnapshotId, StateKind,
-    Step, VerifiedSource,
+    ArtifactSource, Control, GitInfo, GitOid, Manifest, MemoryLayout, RowCounts, SnapshotId,
+    StateKind, Step, VerifiedSource,
 };
 use snapshot_fs::{Dir, DurableFs, Meta};
 use tracing::info_span;
@@ -13,7 +13,7 @@ use crate::cut::{CaptureOptions, open_reader, pin_one, read_instant};
 use crate::error::StoresError;
 use crate::files::{self, FilesPlan, ListedEntry};
 use crate::folders::make_folder;
-use crate::git::{self, GitRepo};
+use crate::git::{self, GitRepo, PinnedGit};
 use crate::pinned::{PinConn, Pinned, PinnedStore};
 use crate::restore::hold::{Attempt, Held, ReadBack, create, hold_once};
 use crate::restore::journal::{Journal, StateTarget, Work};
@@ -115,12 +115,14 @@ fn stage(
     notes.extend(strangers(&stores, &staging)?);
     let memdir = live.as_ref().and_then(|s| s.memdir.as_ref());
     let now = memdir.and_then(|m| m.repo.as_ref()).map(git::GitRepo::pin).transpose()?;
-    if let Some(info) = wanted_git(manifest, now.as_ref()) {
-        stage_git(source, &info, &staging, max_git_object_bytes, control)?;
+    let wanted = wanted_git(manifest, now.as_ref());
+    if let Some(info) = &wanted {
+        stage_git(source, info, &staging, max_git_object_bytes, control)?;
     }
     let files = plan_files(manifest, layout, memdir, opts)?;
     if let Some(memdir) = memdir_for(fs, layout, &files, manifest.git.is_some())? {
         files::stage(&memdir, source, &files.targets, opts.restore_id, control)?;
+        refuse_ref_twins(&memdir, wanted.as_ref(), now.as_ref(), opts.restore_id)?;
     }
     let mut state = Vec::new();
     for piece in read_state(source)? {
@@ -135,6 +137,18 @@ fn stage(
         }
     }
     Ok(Staged { stores, staging, files, state, notes })
+}
+
+/// Refs of now, of then and of ours, which are files side by side while they are set.
+fn refuse_ref_twins(
+    memdir: &Dir,
+    wanted: Option<&GitInfo>,
+    now: Option<&PinnedGit>,
+    id: SnapshotId,
+) -> Result<(), StoresError> {
+    let infos = wanted.into_iter().chain(now.map(|now| &now.info));
+    let refs = infos.flat_map(|info| &info.refs).map(|r| r.name.as_str());
+    files::refuse_ref_twins(memdir, id, refs.chain([git::STASH_REF, git::PRE_RESTORE_REFS]))
 }
 
 /// Tries to hold everything until the timeout, and restores under the hold.

@@ -113,6 +113,15 @@ fn id(oid: Oid) -> GitOid {
     oid.to_string().parse().unwrap()
 }
 
+/// A bundle of one commit, on `main` and these refs.
+pub(crate) fn with_refs(names: &[&str]) -> MemoryBundle {
+    let forge = Forge::new();
+    let empty = forge.tree(&[]);
+    let history = forge.of_tree(empty, &[]);
+    let head = history.objects[0];
+    forge.bundle(&names.iter().fold(history, |history, name| history.and_ref(name, head)))
+}
+
 /// Nothing of it arrives.
 #[track_caller]
 fn refused(what: &str, forge: &Forge, history: &History) {

@@ -9,3 +9,4 @@
 mod git;
 mod sqlite;
 mod support;
+mod twins;

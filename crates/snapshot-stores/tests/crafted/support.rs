@@ -34,6 +34,14 @@ impl Target {
 
     /// Restores over it, as the engine does.
     pub(crate) fn restore(&self, bundle: &MemoryBundle) -> Result<Applied, StoresError> {
+        self.restore_with(bundle, &DurableFs::default())
+    }
+
+    pub(crate) fn restore_with(
+        &self,
+        bundle: &MemoryBundle,
+        fs: &DurableFs,
+    ) -> Result<Applied, StoresError> {
         let layout = MemoryLayout {
             stores: [(StoreName::from_static("long_term"), self.store())].into(),
             memdir: Some(self.mem()),
@@ -42,12 +50,11 @@ impl Target {
         };
         let (agent, tenant, control) =
             (AgentId::from_static("ana"), Tenant::default(), Control::default());
-        let fs = DurableFs::default();
         let dir = |name| fs.ensure_dir(&self.tmp.path().join(name), 0o700).unwrap();
         let (spool, work): (Dir, Dir) = (dir("spool"), dir("work"));
         let capture = CaptureOptions {
             agent: &agent,
-            fs: &fs,
+            fs,
             spool: &spool,
             clock: &SystemClock,
             state: None,
