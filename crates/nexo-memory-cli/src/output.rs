@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal, StdoutLock, Write};
 
 use anstream::{AutoStream, ColorChoice};
+use nexo_memory_snapshot::error::{one_line, steers};
 use serde::Serialize;
 
 use crate::args::Color;
@@ -132,7 +133,7 @@ impl Output {
     /// A line of the result.
     pub(crate) fn line(&mut self, text: &str) {
         if !self.json {
-            self.write_out(&format!("{}\n", escape(text)));
+            self.write_out(&format!("{}\n", one_line(text)));
         }
     }
 
@@ -145,7 +146,7 @@ impl Output {
             Style::Plain => return self.line(text),
         };
         if !self.json {
-            self.write_out(&format!("{start}{}{PLAIN}\n", escape(text)));
+            self.write_out(&format!("{start}{}{PLAIN}\n", one_line(text)));
         }
     }
 
@@ -157,7 +158,7 @@ impl Output {
             _ => return self.line(text),
         };
         if !self.json {
-            self.write_out(&format!("{start}{}{PLAIN}\n", escape(text)));
+            self.write_out(&format!("{start}{}{PLAIN}\n", one_line(text)));
         }
     }
 
@@ -168,7 +169,7 @@ impl Output {
 
     /// A table of the result, in the width of the terminal.
     pub(crate) fn table(&mut self, columns: &[Column], rows: &[Vec<String>]) {
-        let escaped = |row: &Vec<String>| row.iter().map(|cell| escape(cell)).collect();
+        let escaped = |row: &Vec<String>| row.iter().map(|cell| one_line(cell)).collect();
         let rows: Vec<Vec<String>> = rows.iter().map(escaped).collect();
         for line in table::lines(columns, &rows, self.width) {
             self.line(&line);
@@ -183,7 +184,7 @@ impl Output {
     /// A message beside the result, on stderr.
     pub(crate) fn note(&mut self, text: &str) {
         if !self.quiet {
-            self.write_err(&format!("{}\n", escape(text)));
+            self.write_err(&format!("{}\n", one_line(text)));
         }
     }
 
@@ -194,12 +195,12 @@ impl Output {
 
     /// Something that people should know although all went well; not silenced by `--quiet`.
     pub(crate) fn warn(&mut self, text: &str) {
-        self.write_err(&format!("{YELLOW}warning{PLAIN}: {}\n", escape(text)));
+        self.write_err(&format!("{YELLOW}warning{PLAIN}: {}\n", one_line(text)));
     }
 
     /// A question on stderr, without a line end.
     pub(crate) fn ask(&mut self, question: &str) {
-        self.write_err(&format!("{BOLD}{}{PLAIN} ", escape(question)));
+        self.write_err(&format!("{BOLD}{}{PLAIN} ", one_line(question)));
     }
 
     /// Why nothing came of it.
@@ -207,12 +208,12 @@ impl Output {
         if self.json {
             return self.json(&failure.to_json());
         }
-        let mut text = format!("{RED}error{PLAIN}: {}\n", escape(failure.message()));
+        let mut text = format!("{RED}error{PLAIN}: {}\n", one_line(failure.message()));
         for (what, detail) in failure.details() {
-            let _ = writeln!(text, "  {what}: {}", escape(detail));
+            let _ = writeln!(text, "  {what}: {}", one_line(detail));
         }
         if let Some(hint) = failure.hint() {
-            let _ = writeln!(text, "  {BOLD}try{PLAIN}: {}", escape(hint));
+            let _ = writeln!(text, "  {BOLD}try{PLAIN}: {}", one_line(hint));
         }
         self.write_err(&text);
     }
@@ -271,26 +272,14 @@ fn width() -> Option<usize> {
     said.or_else(|| terminal().map(|(width, _)| usize::from(width.0)))
 }
 
-/// Text in which no character can move the cursor, hide text or turn its direction.
-pub(crate) fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\n' | '\r' | '\t' => out.extend(c.escape_default()),
-            c if is_hostile(c) => out.extend(c.escape_unicode()),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-/// The same for lines of a file, which stay lines.
+/// Lines of a file, which stay lines, and in which no character can move the cursor, hide text or turn
+/// its direction.
 fn escape_text(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for c in String::from_utf8_lossy(bytes).chars() {
         match c {
             '\n' | '\t' => out.push(c),
-            c if is_hostile(c) => out.extend(c.escape_unicode()),
+            c if steers(c) => out.extend(c.escape_unicode()),
             c => out.push(c),
         }
     }
@@ -301,7 +290,7 @@ fn escape_text(bytes: &[u8]) -> String {
 fn escape_json(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if c == '\n' || !is_hostile(c) {
+        if c == '\n' || !steers(c) {
             out.push(c);
             continue;
         }
@@ -312,29 +301,9 @@ fn escape_json(text: &str) -> String {
     out
 }
 
-fn is_hostile(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            // directions
-            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-            // line and paragraph separators
-            | '\u{2028}' | '\u{2029}'
-            // invisible: byte order mark, interlinear annotation, tags
-            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_steers_a_terminal_is_escaped_and_the_rest_is_not() {
-        assert_eq!(escape("a\u{1b}[31m\u{7}b"), r"a\u{1b}[31m\u{7}b");
-        assert_eq!(escape("\u{9b}2J\u{7f}"), r"\u{9b}2J\u{7f}");
-        assert_eq!(escape("x\u{202e}txt.exe\u{2066}"), r"x\u{202e}txt.exe\u{2066}");
-        assert_eq!(escape("one\ntwo\r\t"), r"one\ntwo\r\t");
-        assert_eq!(escape("Ωmega 日本 👩‍💻 é"), "Ωmega 日本 👩‍💻 é");
-    }
 
     #[test]
     fn a_file_on_a_terminal_keeps_its_lines_and_cannot_steer_it() {
@@ -345,7 +314,7 @@ mod tests {
     fn json_stays_the_same_document() {
         let value = serde_json::json!({ "label": "a\u{9b}\u{202e}\u{e0041}\n\u{1b}é" });
         let text = escape_json(&serde_json::to_string_pretty(&value).unwrap());
-        assert!(text.chars().all(|c| c == '\n' || !is_hostile(c)), "{text}");
+        assert!(text.chars().all(|c| c == '\n' || !steers(c)), "{text}");
         assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
     }
 }

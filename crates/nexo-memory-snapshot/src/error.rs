@@ -21,7 +21,7 @@ use snapshot_vault::VaultError;
 
 use crate::process::ProcessError;
 
-pub use snapshot_core::{ErrorKind, error_chain};
+pub use snapshot_core::{ErrorKind, error_chain, one_line, steers};
 
 /// Most candidates, or agents, that an error names.
 const SHOWN: usize = 10;

@@ -8,6 +8,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::text::one_line;
+
 /// What went wrong, as far as a caller can act on it. Stable; JSON in snake_case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -168,8 +170,8 @@ impl ParseError {
     }
 }
 
-/// An error and its causes in one line, `what: why: why`; a cause that its error has told already
-/// is not told again.
+/// An error and its causes in one line, `what: why: why`, fit for a terminal or log whatever names are
+/// in it; a cause that its error has told already is not told again.
 #[must_use]
 pub fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
@@ -179,7 +181,7 @@ pub fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
             text = format!("{text}: {cause}");
         }
     }
-    text
+    one_line(&text)
 }
 
 /// At most 80 characters of `text`, so that a crafted value cannot flood a log.
@@ -190,6 +192,13 @@ pub(crate) fn excerpt(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Would catch: a name in an error that ends a line of a log and begins one of its own.
+    #[test]
+    fn an_error_is_one_line_whatever_it_names() {
+        let named = std::io::Error::other("\n2026-11-27 INFO all is well\u{1b}[2J");
+        assert_eq!(error_chain(&named), r"\n2026-11-27 INFO all is well\u{1b}[2J");
+    }
 
     #[test]
     fn json_name_equals_as_str() {

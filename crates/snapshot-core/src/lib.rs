@@ -32,6 +32,7 @@ mod redaction;
 mod report;
 mod request;
 mod secret;
+mod text;
 
 pub use control::{Control, Interrupted, Progress, Step};
 pub use diff::{GitSummary, NotCompared, RowCounts, SnapshotDiff, SqliteSummary, StateSummary};
@@ -72,3 +73,4 @@ pub use request::{
     ExportRequest, RestoreRequest, RestoreTarget, SnapshotRef, SnapshotRequest,
 };
 pub use secret::Secret;
+pub use text::{one_line, steers};

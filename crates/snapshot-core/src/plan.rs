@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::id::{AgentId, GitOid, SnapshotId, StoreName, Tenant};
+use crate::text::one_line;
 
 /// Lists longer than this are shortened for people (never in JSON).
 const SHOWN: usize = 8;
@@ -220,17 +221,9 @@ fn list(f: &mut fmt::Formatter<'_>, verb: &str, names: &[String]) -> fmt::Result
     Ok(())
 }
 
-/// Text that stays on its line and cannot steer a terminal: a bundle's names may hold line ends and
-/// worse. Quotes and backslashes are left alone.
+/// A bundle's names may hold line ends and worse.
 fn escaped(text: &impl fmt::Display) -> String {
-    let mut out = String::new();
-    for c in text.to_string().chars() {
-        match c {
-            '\'' | '"' | '\\' => out.push(c),
-            c => out.extend(c.escape_debug()),
-        }
-    }
-    out
+    one_line(&text.to_string())
 }
 
 #[cfg(test)]

@@ -159,7 +159,7 @@ impl RetentionWorker {
         match done {
             Ok(()) => {}
             Err(e) if matches!(e.kind, ErrorKind::Concurrent | ErrorKind::Interrupted) => {
-                tracing::debug!(%tenant, %agent, error = %e, "left for the next time");
+                tracing::debug!(%tenant, %agent, error = %error_chain(&e), "left for the next time");
             }
             Err(e) => report.failed(format!("{tenant}/{agent}: {}", error_chain(&e))),
         }

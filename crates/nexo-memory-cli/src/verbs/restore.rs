@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use nexo_memory_snapshot::error::ErrorKind;
+use nexo_memory_snapshot::error::{ErrorKind, one_line};
 use nexo_memory_snapshot::id::AgentId;
 use nexo_memory_snapshot::meta::SnapshotMeta;
 use nexo_memory_snapshot::plan::RestorePlan;
@@ -14,7 +14,6 @@ use crate::args::RestoreArgs;
 use crate::context::Context;
 use crate::exit::{Ended, Failure};
 use crate::human;
-use crate::output::escape;
 
 pub(super) fn run(context: &mut Context, args: &RestoreArgs) -> Ended {
     let named = args.snapshot.get().ok_or_else(|| Failure::usage("no snapshot is named"))?;
@@ -108,7 +107,7 @@ fn tell_plan(context: &mut Context, plan: &RestorePlan) {
 
 /// The plan as it tells itself, but its first line has the time as people read it.
 fn people(context: &Context, plan: &RestorePlan) -> String {
-    let label = plan.label.as_ref().map(|l| format!("  \"{}\"", escape(l))).unwrap_or_default();
+    let label = plan.label.as_ref().map(|l| format!("  \"{}\"", one_line(l))).unwrap_or_default();
     let taken = context.time(plan.created_at_ms);
     let head = format!("{}  {taken}{label}, verified", plan.head());
     let text = plan.to_string();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use snapshot_core::{
     AgentId, Control, CreatedBy, PortError, RetentionTickReport, SnapshotId, SnapshotMeta,
-    SnapshotRef, Step, Tenant,
+    SnapshotRef, Step, Tenant, error_chain,
 };
 use snapshot_retention::{
     CHECK_COUNTS_MS, Candidate, Health, Keeper, RetentionConfig, RetentionWorker, Survey,
@@ -128,7 +128,7 @@ impl Engine {
             .lock(Instant::now(), &Control::default())
             .and_then(|lock| lock.change_notes(|notes| _ = notes.checks.insert(meta.id, check)));
         if let Err(e) = noted {
-            tracing::debug!(error = %e, "a check is not remembered");
+            tracing::debug!(error = %error_chain(&e), "a check is not remembered");
         }
     }
 

@@ -7,7 +7,7 @@ use std::process::ExitStatus;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use snapshot_core::ErrorKind;
+use snapshot_core::{ErrorKind, one_line};
 
 use super::ProcessError;
 use super::run::Said;
@@ -49,7 +49,7 @@ pub(super) fn read<T: DeserializeOwned>(
     match serde_json::from_slice(&stdout) {
         Ok(document) => {
             if !said.is_empty() {
-                tracing::warn!(%said, "nexo-memory did it, and warned");
+                tracing::warn!(said = %one_line(&said), "nexo-memory did it, and warned");
             }
             Ok(Ok(document))
         }

@@ -102,7 +102,7 @@ impl Courier {
             Ok(thread) => Some(thread),
             Err(e) => {
                 // Nothing is lost: it waits for a process that can.
-                tracing::error!(error = %e, "no thread to deliver events");
+                tracing::error!(error = %error_chain(&e), "no thread to deliver events");
                 None
             }
         };
