@@ -93,7 +93,7 @@ fn crafted_databases_are_refused_or_data() {
         ("cut in a page", with(&|b| b.truncate(b.len() - 100))),
         (
             "a free list in a circle",
-            with(&|b| put_u32(b, (first_free - 1) * PAGE, first_free as u32)),
+            with(&|b| put_u32(b, (first_free - 1) * PAGE, page_of((first_free - 1) * PAGE))),
         ),
         ("a free list out of the file", with(&|b| put_u32(b, 32, 1 << 30))),
         ("more free pages than pages", with(&|b| put_u32(b, 36, u32::MAX))),
