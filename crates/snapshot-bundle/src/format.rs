@@ -13,8 +13,8 @@ pub const DIGEST_EXTENSION: &str = ".sha256";
 
 /// Most content of one frame, in bytes: where the writer cuts, and what a reader accepts at most.
 pub const FRAME_BYTES: usize = 1 << 20;
-/// Most data frames of one bundle: 4 TiB of content in full frames.
-pub const MAX_FRAMES: usize = 4 << 20;
+/// Most data frames of one bundle: 1 TiB of content in full frames.
+pub const MAX_FRAMES: usize = 1 << 20;
 /// zstd level used where none is chosen.
 pub const DEFAULT_LEVEL: i32 = 3;
 

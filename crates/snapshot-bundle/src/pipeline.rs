@@ -12,8 +12,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::error::BundleError;
 
-/// Most worker threads; more would only hold memory.
-const MAX_THREADS: usize = 64;
+/// Most worker threads; more would only hold memory: each comes with two buffers of two frames.
+const MAX_THREADS: usize = 16;
 
 /// A frame under way, with the buffers that it travels in.
 #[derive(Default)]

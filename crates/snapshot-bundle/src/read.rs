@@ -134,6 +134,15 @@ impl Bundle {
         &self.inner.manifest
     }
 
+    /// What it held, where that is all that is wanted of it: no copy, if nobody else has it open.
+    #[must_use]
+    pub fn into_manifest(self) -> Manifest {
+        match Arc::try_unwrap(self.inner) {
+            Ok(inner) => inner.manifest,
+            Err(shared) => shared.manifest.clone(),
+        }
+    }
+
     /// The exact bytes of `manifest.json`.
     #[must_use]
     pub fn manifest_bytes(&self) -> &[u8] {
@@ -447,14 +456,16 @@ fn read_documents(
     let signature = signature.filter(|more| *more <= TAR_BLOCK + MAX_SIGNATURE_BYTES);
     let signature =
         signature.ok_or_else(|| bad("its last frames do not hold the manifest alone"))?;
-    let mut header = Vec::with_capacity(TAR_BLOCK + size + padding + signature + TAR_END_BYTES);
+    let mut bytes = Vec::with_capacity(TAR_BLOCK + size + padding + signature + TAR_END_BYTES);
     let mut cursor = FrameCursor::default();
     for frame in first..frames.len() {
         cursor.load(source, frames, frame)?;
-        header.extend_from_slice(&cursor.content);
+        bytes.extend_from_slice(&cursor.content);
     }
-    let mut manifest_bytes = header.split_off(TAR_BLOCK);
-    let mut zeros = manifest_bytes.split_off(size);
+    // The manifest stays where it is: a copy would double the most that opening a bundle takes.
+    let mut zeros = bytes.split_off(TAR_BLOCK + size);
+    let header = bytes.drain(..TAR_BLOCK).collect();
+    let manifest_bytes = bytes;
     let end = zeros.split_off(padding + signature);
     let signature = match signature {
         0 => None,

@@ -163,6 +163,8 @@ impl FrameTable {
             return Err(structure(path, "its seek table is empty"));
         };
         let mut table = Self::default();
+        table.file.reserve_exact(data.len());
+        table.stream.reserve_exact(data.len());
         for (number, entry) in data.iter().enumerate() {
             let (compressed, content) = entry_sizes(entry);
             if content == 0 || content > FRAME_BYTES || compressed > max_frame_bytes() {

@@ -48,7 +48,7 @@ pub use layout::{MemoryLayout, StateLayout, StateSource};
 pub use listing::{ListProblem, Listing, ProblemKind};
 pub use manifest::{
     Artifact, ArtifactKind, Attestation, BUNDLE_FORMAT, BUNDLE_FORMAT_V1, EncryptionInfo, GitInfo,
-    GitRef, GitStash, MANIFEST_VERSION, MAX_ARTIFACTS, MAX_MANIFEST_BYTES, Manifest,
+    GitRef, GitStash, MANIFEST_VERSION, MAX_ARTIFACTS, MAX_LISTED, MAX_MANIFEST_BYTES, Manifest,
     ManifestCapture, NotCarried, Provenance, RedactionReceipt, RedactionReport, SqliteInfo,
     UnstableFile, path_in_bundle, to_text,
 };

@@ -4,9 +4,12 @@
 //! each path once, lies within the limits, and has every artifact where its kind belongs.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+use std::marker::PhantomData;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::digest::Sha256Digest;
@@ -22,10 +25,13 @@ pub const BUNDLE_FORMAT: &str = "nexo-memory-snapshot-v2";
 pub const BUNDLE_FORMAT_V1: &str = "nexo-memory-snapshot-v1";
 /// Manifest version written by this program. 1: 0.1.x. 2: manifest last, frames, root digest.
 pub const MANIFEST_VERSION: u32 = 2;
-/// Largest manifest read or written, in bytes: about 500,000 artifacts.
-pub const MAX_MANIFEST_BYTES: u64 = 128 << 20;
+/// Largest manifest read or written, in bytes. A comparison holds two, parsed and as they are, and a restore what it
+/// makes of one and of the live memory: all that must stay below 256 MiB.
+pub const MAX_MANIFEST_BYTES: u64 = 16 << 20;
 /// Most artifacts in one bundle.
-pub const MAX_ARTIFACTS: usize = 1_000_000;
+pub const MAX_ARTIFACTS: usize = 65_536;
+/// Most items in every other list of a manifest: a short item takes many times its text once it is parsed.
+pub const MAX_LISTED: usize = 16_384;
 
 /// Well-known places in a bundle.
 pub mod path_in_bundle {
@@ -74,6 +80,7 @@ pub struct Manifest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub git: Option<GitInfo>,
     /// Everything carried, in the order of the entries.
+    #[serde(deserialize_with = "at_most::<_, _, MAX_ARTIFACTS>")]
     pub artifacts: Vec<Artifact>,
     /// Present where redaction ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -89,7 +96,7 @@ pub struct Manifest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rewritten_from: Option<Provenance>,
     /// Versions of what wrote it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "few_versions")]
     pub tool_versions: BTreeMap<String, String>,
     /// What the capture could not carry or hold still.
     #[serde(default)]
@@ -179,13 +186,21 @@ pub struct GitInfo {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head_ref: Option<String>,
     /// Every ref but HEAD and the stash.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "at_most::<_, _, MAX_LISTED>")]
     pub refs: Vec<GitRef>,
     /// Stash entries, newest first; entry n travels as `refs/nexo/stash/<n>`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "at_most::<_, _, MAX_LISTED>"
+    )]
     pub stash: Vec<GitStash>,
     /// Commits whose parents are cut off, for a shallow repository.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "at_most::<_, _, MAX_LISTED>"
+    )]
     pub shallow: Vec<GitOid>,
 }
 
@@ -217,13 +232,19 @@ pub struct RedactionReport {
     /// Policy name.
     pub policy: String,
     /// Rules that matched.
+    #[serde(deserialize_with = "at_most::<_, _, MAX_LISTED>")]
     pub rules_applied: Vec<String>,
     /// Matches replaced.
     pub matches_redacted: u64,
     /// Paths of the artifacts changed.
+    #[serde(deserialize_with = "at_most::<_, _, MAX_LISTED>")]
     pub artifacts_touched: Vec<String>,
     /// Matches replaced in each of them, in the same order.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "at_most::<_, _, MAX_LISTED>"
+    )]
     pub matches_per_artifact: Vec<u64>,
     /// The whole snapshot that this is a redacted copy of, where it is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -238,7 +259,11 @@ pub struct RedactionReport {
     #[serde(default)]
     pub vectors_deleted: u64,
     /// What else is not as it was: an index that a restored agent must build anew.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "at_most::<_, _, MAX_LISTED>"
+    )]
     pub notes: Vec<String>,
     /// That what was written was read back and searched; 0.1.x did not, and has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -264,6 +289,7 @@ pub struct EncryptionInfo {
     /// `age-x25519` or `age-scrypt`.
     pub scheme: String,
     /// Fingerprints of the recipients.
+    #[serde(deserialize_with = "at_most::<_, _, MAX_LISTED>")]
     pub recipients_fingerprint: Vec<String>,
 }
 
@@ -301,10 +327,10 @@ pub struct Provenance {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestCapture {
     /// Left out, with the reason.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "at_most::<_, _, MAX_LISTED>")]
     pub not_carried: Vec<NotCarried>,
     /// Memory files that changed around the cut; each is whole, but not of that instant.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "at_most::<_, _, MAX_LISTED>")]
     pub unstable: Vec<UnstableFile>,
 }
 
@@ -389,10 +415,37 @@ impl Manifest {
         self.artifacts.iter().fold(0, |sum, a| sum.saturating_add(a.size_bytes))
     }
 
+    /// Every list but that of the artifacts, with its length.
+    fn lists(&self) -> Vec<(&'static str, usize)> {
+        let git = self.git.iter().flat_map(|git| {
+            [("refs", git.refs.len()), ("stash", git.stash.len()), ("shallow", git.shallow.len())]
+        });
+        let redactions = self.redactions.iter().flat_map(|done| {
+            [
+                ("rules_applied", done.rules_applied.len()),
+                ("artifacts_touched", done.artifacts_touched.len()),
+                ("matches_per_artifact", done.matches_per_artifact.len()),
+                ("notes", done.notes.len()),
+            ]
+        });
+        let encryption = self.encryption.iter();
+        let encryption =
+            encryption.map(|info| ("recipients_fingerprint", info.recipients_fingerprint.len()));
+        let rest = [
+            ("tool_versions", self.tool_versions.len()),
+            ("not_carried", self.capture.not_carried.len()),
+            ("unstable", self.capture.unstable.len()),
+        ];
+        git.chain(redactions).chain(encryption).chain(rest).collect()
+    }
+
     fn validate(&self) -> Result<(), ParseError> {
         let bad = |text: String| Err(ParseError::Manifest(text));
         if self.artifacts.len() > MAX_ARTIFACTS {
             return bad(format!("more than {MAX_ARTIFACTS} artifacts"));
+        }
+        if let Some((what, _)) = self.lists().into_iter().find(|(_, items)| *items > MAX_LISTED) {
+            return bad(format!("more than {MAX_LISTED} items in {what}"));
         }
         let mut paths = HashSet::with_capacity(self.artifacts.len());
         let mut links_and_files = HashSet::new();
@@ -532,8 +585,8 @@ impl ArtifactKind {
     }
 }
 
-impl std::fmt::Display for ArtifactKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for ArtifactKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match self {
             Self::GitBundle => "git_bundle",
             Self::SqliteLongTerm => "sqlite_long_term",
@@ -594,7 +647,6 @@ impl Serialize for Artifact {
 
 impl<'de> Deserialize<'de> for Artifact {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        use serde::de::Error as _;
         let json = ArtifactJson::deserialize(d)?;
         let path = from_text(json.path_in_bundle, json.path_b64).map_err(D::Error::custom)?;
         let link = match (json.link, json.link_b64) {
@@ -612,6 +664,63 @@ impl<'de> Deserialize<'de> for Artifact {
             link,
             sqlite: json.sqlite,
         })
+    }
+}
+
+/// A list of at most `MAX` items; of a longer one no more is kept.
+fn at_most<'de, D, T, const MAX: usize>(d: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    d.deserialize_seq(AtMost::<T, MAX>(PhantomData))
+}
+
+/// Counts items while they are read.
+struct AtMost<T, const MAX: usize>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for AtMost<T, MAX> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a list of at most {MAX} items")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            if list.len() == MAX {
+                return Err(A::Error::invalid_length(MAX + 1, &self));
+            }
+            list.push(item);
+        }
+        Ok(list)
+    }
+}
+
+/// The same of names with values.
+fn few_versions<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeMap<String, String>, D::Error> {
+    d.deserialize_map(FewVersions)
+}
+
+struct FewVersions;
+
+impl<'de> Visitor<'de> for FewVersions {
+    type Value = BTreeMap<String, String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at most {MAX_LISTED} versions")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let mut map = BTreeMap::new();
+        while let Some((name, version)) = items.next_entry()? {
+            map.insert(name, version);
+            if map.len() > MAX_LISTED {
+                return Err(A::Error::invalid_length(map.len(), &self));
+            }
+        }
+        Ok(map)
     }
 }
 

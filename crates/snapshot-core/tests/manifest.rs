@@ -8,9 +8,10 @@ use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use snapshot_core::{
-    AgentId, Artifact, ArtifactKind, BUNDLE_FORMAT, BundlePath, CreatedBy, FileSpec, GitInfo,
-    GitOid, GitRef, GitStash, MANIFEST_VERSION, Manifest, ManifestCapture, NotCarried,
-    SchemaVersions, Sha256Digest, SnapshotId, SqliteInfo, StoreName, Tenant,
+    AgentId, Artifact, ArtifactKind, BUNDLE_FORMAT, BundlePath, CreatedBy, ErrorKind, FileSpec,
+    GitInfo, GitOid, GitRef, GitStash, MANIFEST_VERSION, MAX_ARTIFACTS, MAX_LISTED,
+    MAX_MANIFEST_BYTES, Manifest, ManifestCapture, NotCarried, SchemaVersions, Sha256Digest,
+    SnapshotId, SqliteInfo, StoreName, Tenant,
 };
 
 /// A component of a path: any bytes that Linux takes, often not UTF-8.
@@ -204,4 +205,121 @@ proptest! {
     fn arbitrary_bytes_never_panic(bytes in vec(any::<u8>(), 0..200)) {
         prop_assert!(Manifest::parse(&bytes).is_err());
     }
+}
+
+/// A manifest without anything, as JSON, with `more` fields.
+fn with(more: &str) -> String {
+    let id = "6f3b7a0e-57a4-4b52-9d6e-0d2f3a1b4c5d";
+    format!(
+        r#"{{"manifest_version":2,"bundle_format":"{BUNDLE_FORMAT}","snapshot_id":"{id}","agent_id":"ana",
+        "tenant":"default","created_at_ms":0,"created_by":"cli","schema_versions":{{"long_term":1,"vector":1,
+        "concepts":1,"compactions":1,"manifest":2}}{more}}}"#
+    )
+}
+
+/// `count` times the same item.
+fn many(item: &str, count: usize) -> String {
+    vec![item; count].join(",")
+}
+
+/// Would catch: a short document that takes many times its length in memory, by a list that nobody counts: of version
+/// 0.2 before this limit, 127 MiB of `""` took 1.3 GiB.
+#[test]
+fn every_list_holds_at_its_limit_and_not_past_it() {
+    let oid = format!("\"{:040}\"", 1);
+    let stash = format!(r#"{{"oid":{oid},"message":""}}"#);
+    let left_out = r#"{"path":"","why":""}"#;
+    let redactions = |list: &str, item: &str, count| {
+        let applied = if list == "rules_applied" {
+            String::new()
+        } else {
+            r#""rules_applied":[],"#.to_owned()
+        };
+        let touched = if list == "artifacts_touched" {
+            String::new()
+        } else {
+            r#""artifacts_touched":[],"#.to_owned()
+        };
+        let items = many(item, count);
+        format!(
+            r#","artifacts":[],"redactions":{{"policy":"p","matches_redacted":1,{applied}{touched}"{list}":[{items}]}}"#
+        )
+    };
+    let inside = |what: &str, list: &str, item: &str, count| {
+        format!(r#","artifacts":[],"{what}":{{"{list}":[{}]}}"#, many(item, count))
+    };
+    let versions = |count| {
+        let items: Vec<String> = (0..count).map(|n| format!(r#""{n}":"""#)).collect();
+        format!(r#","artifacts":[],"tool_versions":{{{}}}"#, items.join(","))
+    };
+    let fingerprints = |count| {
+        let items = many("\"\"", count);
+        format!(
+            r#","artifacts":[],"encryption":{{"scheme":"","recipients_fingerprint":[{items}]}}"#
+        )
+    };
+    let at = |count: usize| {
+        [
+            inside("git", "refs", r#"{"name":""}"#, count),
+            inside("git", "stash", &stash, count),
+            inside("git", "shallow", &oid, count),
+            inside("capture", "not_carried", left_out, count),
+            inside("capture", "unstable", left_out, count),
+            redactions("rules_applied", "\"\"", count),
+            redactions("artifacts_touched", "\"\"", count),
+            redactions("matches_per_artifact", "1", count),
+            redactions("notes", "\"\"", count),
+            fingerprints(count),
+            versions(count),
+        ]
+    };
+    for (within, past) in at(MAX_LISTED).into_iter().zip(at(MAX_LISTED + 1)) {
+        let manifest = Manifest::parse(with(&within).as_bytes()).unwrap();
+        manifest.to_bytes().unwrap();
+        let refused = Manifest::parse(with(&past).as_bytes()).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Integrity, "{}", &past[..60]);
+    }
+}
+
+/// Would catch: a writer that lists more than a reader takes, and one more artifact than the limit that is read.
+#[test]
+fn artifacts_hold_at_their_limit_and_not_past_it() {
+    let folder = |n: usize| {
+        let path = BundlePath::parse(&format!("memory_files/{n}")).unwrap();
+        Artifact::dir(path, 0o700, 0)
+    };
+    let mut manifest = Manifest::parse(with(r#","artifacts":[]"#).as_bytes()).unwrap();
+    manifest.artifacts = (0..MAX_ARTIFACTS).map(folder).collect();
+    let json = serde_json::to_vec(&manifest).unwrap();
+    assert!(json.len() as u64 <= MAX_MANIFEST_BYTES, "{}", json.len());
+    assert_eq!(Manifest::parse(&json).unwrap().artifacts.len(), MAX_ARTIFACTS);
+    manifest.artifacts.push(folder(MAX_ARTIFACTS));
+    let refused = Manifest::parse(&serde_json::to_vec(&manifest).unwrap()).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Integrity);
+    assert!(manifest.to_bytes().is_err());
+    let mut manifest = Manifest::parse(with(r#","artifacts":[]"#).as_bytes()).unwrap();
+    manifest.capture.not_carried =
+        vec![NotCarried { path: String::new(), why: String::new() }; MAX_LISTED + 1];
+    assert!(manifest.to_bytes().is_err());
+}
+
+/// Would catch: a manifest of any length read into memory, and one written that nobody reads.
+#[test]
+fn a_manifest_is_as_long_as_its_limit_and_no_longer() {
+    let limit = usize::try_from(MAX_MANIFEST_BYTES).unwrap();
+    let base = with(r#","label":"","artifacts":[]"#);
+    let label = |bytes: usize| with(&format!(r#","label":"{}","artifacts":[]"#, "x".repeat(bytes)));
+    let longest = label(limit - base.len());
+    assert_eq!(longest.len(), limit);
+    let mut manifest = Manifest::parse(longest.as_bytes()).unwrap();
+    assert!(Manifest::parse(label(limit - base.len() + 1).as_bytes()).is_err());
+    // Written with line ends and blanks it is longer.
+    assert!(manifest.to_bytes().is_err());
+    let written = |manifest: &mut Manifest, bytes: usize| {
+        manifest.label = Some("x".repeat(bytes));
+        manifest.to_bytes().map(|bytes| bytes.len())
+    };
+    let rest = written(&mut manifest, 0).unwrap();
+    assert_eq!(written(&mut manifest, limit - rest).unwrap(), limit);
+    assert!(written(&mut manifest, limit - rest + 1).is_err());
 }

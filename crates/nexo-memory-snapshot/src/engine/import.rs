@@ -84,15 +84,19 @@ impl Engine {
         };
         let manifest = bundle.manifest();
         check_owner(req, (&manifest.tenant, &manifest.agent_id), &path)?;
-        let agent = self.parts.vault.agent(&manifest.tenant, &manifest.agent_id);
+        let (id, tenant, agent_id) =
+            (manifest.snapshot_id, manifest.tenant.clone(), manifest.agent_id.clone());
+        let plain = bundle.encryption().is_none();
+        // The copy is opened next, and two manifests at the limit are more than one needs.
+        drop(bundle);
+        let agent = self.parts.vault.agent(&tenant, &agent_id);
         let lock = agent.lock(ctl.wait_until(LOCK_TIMEOUT), ctl)?;
-        if let Ok(there) = agent.meta(manifest.snapshot_id) {
+        if let Ok(there) = agent.meta(id) {
             return Err(SnapshotError::Exists { path: there.bundle_path });
         }
         let own = agent.snapshots_path().canonicalize().ok();
-        let plain = bundle.encryption().is_none();
         let recipients = match plain || matches!(req.encrypt, Encryption::For(_)) {
-            true => self.recipients(&manifest.tenant, &manifest.agent_id, &req.encrypt)?,
+            true => self.recipients(&tenant, &agent_id, &req.encrypt)?,
             false => None,
         };
         let meta = match own.is_some() && own.as_deref() == path.parent() {

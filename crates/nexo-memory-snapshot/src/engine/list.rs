@@ -117,7 +117,7 @@ impl Engine {
     /// # Errors
     /// If the bundle cannot be opened or its manifest is not that of the snapshot.
     pub fn manifest(&self, meta: &SnapshotMeta) -> Result<Manifest, SnapshotError> {
-        Ok(self.open(meta, &snapshot_core::Control::default())?.bundle.manifest().clone())
+        Ok(self.open(meta, &snapshot_core::Control::default())?.bundle.into_manifest())
     }
 
     /// The newest and the labelled are meant within one agent.
