@@ -23,6 +23,8 @@ const YELLOW: &str = "\x1b[1;33m";
 const GREEN: &str = "\x1b[32m";
 const OLD: &str = "\x1b[31m";
 const PLAIN: &str = "\x1b[0m";
+/// Bytes of a JSON document that are written at once.
+const JSON_BYTES: usize = 64 << 10;
 
 /// How a line of the demo looks.
 #[cfg(feature = "demo")]
@@ -53,6 +55,14 @@ pub(crate) struct Output {
 struct Bytes {
     stdout: StdoutLock<'static>,
     terminal: bool,
+}
+
+/// JSON on its way out, with what serde_json does not escape: it knows C0 only.
+struct JsonText<'a> {
+    out: &'a mut AutoStream<io::Stdout>,
+    text: String,
+    /// Bytes at the beginning that were written already.
+    skip: usize,
 }
 
 impl Output {
@@ -104,15 +114,17 @@ impl Output {
         }
     }
 
+    /// Written as it is made: a document may list all that a bundle holds.
     fn json_after(&mut self, begun: Option<&str>, document: &impl Serialize) {
-        match serde_json::to_string_pretty(document) {
-            Ok(text) => {
-                // serde_json escapes C0 only.
-                let text = escape_json(&text);
-                let rest = begun.and_then(|_| text.strip_prefix('{')).unwrap_or(&text);
-                self.write_out(&format!("{}{rest}\n", begun.unwrap_or_default()));
-            }
-            Err(e) => self.keep(io::Error::other(e)),
+        self.write_out(begun.unwrap_or_default());
+        let skip = usize::from(begun.is_some());
+        let mut json = JsonText { out: &mut self.stdout, text: String::new(), skip };
+        let written = serde_json::to_writer_pretty(&mut json, document)
+            .map_err(io::Error::from)
+            .and_then(|()| json.write_all(b"\n"))
+            .and_then(|()| json.flush());
+        if let Err(e) = written {
+            self.keep(e);
         }
     }
 
@@ -242,6 +254,26 @@ impl Output {
 
     fn keep(&mut self, error: io::Error) {
         self.failed.get_or_insert(error);
+    }
+}
+
+impl Write for JsonText<'_> {
+    /// What serde_json writes at once is text.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let skipped = self.skip.min(bytes.len());
+        self.skip -= skipped;
+        let text = std::str::from_utf8(&bytes[skipped..]).map_err(io::Error::other)?;
+        self.text.push_str(&escape_json(text));
+        if self.text.len() >= JSON_BYTES {
+            self.flush()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.write_all(self.text.as_bytes())?;
+        self.text.clear();
+        Ok(())
     }
 }
 

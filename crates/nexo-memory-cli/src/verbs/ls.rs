@@ -7,7 +7,7 @@ use nexo_memory_snapshot::manifest::{
 };
 use nexo_memory_snapshot::meta::SnapshotMeta;
 use nexo_memory_snapshot::request::{GitPath, PathInside};
-use serde_json::json;
+use serde::Serialize;
 
 use crate::args::LsArgs;
 use crate::context::Context;
@@ -17,6 +17,16 @@ use crate::table::Column;
 
 /// Characters of a git id that are shown, as git has it.
 const SHORT_OID: usize = 7;
+
+/// The document, not copied into a tree of values: it may list all that a bundle holds.
+#[derive(Serialize)]
+struct Listed<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    artifacts: Option<Vec<&'a Artifact>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entries: Option<Vec<TreeEntry>>,
+    snapshot: &'a SnapshotMeta,
+}
 
 pub(super) fn run(context: &mut Context, args: &LsArgs) -> Ended {
     let (snapshot, path) = args.inside.get()?;
@@ -44,7 +54,7 @@ fn in_bundle(
         return Err(context.explain_inside(nothing, meta));
     }
     if context.out.is_json() {
-        context.out.json(&json!({ "snapshot": meta, "artifacts": found }));
+        context.out.json(&Listed { artifacts: Some(found), entries: None, snapshot: meta });
         return Ok(None);
     }
     let rows: Vec<_> = found.iter().map(|artifact| artifact_row(artifact)).collect();
@@ -57,7 +67,7 @@ fn in_history(context: &mut Context, engine: &Engine, meta: &SnapshotMeta, at: &
     context.still();
     let entries = entries.map_err(|e| context.explain_inside(e, meta))?;
     if context.out.is_json() {
-        context.out.json(&json!({ "snapshot": meta, "entries": entries }));
+        context.out.json(&Listed { artifacts: None, entries: Some(entries), snapshot: meta });
         return Ok(None);
     }
     let rows: Vec<_> = entries.iter().map(entry_row).collect();

@@ -3,13 +3,20 @@
 use nexo_memory_snapshot::manifest::{ArtifactKind, GitInfo, Manifest};
 use nexo_memory_snapshot::meta::SnapshotMeta;
 use nexo_memory_snapshot::redaction::{GitHistory, RedactionReport};
-use serde_json::json;
+use serde::Serialize;
 
 use super::{sealed, shorten};
 use crate::args::ShowArgs;
 use crate::context::Context;
 use crate::exit::{Ended, Failure};
 use crate::human;
+
+/// The document, not copied into a tree of values.
+#[derive(Serialize)]
+struct Shown {
+    manifest: Manifest,
+    snapshot: SnapshotMeta,
+}
 
 pub(super) fn run(context: &mut Context, args: &ShowArgs) -> Ended {
     let agent = args.agent.as_ref();
@@ -18,7 +25,7 @@ pub(super) fn run(context: &mut Context, args: &ShowArgs) -> Ended {
     let (meta, _) = context.resolve(&engine, agent, named)?;
     let manifest = engine.manifest(&meta).map_err(|e| context.explain(e, Some(&meta.agent_id)))?;
     if context.out.is_json() {
-        context.out.json(&json!({ "snapshot": meta, "manifest": manifest }));
+        context.out.json(&Shown { manifest, snapshot: meta });
         return Ok(None);
     }
     for line in lines(context, &meta, &manifest) {
