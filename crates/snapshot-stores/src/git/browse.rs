@@ -17,6 +17,11 @@ use super::stage::open_objects;
 use crate::StoresError;
 use crate::restore::stage_git;
 
+/// Most bytes that a listing takes, with the trees that are open meanwhile.
+const MAX_LISTING_BYTES: u64 = 32 << 20;
+/// What an entry takes beside its path and link, in bytes.
+const ENTRY_BYTES: u64 = 256;
+
 /// Shortest beginning of an id, as git has it.
 const MIN_OID_CHARS: usize = 4;
 /// How many refs an error names.
@@ -37,6 +42,13 @@ pub struct History {
     /// For errors: a repository made of objects alone has none.
     path: PathBuf,
     refs: BTreeMap<String, GitOid>,
+}
+
+/// Entries under way, and what they and the open trees take.
+#[derive(Default)]
+struct Listing {
+    entries: Vec<TreeEntry>,
+    bytes: u64,
 }
 
 impl History {
@@ -65,13 +77,13 @@ impl History {
     ///
     /// # Errors
     /// [`StoresError::NotInHistory`] where there is no such commit or path, [`StoresError::GitObject`]
-    /// for a tree of over [`MAX_ARTIFACTS`] entries or with one that has no place on a disk.
+    /// for a tree of over [`MAX_ARTIFACTS`] entries, or 32 MiB of them, or with one that has no place on a disk.
     pub fn entries(&self, at: &GitPath) -> Result<Vec<TreeEntry>, StoresError> {
         let root = self.tree(at)?;
-        let mut entries = Vec::new();
+        let mut listing = Listing::default();
         let Some(path) = at.path() else {
-            self.below(&root, None, &mut entries)?;
-            return Ok(entries);
+            self.below(&root, None, &mut listing)?;
+            return Ok(listing.entries);
         };
         let found = match root.get_path(path.as_path()) {
             Err(e) if e.code() == ErrorCode::NotFound => {
@@ -79,8 +91,8 @@ impl History {
             }
             found => found.map_err(self.fail("look for a path"))?,
         };
-        self.entry(&found, path.clone(), &mut entries)?;
-        Ok(entries)
+        self.entry(&found, path.clone(), &mut listing)?;
+        Ok(listing.entries)
     }
 
     /// The one entry at a path of a commit's tree, where it has content: a file, or a link with its
@@ -169,14 +181,17 @@ impl History {
         &self,
         tree: &Tree<'_>,
         at: Option<&BundlePath>,
-        entries: &mut Vec<TreeEntry>,
+        listing: &mut Listing,
     ) -> Result<(), StoresError> {
+        let bytes = self.size(tree.id())?;
+        self.takes(tree.id(), bytes, listing)?;
         for entry in tree {
             let name = entry.name_bytes();
             let path = at.map_or_else(|| BundlePath::from_bytes(name), |at| at.join(name));
             let path = path.map_err(|e| self.unsound(tree.id(), e.to_string()))?;
-            self.entry(&entry, path, entries)?;
+            self.entry(&entry, path, listing)?;
         }
+        listing.bytes -= bytes;
         Ok(())
     }
 
@@ -184,10 +199,10 @@ impl History {
         &self,
         entry: &git2::TreeEntry<'_>,
         path: BundlePath,
-        entries: &mut Vec<TreeEntry>,
+        listing: &mut Listing,
     ) -> Result<(), StoresError> {
         // The same small tree may be named over and over: few objects can be a tree without end.
-        if entries.len() >= MAX_ARTIFACTS {
+        if listing.entries.len() >= MAX_ARTIFACTS {
             return Err(self.unsound(entry.id(), format!("over {MAX_ARTIFACTS} entries")));
         }
         let kind = match entry.filemode() {
@@ -207,11 +222,24 @@ impl History {
             }
             found.link = Some(self.content(&found)?);
         }
+        let text = found.path.as_bytes().len() + found.link.as_ref().map_or(0, Vec::len);
+        self.takes(entry.id(), ENTRY_BYTES + text as u64, listing)?;
         let path = (kind == TreeEntryKind::Dir).then(|| found.path.clone());
-        entries.push(found);
+        listing.entries.push(found);
         let Some(path) = path else { return Ok(()) };
         let tree = self.repo.find_tree(entry.id()).map_err(self.fail("read a tree"))?;
-        self.below(&tree, Some(&path), entries)
+        self.below(&tree, Some(&path), listing)
+    }
+
+    /// Counts what the listing holds.
+    fn takes(&self, oid: Oid, bytes: u64, listing: &mut Listing) -> Result<(), StoresError> {
+        listing.bytes += bytes;
+        match listing.bytes > MAX_LISTING_BYTES {
+            true => {
+                Err(self.unsound(oid, format!("its listing takes over {MAX_LISTING_BYTES} bytes")))
+            }
+            false => Ok(()),
+        }
     }
 
     fn size(&self, oid: Oid) -> Result<u64, StoresError> {

@@ -14,6 +14,7 @@ use snapshot_fs::Dir;
 use super::head;
 use super::info::{bundle_refs, oid};
 use super::open::GitRepo;
+use super::pack;
 use super::pin::PinnedGit;
 use super::stage::replaces_others;
 use super::walk::Walk;
@@ -78,6 +79,11 @@ pub fn write_bundle(
         let name = name.filter(|name| !name.contains('\0'));
         pack.insert_object(seen.oid, name).map_err(|e| packing(&path, e))
     })?;
+    // What no reader takes is not written.
+    if walked.objects.len() > pack::MAX_OBJECTS as usize {
+        let why = format!("its history has over {} objects", pack::MAX_OBJECTS);
+        return Err(StoresError::GitUnsupported { path, why });
+    }
     let object = |oid: &str| format!("git object {oid}");
     let escaping = walked.escaping.iter();
     let mut refused: Vec<(String, String)> =

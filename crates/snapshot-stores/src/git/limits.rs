@@ -7,6 +7,9 @@ const WINDOW_BYTES: usize = 1 << 20;
 /// Most that it maps at once, in bytes: mapped pages count as our memory, and packs are read in order.
 const MAPPED_BYTES: usize = 8 << 20;
 
+/// Most that it keeps of objects that it has parsed, in bytes; its default is 256 MiB.
+const CACHE_BYTES: isize = 16 << 20;
+
 /// Sets them once a process.
 pub(super) fn set() -> Result<(), git2::Error> {
     static DONE: OnceLock<Result<(), String>> = OnceLock::new();
@@ -26,6 +29,7 @@ fn set_options() -> Result<(), git2::Error> {
         // An operator runs us as root on another user's agent; `open` checks owners itself.
         git2::opts::set_verify_owner_validation(false)?;
         git2::opts::set_mwindow_size(WINDOW_BYTES)?;
+        git2::opts::set_cache_max_size(CACHE_BYTES)?;
         git2::opts::set_mwindow_mapped_limit(MAPPED_BYTES)
     }
 }

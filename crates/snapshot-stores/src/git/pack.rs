@@ -12,6 +12,10 @@ use crate::StoresError;
 const RAW_OID_BYTES: u64 = 20;
 /// Bytes of the digest at the end.
 const TRAILER_BYTES: u64 = 20;
+/// Most objects of a history: libgit2 keeps some hundred bytes of each while it indexes a pack.
+pub(super) const MAX_OBJECTS: u32 = 500_000;
+/// Most bytes of a delta's instructions: they lie in memory beside its base and what it makes.
+const MAX_DELTA_BYTES: u64 = 64 << 20;
 
 /// Gives the number of objects in `pack`, once each of them, deltas resolved, is known to have at
 /// most `max_object_bytes`.
@@ -29,6 +33,11 @@ pub(super) fn check(
     });
     if &head[..4] != b"PACK" || version != 2 {
         return Err(bad("it holds no pack of version 2"));
+    }
+    if objects > MAX_OBJECTS {
+        return Err(bad(&format!(
+            "it holds {objects} objects, and {MAX_OBJECTS} are the most that are read"
+        )));
     }
     for _ in 0..objects {
         control.check().map_err(StoresError::stopped("checking the git history"))?;
@@ -64,6 +73,7 @@ fn entry(pack: &mut impl BufRead, limit: u64) -> Result<(), StoresError> {
     let mut content = ZlibDecoder::new(pack);
     let mut inflated = 0;
     if is_delta {
+        check_size(size, limit.min(MAX_DELTA_BYTES))?;
         let mut counted = Counted { inner: &mut content, bytes: 0 };
         // The base's size, then the result's.
         check_size(varint(&mut counted)?, limit)?;

@@ -12,6 +12,7 @@ use snapshot_core::Control;
 
 use super::modules;
 use super::names::{is_dot_git, is_gitmodules};
+use super::pack::MAX_OBJECTS;
 use crate::StoresError;
 
 /// Bytes of a raw object id in a tree.
@@ -22,6 +23,14 @@ const MAX_FOLDERS: usize = 32;
 const LINK_MODE: &[u8] = b"120000";
 /// Most complaints kept; one is enough to refuse.
 const MAX_FINDINGS: usize = 20;
+/// Largest commit, tag or tree, in bytes: each is parsed whole. A tree has some 400,000 entries then.
+pub(super) const MAX_PARSED_BYTES: u64 = 16 << 20;
+/// Most objects that wait with a name: names only help people and packing, and crafted ones are long.
+const MAX_NAMES_WAITING: usize = 1 << 16;
+/// Longest name that is kept, in bytes.
+const MAX_NAME_BYTES: usize = 255;
+/// Most parents that all commits have together: whoever walks them keeps each.
+const MAX_PARENTS: usize = 2 * MAX_OBJECTS as usize;
 
 /// What to walk, and what to hold against it.
 pub(super) struct Walk<'a> {
@@ -39,6 +48,8 @@ pub(super) struct Walk<'a> {
 pub(super) struct Walked {
     /// The objects.
     pub(super) objects: HashMap<Oid, ObjectType>,
+    /// How many parents the commits have together.
+    parents: usize,
     /// Trees and commits that git must not be given to use, as (object, what is wrong).
     pub(super) escaping: Vec<(Oid, String)>,
     /// Files that say what submodules there are, looked at.
@@ -70,6 +81,24 @@ struct Next {
     kind: Option<ObjectType>,
     name: Option<Vec<u8>>,
     folder: Option<Rc<Folder>>,
+}
+
+/// What is still to be visited, and the kind of everything that was or will be.
+struct Waiting {
+    stack: Vec<Next>,
+    seen: HashMap<Oid, ObjectType>,
+}
+
+impl Waiting {
+    fn of(tips: impl IntoIterator<Item = Oid>) -> Self {
+        let stack = tips.into_iter().map(|oid| Next::of(oid, None)).collect();
+        Self { stack, seen: HashMap::new() }
+    }
+
+    /// Whether a name is kept for what waits next.
+    fn keeps(&self, name: &[u8]) -> bool {
+        name.len() <= MAX_NAME_BYTES && self.stack.len() < MAX_NAMES_WAITING
+    }
 }
 
 /// A folder that leads to an object.
@@ -119,37 +148,36 @@ impl Walk<'_> {
         mut visit: impl FnMut(&Seen<'_>) -> Result<(), StoresError>,
     ) -> Result<Walked, StoresError> {
         let mut walked = Walked::default();
-        let mut seen: HashMap<Oid, ObjectType> = HashMap::new();
-        let mut stack: Vec<Next> = tips.into_iter().map(|oid| Next::of(oid, None)).collect();
-        while let Some(next) = stack.pop() {
+        let mut waiting = Waiting::of(tips);
+        while let Some(next) = waiting.stack.pop() {
             self.control.check().map_err(StoresError::stopped("reading the git history"))?;
-            let known = seen.get(&next.oid).copied();
-            let kind = match known {
-                Some(kind) => kind,
-                None => self.header(next.oid)?,
-            };
-            if next.kind.is_some_and(|expected| expected != kind) {
-                return Err(self.bad(next.oid, format!("it is a {kind} where another is named")));
-            }
-            if known.is_some() {
+            if next.kind.is_none() && waiting.seen.contains_key(&next.oid) {
                 continue;
             }
-            seen.insert(next.oid, kind);
+            let kind = self.header(next.oid)?;
+            if next.kind.is_some_and(|expected| expected != kind) {
+                return Err(self.another(next.oid, kind));
+            }
+            waiting.seen.insert(next.oid, kind);
             let object = if kind == ObjectType::Blob { None } else { Some(self.read(next.oid)?) };
             let content = object.as_ref().map(OdbObject::data);
             let (name, folder) = (next.name.as_deref(), next.folder.as_deref());
             visit(&Seen { oid: next.oid, kind, name, folder, content })?;
             if let Some(content) = content {
-                self.children(&next, (kind, content), &mut stack, &mut walked)?;
+                self.children(&next, (kind, content), &mut waiting, &mut walked)?;
             }
         }
-        walked.objects = seen;
+        walked.objects = waiting.seen;
         Ok(walked)
     }
 
     fn header(&self, oid: Oid) -> Result<ObjectType, StoresError> {
         let (size, kind) = self.odb.read_header(oid).map_err(|e| self.unread(oid, e))?;
-        let (size, limit) = (size as u64, self.max_object_bytes);
+        let size = size as u64;
+        let limit = match kind {
+            ObjectType::Blob => self.max_object_bytes,
+            _ => self.max_object_bytes.min(MAX_PARSED_BYTES),
+        };
         if size > limit {
             return Err(StoresError::GitObjectTooLarge { oid: oid.to_string(), size, limit });
         }
@@ -165,7 +193,7 @@ impl Walk<'_> {
         &self,
         of: &Next,
         (kind, content): (ObjectType, &[u8]),
-        stack: &mut Vec<Next>,
+        waiting: &mut Waiting,
         walked: &mut Walked,
     ) -> Result<(), StoresError> {
         let oid = of.oid;
@@ -179,15 +207,19 @@ impl Walk<'_> {
                     oid,
                     odd.then(|| "its header holds a NUL, where git stops reading".to_owned()),
                 );
-                stack.push(Next::of(commit.tree, Some(ObjectType::Tree)));
-                if !self.shallow.contains(&oid) {
-                    let parents = commit.parents.into_iter();
-                    stack.extend(parents.map(|oid| Next::of(oid, Some(ObjectType::Commit))));
+                walked.parents += commit.parents.len();
+                if walked.parents > MAX_PARENTS {
+                    return Err(malformed("with it the commits have over a million parents"));
+                }
+                self.expect(waiting, Next::of(commit.tree, Some(ObjectType::Tree)))?;
+                let is_cut = self.shallow.contains(&oid);
+                for parent in commit.parents.into_iter().filter(|_| !is_cut) {
+                    self.expect(waiting, Next::of(parent, Some(ObjectType::Commit)))?;
                 }
             }
             ObjectType::Tag => {
                 let (target, kind) = tag(content).map_err(malformed)?;
-                stack.push(Next::of(target, Some(kind)));
+                self.expect(waiting, Next::of(target, Some(kind)))?;
             }
             ObjectType::Tree => {
                 let (mut names, folder) = (HashSet::new(), of.as_folder());
@@ -202,8 +234,12 @@ impl Walk<'_> {
                     walked.note(oid, why.or(odd));
                     before = Some(entry.clone());
                     if entry.kind.is_some() {
-                        let (name, folder) = (Some(entry.name.to_vec()), folder.clone());
-                        stack.push(Next { oid: entry.oid, kind: entry.kind, name, folder });
+                        let name = waiting.keeps(entry.name).then(|| entry.name.to_vec());
+                        let folder = folder.clone().filter(|_| name.is_some());
+                        self.expect(
+                            waiting,
+                            Next { oid: entry.oid, kind: entry.kind, name, folder },
+                        )?;
                     }
                 }
             }
@@ -230,6 +266,23 @@ impl Walk<'_> {
         }
         let why = modules::refused(self.read(entry.oid)?.data());
         Ok(why.map(|why| format!("it holds {name:?}: {why}")))
+    }
+
+    /// Lets an object wait for its visit, once however often it is named: then no more wait than there are.
+    fn expect(&self, waiting: &mut Waiting, next: Next) -> Result<(), StoresError> {
+        match (next.kind, waiting.seen.get(&next.oid)) {
+            (Some(kind), None) => {
+                waiting.seen.insert(next.oid, kind);
+                waiting.stack.push(next);
+                Ok(())
+            }
+            (Some(kind), Some(known)) if kind != *known => Err(self.another(next.oid, *known)),
+            _ => Ok(()),
+        }
+    }
+
+    fn another(&self, oid: Oid, kind: ObjectType) -> StoresError {
+        self.bad(oid, format!("it is a {kind} where another is named"))
     }
 
     pub(super) fn bad(&self, oid: Oid, why: String) -> StoresError {
