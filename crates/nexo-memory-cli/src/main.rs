@@ -20,6 +20,7 @@ use clap::Parser;
 use clap::error::ErrorKind as ClapKind;
 use nexo_memory_snapshot::ShellQuiesce;
 use nexo_memory_snapshot::error::ErrorKind;
+use nexo_memory_snapshot::local_fs::limit_sqlite_heap;
 use nexo_memory_snapshot::ports::Control;
 
 use crate::args::{Cli, Color};
@@ -28,6 +29,9 @@ use crate::exit::{Ended, Failure};
 use crate::output::Output;
 use crate::progress::Bar;
 use crate::settings::Settings;
+
+/// Most that SQLite takes of memory, in bytes: a crafted database may ask for any number.
+const SQLITE_HEAP_BYTES: i64 = 64 << 20;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -54,6 +58,9 @@ fn run(cli: Cli) -> ExitCode {
         Err(failure) => return end(out, Err(failure)),
     };
     let mut context = Context::new(out, settings, control, bar, global.strict);
+    if let Err(e) = limit_sqlite_heap(SQLITE_HEAP_BYTES) {
+        context.out.warn(&format!("the memory of the databases is not bounded: {e}"));
+    }
     if let Err(e) = listen(context.control.clone(), context.hooks()) {
         context.out.warn(&format!("Ctrl-C will not end this cleanly: {e}"));
     }

@@ -179,5 +179,5 @@ pub mod local_fs {
         Imported, PlannedRestore, Recovery, RecoveryOutcome, StatusFinding, below,
     };
     pub use snapshot_core::{ListProblem, Listing, ProblemKind};
-    pub use snapshot_stores::Decision;
+    pub use snapshot_stores::{Decision, limit_heap as limit_sqlite_heap};
 }

@@ -61,7 +61,7 @@ pub use restore::{
     pending, plan, recover, restore, sweep,
 };
 pub use sources::{left_out, not_usable};
-pub use sqlite::{Holder, Holders, Library};
+pub use sqlite::{Holder, Holders, Library, limit_heap};
 
 /// Versions of the libraries that read and write an agent's memory, for the manifest.
 pub fn tool_versions() -> [(&'static str, String); 2] {

@@ -14,7 +14,9 @@ use super::report::Sink;
 use crate::error::StoresError;
 
 /// Longest file that is compared by line, in bytes; of a longer one sizes and digests are told.
-const MAX_TEXT_BYTES: u64 = 4 << 20;
+pub(super) const MAX_TEXT_BYTES: u64 = 4 << 20;
+/// Most lines of such a file: each takes some hundred bytes while two texts are compared.
+const MAX_LINES: usize = 100_000;
 
 /// A file that differs. The artifacts are the sides that have it.
 struct Pair<'m> {
@@ -167,8 +169,13 @@ fn text(
     side.open(&artifact.path)?
         .read_to_end(&mut content)
         .map_err(StoresError::io("read", artifact.path.as_path()))?;
-    // As git tells text from the rest.
-    Ok((!content.contains(&0)).then_some(content))
+    Ok(is_text(&content).then_some(content))
+}
+
+/// Whether content is compared by line. As git tells text from the rest.
+pub(super) fn is_text(content: &[u8]) -> bool {
+    let lines = content.split(|byte| *byte == b'\n');
+    !content.contains(&0) && lines.take(MAX_LINES + 2).count() <= MAX_LINES + 1
 }
 
 fn hunks(old: &[u8], new: &[u8]) -> Result<Vec<Hunk>, git2::Error> {

@@ -11,6 +11,7 @@ use snapshot_core::{
     to_text,
 };
 
+use super::files::{MAX_TEXT_BYTES, is_text};
 use super::report::Sink;
 use crate::error::StoresError;
 use crate::git::open_objects;
@@ -199,11 +200,13 @@ fn files(
 ) -> Result<(), git2::Error> {
     let tree = |oid: Option<Oid>| oid.map(|oid| repo.find_commit(oid)?.tree()).transpose();
     let mut options = LineOptions::new();
+    // A larger one is compared as bytes.
+    options.max_size(i64::try_from(MAX_TEXT_BYTES).unwrap_or(i64::MAX));
     let mut diff =
         repo.diff_tree_to_tree(tree(old)?.as_ref(), tree(new)?.as_ref(), Some(&mut options))?;
     diff.find_similar(Some(DiffFindOptions::new().renames(true)))?;
     for number in 0..diff.deltas().len() {
-        let Some(file) = file(&diff, number)? else { continue };
+        let Some(file) = file(repo, &diff, number)? else { continue };
         summary.files_changed += 1;
         summary.insertions += file.insertions;
         summary.deletions += file.deletions;
@@ -214,7 +217,11 @@ fn files(
     Ok(())
 }
 
-fn file(diff: &Diff<'_>, number: usize) -> Result<Option<GitFileDifference>, git2::Error> {
+fn file(
+    repo: &Repository,
+    diff: &Diff<'_>,
+    number: usize,
+) -> Result<Option<GitFileDifference>, git2::Error> {
     let Some(delta) = diff.get_delta(number) else { return Ok(None) };
     let change = match delta.status() {
         Delta::Added => Change::Added,
@@ -223,7 +230,10 @@ fn file(diff: &Diff<'_>, number: usize) -> Result<Option<GitFileDifference>, git
         _ => Change::Changed,
     };
     let path = |file: git2::DiffFile<'_>| to_text(file.path_bytes().unwrap_or_default());
-    let (_, insertions, deletions) = match Patch::from_diff(diff, number)? {
+    let has_lines =
+        has_lines(repo, delta.old_file().id())? && has_lines(repo, delta.new_file().id())?;
+    let patch = has_lines.then(|| Patch::from_diff(diff, number)).transpose()?.flatten();
+    let (_, insertions, deletions) = match patch {
         Some(patch) => patch.line_stats()?,
         None => (0, 0, 0),
     };
@@ -240,6 +250,17 @@ fn file(diff: &Diff<'_>, number: usize) -> Result<Option<GitFileDifference>, git
         insertions: insertions as u64,
         deletions: deletions as u64,
     }))
+}
+
+/// Whether a side is compared by line, as a memory file is; one that is missing has none to add.
+fn has_lines(repo: &Repository, blob: Oid) -> Result<bool, git2::Error> {
+    let odb = repo.odb()?;
+    // A submodule's commit lies elsewhere.
+    if blob.is_zero() || !odb.exists(blob) {
+        return Ok(true);
+    }
+    let (size, _) = odb.read_header(blob)?;
+    Ok(size as u64 <= MAX_TEXT_BYTES && is_text(repo.find_blob(blob)?.content()))
 }
 
 fn git_oid(oid: Oid) -> Result<GitOid, git2::Error> {

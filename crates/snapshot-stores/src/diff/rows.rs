@@ -15,10 +15,12 @@ use super::tables::{
 };
 use super::vectors;
 use crate::error::StoresError;
-use crate::sqlite::{immutable_uri, open_scratch};
+use crate::sqlite::{bound_cache, immutable_uri, open_scratch};
 
 /// Where in a database its text encoding stands.
 const ENCODING_AT: u64 = 56;
+/// Most threads that read them; each has connections and rows of its own.
+const MAX_THREADS: usize = 4;
 /// Rows between two looks at whether the caller still wants this.
 const ROWS_BETWEEN_CHECKS: u64 = 1024;
 
@@ -72,7 +74,7 @@ pub(super) fn compare(
         return Ok(Compared::default());
     }
     let files = Files { old, new, encoding: encodings.0.or(encodings.1), control };
-    let db = Databases { threads, ..Databases::on(scratch, files)? };
+    let db = Databases { threads: threads.min(MAX_THREADS), ..Databases::on(scratch, files)? };
     // Never committed: the file is forgotten with the connection.
     db.batch("BEGIN")?;
     let compared = match (list(&db.conn, "old"), list(&db.conn, "new")) {
@@ -203,6 +205,7 @@ impl<'a> Databases<'a> {
     fn attach(&self, schema: &str, file: Option<&Path>) -> Result<(), StoresError> {
         let uri = file.map_or_else(|| ":memory:".to_owned(), immutable_uri);
         self.conn.execute(&format!("ATTACH ?1 AS {schema}"), [uri]).map_err(self.fail())?;
+        bound_cache(&self.conn, schema).map_err(self.fail())?;
         // What is mapped counts as this process's memory, and would grow with the store.
         self.conn.pragma_update(Some(schema), "mmap_size", 0).map_err(self.fail())
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
+use rusqlite::limits::Limit;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::error::StoresError;
@@ -23,6 +24,11 @@ const WAL_RESET_FIXED: [std::ops::Range<i32>; 2] = [3_044_006..3_045_000, 3_050_
 const IMPATIENT: Duration = Duration::from_millis(5);
 /// How long a statement waits for a lock while we hold nothing that others wait for.
 const PATIENT: Duration = Duration::from_secs(5);
+
+/// What a connection to a file of strangers keeps of it in memory, in KiB: the file itself may ask for any number.
+const CACHE_KIB: i32 = 2000;
+/// Longest value, and row, that a comparison takes, in bytes; SQLite's own limit is 1 GB.
+const MAX_VALUE_BYTES: i32 = 16 << 20;
 
 /// A live database that we may open any number of connections to.
 #[derive(Debug, Clone)]
@@ -135,6 +141,7 @@ pub(crate) fn open_scratch(path: &Path) -> Result<Connection, StoresError> {
         | OpenFlags::SQLITE_OPEN_URI;
     let conn = open_copy(path, mode)?;
     let fail = || StoresError::sqlite("configure the connection to", path);
+    conn.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES).map_err(fail())?;
     conn.pragma_update(None, "journal_mode", "OFF").map_err(fail())?;
     conn.pragma_update(None, "synchronous", "OFF").map_err(fail())?;
     // Such an index would lie in memory, or in a temporary file outside of the vault.
@@ -176,7 +183,25 @@ fn open_copy(path: &Path, mode: OpenFlags) -> Result<Connection, StoresError> {
     let fail = || StoresError::sqlite("configure the connection to", path);
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false).map_err(fail())?;
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false).map_err(fail())?;
+    bound_cache(&conn, "main").map_err(fail())?;
     Ok(conn)
+}
+
+/// Keeps a database of a connection from filling the memory with its pages.
+pub(crate) fn bound_cache(conn: &Connection, schema: &str) -> Result<(), rusqlite::Error> {
+    conn.pragma_update(Some(schema), "cache_size", -CACHE_KIB)
+}
+
+/// Bounds what SQLite takes altogether in this process, in bytes; past it a statement fails. It is for programs that
+/// are this one alone: a host's own databases would have to live within the bound too.
+///
+/// # Errors
+/// If SQLite does not take it.
+pub fn limit_heap(bytes: i64) -> Result<(), StoresError> {
+    let path = Path::new(":memory:");
+    let conn = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE, PATIENT)?;
+    let set = conn.pragma_update_and_check(None, "hard_heap_limit", bytes, |_| Ok(()));
+    set.map_err(StoresError::sqlite("bound the memory of", path))
 }
 
 /// Opens with everything off by which a crafted database could act, but what its own programs may
