@@ -33,6 +33,7 @@ pub mod canary;
 pub mod compare;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod crafted;
 mod error;
 mod fault;
 mod fixed;
@@ -49,6 +50,7 @@ mod torture;
 
 pub use broker::{Broker, Proxy};
 pub use bundle::MemoryBundle;
+pub use crafted::Crafted;
 pub use error::KitError;
 pub use fault::{FaultHook, KillBefore, Recorded, Recorder};
 pub use fixed::{FixedClock, SeqIds};
