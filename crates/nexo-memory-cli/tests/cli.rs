@@ -11,6 +11,8 @@
 mod absent;
 #[path = "cli/asked.rs"]
 mod asked;
+#[path = "cli/bounds.rs"]
+mod bounds;
 #[path = "cli/config.rs"]
 mod config;
 #[path = "cli/diff.rs"]
@@ -31,6 +33,8 @@ mod json;
 mod keeping;
 #[path = "cli/names.rs"]
 mod names;
+#[path = "cli/newer.rs"]
+mod newer;
 #[path = "cli/redact.rs"]
 mod redact;
 #[path = "cli/sealed.rs"]

@@ -212,6 +212,12 @@ impl CaptureInfo {
     }
 }
 
+/// All that is believed of a sidecar before its version is ours.
+#[derive(Deserialize)]
+struct Version {
+    manifest_version: u32,
+}
+
 impl Sidecar {
     /// Largest sidecar read or written.
     pub const MAX_BYTES: usize = 4096;
@@ -265,14 +271,16 @@ impl Sidecar {
         if bytes.len() > Self::MAX_BYTES {
             return Err(bad(format!("is larger than {} bytes", Self::MAX_BYTES)));
         }
-        let sidecar: Self =
-            serde_json::from_slice(bytes).map_err(|e| bad(format!("is not as documented: {e}")))?;
-        if sidecar.manifest_version > MANIFEST_VERSION {
+        let not_json = |e| bad(format!("is not as documented: {e}"));
+        // The version first: a newer summary may have another shape.
+        let Version { manifest_version } = serde_json::from_slice(bytes).map_err(not_json)?;
+        if manifest_version > MANIFEST_VERSION {
             return Err(ParseError::TooNew {
-                found: format!("manifest version {}", sidecar.manifest_version),
+                found: format!("manifest version {manifest_version}"),
                 supported: format!("manifest version {MANIFEST_VERSION}"),
             });
         }
+        let sidecar: Self = serde_json::from_slice(bytes).map_err(not_json)?;
         if sidecar.bundle_format != BUNDLE_FORMAT {
             return Err(bad("names another format".into()));
         }

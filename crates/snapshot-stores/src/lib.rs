@@ -49,6 +49,7 @@ mod pinned;
 pub mod redact;
 mod restore;
 mod sources;
+mod space;
 mod sqlite;
 mod state;
 
@@ -61,6 +62,7 @@ pub use restore::{
     pending, plan, recover, restore, sweep,
 };
 pub use sources::{left_out, not_usable};
+pub use space::room;
 pub use sqlite::{Holder, Holders, Library, limit_heap};
 
 /// Versions of the libraries that read and write an agent's memory, for the manifest.

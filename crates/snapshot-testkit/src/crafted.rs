@@ -91,6 +91,26 @@ impl Crafted {
         Ok(())
     }
 
+    /// Adds something of `mib` MiB of zeros, and lists it with a digest that is not its own: for what is refused before
+    /// it is read.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn hole(&mut self, path: &str, kind: &str, more: &str, mib: usize) -> io::Result<()> {
+        let size = mib * FRAME;
+        self.frames_of(FRAME)?;
+        self.header(path, b'0', 0o644, size)?;
+        self.end_frame()?;
+        self.place();
+        let frame = self.compressor.compress(&[0; FRAME])?;
+        for _ in 0..mib {
+            self.out.write_all(&frame)?;
+            self.frames.push(pair(frame.len(), FRAME));
+        }
+        self.list(path, kind, size, &Sha256::digest(b""), more);
+        Ok(())
+    }
+
     /// Adds a memory folder and lists it.
     ///
     /// # Errors

@@ -47,6 +47,15 @@ pub enum VaultError {
         /// What is wrong with it.
         why: String,
     },
+    /// Notes that a newer program wrote.
+    #[error("the notes {} cannot be read, so nothing is deleted that they may forbid", path.display())]
+    NewerNotes {
+        /// The file.
+        path: PathBuf,
+        /// Both versions.
+        #[source]
+        source: ParseError,
+    },
     /// A sidecar without its bundle.
     #[error("the bundle {} is missing", path.display())]
     BundleMissing {
@@ -95,7 +104,7 @@ impl VaultError {
         match self {
             Self::Fs(e) => e.kind(),
             Self::UnknownSnapshot { .. } => ErrorKind::UnknownSnapshot,
-            Self::Sidecar { source, .. } => source.kind(),
+            Self::Sidecar { source, .. } | Self::NewerNotes { source, .. } => source.kind(),
             Self::Notes { .. }
             | Self::Foreign { .. }
             | Self::BundleMissing { .. }

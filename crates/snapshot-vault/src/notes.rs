@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use snapshot_core::SnapshotId;
+use snapshot_core::{ParseError, SnapshotId};
 use snapshot_fs::{Dir, FsError};
 
 use crate::agent::AgentVault;
@@ -35,6 +35,12 @@ pub struct Notes {
     pub checks: BTreeMap<SnapshotId, Check>,
 }
 
+/// All that is believed of notes before their version is ours.
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
+}
+
 /// A reason that somebody gave.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Note {
@@ -58,7 +64,7 @@ impl AgentVault {
     /// The notes on this agent.
     ///
     /// # Errors
-    /// [`VaultError::Notes`] where they are none of ours, or an I/O error.
+    /// [`VaultError::Notes`] where they are none of ours, [`VaultError::NewerNotes`], or an I/O error.
     pub fn notes(&self) -> Result<Notes, VaultError> {
         match self.existing_dir(&[layout::NOTES])? {
             Some(dir) => read(&dir, &layout::notes_name(self.agent())),
@@ -107,6 +113,11 @@ impl Vault {
     /// # Errors
     /// If it cannot be written.
     pub fn set_hold(&self, hold: Option<Note>) -> Result<(), VaultError> {
+        // What a newer program wrote is not written over.
+        match self.hold() {
+            Err(newer @ VaultError::NewerNotes { .. }) => return Err(newer),
+            Ok(_) | Err(_) => {}
+        }
         let notes = Notes { version: VERSION, hold, ..Notes::default() };
         write(&self.root_dir()?, layout::HOLD, &notes)
     }
@@ -120,11 +131,18 @@ fn read(dir: &Dir, name: &str) -> Result<Notes, VaultError> {
         Err(e @ FsError::TooLarge { .. }) => return Err(bad(e.to_string())),
         Err(e) => return Err(e.into()),
     };
-    let notes: Notes = serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))?;
-    match notes.version {
-        VERSION => Ok(notes),
-        other => Err(bad(format!("version {other}, and this program knows {VERSION}"))),
+    // The version first: newer notes may have another shape.
+    let Version { version } = serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))?;
+    if version > VERSION {
+        let (found, supported) =
+            (format!("notes version {version}"), format!("notes version {VERSION}"));
+        let source = ParseError::TooNew { found, supported };
+        return Err(VaultError::NewerNotes { path: dir.path().join(name), source });
     }
+    if version != VERSION {
+        return Err(bad(format!("version {version}, and this program knows {VERSION}")));
+    }
+    serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))
 }
 
 fn write(dir: &Dir, name: &str, notes: &Notes) -> Result<(), VaultError> {

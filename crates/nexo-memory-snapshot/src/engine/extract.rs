@@ -15,6 +15,7 @@ use snapshot_core::{
     TreeEntryKind,
 };
 use snapshot_fs::{Dir, DurableFile, FsError, Meta};
+use snapshot_stores::room;
 
 use super::Engine;
 use super::copy::{Watch, copy};
@@ -28,6 +29,9 @@ const DIR_MODE: u32 = 0o700;
 const RUN_BITS: u32 = 0o100;
 /// The bits of a mode that a bundle may give: a set-user-id bit of a stranger's is none of ours.
 const PLAIN_BITS: u32 = 0o777;
+
+/// What a small file takes on disk at most, in bytes.
+const BLOCK_BYTES: u64 = 4096;
 
 /// What an extraction wrote.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -68,6 +72,7 @@ impl Engine {
         }
         let mut out = self.output(to)?;
         let total = wanted.iter().fold(0, |sum: u64, a| sum.saturating_add(a.size_bytes));
+        out.room(wanted.len(), total)?;
         for artifact in &wanted {
             ctl.check()?;
             let watch = Watch { step: Step::Stage, before: out.done.bytes, total, control: ctl };
@@ -95,6 +100,7 @@ impl Engine {
         let entries = opened.history.entries(at)?;
         let mut out = self.output(to)?;
         let total = entries.iter().fold(0, |sum: u64, e| sum.saturating_add(e.size_bytes));
+        out.room(entries.len(), total)?;
         for entry in &entries {
             ctl.check()?;
             ctl.advance(Step::Stage, out.done.bytes, total);
@@ -179,6 +185,12 @@ struct Output {
 }
 
 impl Output {
+    /// That so many entries, of so many bytes together, find room.
+    fn room(&self, entries: usize, bytes: u64) -> Result<(), SnapshotError> {
+        let blocks = BLOCK_BYTES.saturating_mul(entries as u64);
+        Ok(room(&self.root, bytes.saturating_add(blocks))?)
+    }
+
     /// Writes a link.
     fn link(
         &mut self,

@@ -13,6 +13,7 @@ use snapshot_core::{
     AgentId, Control, Encryption, ManifestV1, Sha256Digest, Sidecar, SnapshotMeta, Step, Tenant,
 };
 use snapshot_fs::{Dir, FsError};
+use snapshot_stores::room;
 use snapshot_vault::{AgentLock, ProblemKind};
 
 use super::copy::{Watch, copy_file};
@@ -185,6 +186,9 @@ impl Engine {
         let staging = lock.staging()?;
         let mut copy = staging.create_bundle()?;
         let (staged, total) = (copy.path().to_owned(), length(source, path)?);
+        // One copy, and one more where it is encrypted on the way; age adds less than a sixteenth.
+        let sealed = recipients.map_or(0, |_| total.saturating_add(total / 16));
+        room(staging.dir(), total.saturating_add(sealed))?;
         let watch = Watch { step: Step::Stage, before: 0, total, control: ctl };
         let found = copy_file(source, path, watch, |bytes| {
             Ok(copy.write_all(bytes).map_err(FsError::io("write", &staged))?)

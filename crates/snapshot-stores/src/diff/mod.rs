@@ -28,6 +28,7 @@ use snapshot_fs::Dir;
 use crate::error::StoresError;
 use crate::restore::{StageProgress, stage_git};
 use crate::sources::is_missing;
+use crate::space::room;
 use report::{Sink, StoreReport};
 
 /// Bytes copied at a time.
@@ -197,6 +198,8 @@ impl<'a> Unpacked<'a> {
         scratch: &'a Dir,
         progress: &StageProgress<'_>,
     ) -> Result<Self, StoresError> {
+        let both = [old, new].into_iter().flatten();
+        room(scratch, both.fold(0, |sum, side| side.size_bytes.saturating_add(sum)))?;
         let unpack = |side, artifact: Option<&Artifact>| {
             artifact.map(|artifact| unpack(side, artifact, scratch, progress)).transpose()
         };

@@ -42,6 +42,7 @@ pub(crate) use info::{PRE_RESTORE_REFS, STASH_REF};
 pub use lock::{lock, unlock};
 pub use names::is_dot_git;
 pub use open::{GitRepo, open};
+pub(crate) use pack::{index_bytes, unpacked_bytes};
 pub use pin::PinnedGit;
 pub use plan::{GitProgress, GitTargets, plan, progress};
 pub use raw::RawRepo;

@@ -14,8 +14,24 @@ const RAW_OID_BYTES: u64 = 20;
 const TRAILER_BYTES: u64 = 20;
 /// Most objects of a history: libgit2 keeps some hundred bytes of each while it indexes a pack.
 pub(super) const MAX_OBJECTS: u32 = 500_000;
+/// Fewest bytes of an object in a pack: its type and size, and no content deflated.
+const OBJECT_BYTES: u64 = 9;
+/// Bytes of a pack's index beside its entries, and of an entry: id, checksum, place, and a large place.
+const INDEX_BYTES: u64 = 4096;
+const INDEX_ENTRY_BYTES: u64 = 20 + 4 + 4 + 8;
 /// Most bytes of a delta's instructions: they lie in memory beside its base and what it makes.
 const MAX_DELTA_BYTES: u64 = 64 << 20;
+
+/// What the index beside a pack of a git bundle of this size takes at most, in bytes.
+pub(crate) fn index_bytes(bundle_bytes: u64) -> u64 {
+    let objects = (bundle_bytes / OBJECT_BYTES).min(u64::from(MAX_OBJECTS));
+    INDEX_BYTES + objects * INDEX_ENTRY_BYTES
+}
+
+/// What a git bundle of this size takes at most while it is unpacked: as it came, as a pack, and the index.
+pub(crate) fn unpacked_bytes(bundle_bytes: u64) -> u64 {
+    bundle_bytes.saturating_mul(2).saturating_add(index_bytes(bundle_bytes))
+}
 
 /// Gives the number of objects in `pack`, once each of them, deltas resolved, is known to have at
 /// most `max_object_bytes`.

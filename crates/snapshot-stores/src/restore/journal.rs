@@ -58,6 +58,12 @@ pub(crate) struct StateTarget {
     pub(crate) after: Option<Vec<u8>>,
 }
 
+/// All that is believed of a journal before its version is ours.
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
+}
+
 /// The folder of one agent's restores: journal, staging, epoch.
 #[derive(Debug, Clone)]
 pub(crate) struct Work<'a> {
@@ -156,11 +162,17 @@ impl<'a> Work<'a> {
             Err(e) => return Err(e.into()),
         };
         let bad = |why| StoresError::Journal { path: self.dir.path().join(JOURNAL), why };
-        let journal: Journal = serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))?;
-        match journal.version {
-            VERSION => Ok(Some(journal)),
-            other => Err(bad(format!("version {other}, and this program knows {VERSION}"))),
+        // The version first: a newer journal may have another shape.
+        let Version { version } = serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))?;
+        if version > VERSION {
+            let (found, supported) =
+                (format!("journal version {version}"), format!("journal version {VERSION}"));
+            return Err(ParseError::TooNew { found, supported }.into());
         }
+        if version != VERSION {
+            return Err(bad(format!("version {version}, and this program knows {VERSION}")));
+        }
+        serde_json::from_slice(&bytes).map(Some).map_err(|e| bad(e.to_string()))
     }
 
     pub(crate) fn write(&self, journal: &Journal) -> Result<(), StoresError> {
@@ -169,6 +181,10 @@ impl<'a> Work<'a> {
             why: e.to_string(),
         };
         let bytes = serde_json::to_vec(journal).map_err(bad)?;
+        if bytes.len() as u64 > MAX_JOURNAL_BYTES {
+            let why = format!("it would have over {MAX_JOURNAL_BYTES} bytes");
+            return Err(StoresError::Journal { path: self.dir.path().join(JOURNAL), why });
+        }
         Ok(self.dir.write_atomic(JOURNAL, &bytes, 0o600)?)
     }
 

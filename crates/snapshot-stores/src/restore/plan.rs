@@ -5,8 +5,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use snapshot_core::{
-    GitInfo, Manifest, MemoryLayout, RedactionReport, RestorePlan, SpaceNeed, StoreAction,
-    StorePlan,
+    ArtifactKind, GitInfo, Manifest, MemoryLayout, RedactionReport, RestorePlan, SpaceNeed,
+    StoreAction, StorePlan,
 };
 
 use crate::error::StoresError;
@@ -34,7 +34,7 @@ pub fn plan(
     notes.extend(files.notes.clone());
     let now = memdir.and_then(|m| m.repo.as_ref()).map(git::GitRepo::pin).transpose()?;
     let git = wanted_git(manifest, now.as_ref()).map(|info| git::plan(now.as_ref(), &info).0);
-    let space = space(layout, &choices, &files, live.as_ref(), opts)?;
+    let space = space(manifest, layout, &choices, &files, live.as_ref(), opts)?;
     notes.extend(manifest.redactions.as_ref().map(redacted));
     let stores = choices.iter().map(|c| StorePlan {
         store: c.store.clone(),
@@ -166,24 +166,32 @@ pub(crate) fn wanted_git(manifest: &Manifest, now: Option<&PinnedGit>) -> Option
 
 /// Free space that the restore needs at most, per file system; an error where one has less.
 fn space(
+    manifest: &Manifest,
     layout: &MemoryLayout,
     choices: &[StoreChoice],
     files: &FilesPlan,
     live: Option<&Sources>,
     opts: &RestoreOptions<'_>,
 ) -> Result<Vec<SpaceNeed>, StoresError> {
-    let stores: u64 = choices.iter().map(|c| c.size_bytes).sum();
+    let stores: u64 = choices.iter().fold(0, |sum, c| c.size_bytes.saturating_add(sum));
     // The pre-restore bundle is smaller than what it holds.
     let present: u64 = live.iter().flat_map(|s| &s.databases).map(|d| d.stat.size).sum();
-    let mut wanted = vec![(opts.work.path(), stores + present)];
+    let mut wanted = vec![(opts.work.path(), stores.saturating_add(present))];
     // A store is written through its journal or WAL: once there, once in the file.
     wanted.extend(
         choices
             .iter()
             .filter(|c| c.action != Action::Empty)
-            .map(|c| (c.path.as_path(), c.size_bytes * 2)),
+            .map(|c| (c.path.as_path(), c.size_bytes.saturating_mul(2))),
     );
     wanted.extend(layout.memdir.as_deref().map(|memdir| (memdir, files.needed_bytes)));
+    // The history is checked in our folder and copied from there.
+    let history = manifest.artifacts.iter().find(|a| a.kind == ArtifactKind::GitBundle);
+    if let Some(history) = history {
+        let packed = history.size_bytes.saturating_add(git::index_bytes(history.size_bytes));
+        wanted.push((opts.work.path(), git::unpacked_bytes(history.size_bytes)));
+        wanted.extend(layout.memdir.as_deref().map(|memdir| (memdir, packed)));
+    }
     let mut needs: HashMap<u64, SpaceNeed> = HashMap::new();
     for (path, bytes) in wanted {
         let Some(folder) = path.ancestors().find(|p| p.is_dir()) else { continue };
@@ -193,7 +201,7 @@ fn space(
             needed_bytes: 0,
             free_bytes: dir.free_bytes()?,
         });
-        need.needed_bytes += bytes;
+        need.needed_bytes = need.needed_bytes.saturating_add(bytes);
     }
     let mut needs: Vec<SpaceNeed> = needs.into_values().collect();
     needs.sort_by(|a, b| a.at.cmp(&b.at));

@@ -16,6 +16,7 @@ use snapshot_fs::{Dir, DurableFile};
 use crate::error::StoresError;
 use crate::git;
 use crate::restore::target::{Action, StoreChoice, StoreTarget};
+use crate::space::room;
 use crate::sqlite::{Live, MAGIC, PageDigest, Shape, open_private, open_staged, page_digest};
 use crate::state::{self, MAX_STATE_BYTES, StatePiece};
 
@@ -157,7 +158,10 @@ pub(crate) fn stage_git(
     let dir = staging.ensure_sub(GIT, 0o700)?;
     let path = BundlePath::parse(path_in_bundle::GIT_BUNDLE)?;
     let mut bundle = match source.manifest().artifact(&path) {
-        Some(_) => Some(source.open(&path)?),
+        Some(artifact) => {
+            room(&dir, git::unpacked_bytes(artifact.size_bytes))?;
+            Some(source.open(&path)?)
+        }
         None => None,
     };
     let reader = bundle.as_mut().map(|b| b as &mut dyn Read);
