@@ -21,6 +21,8 @@ mod diff;
 mod doctor;
 #[path = "cli/errors.rs"]
 mod errors;
+#[path = "cli/escapes.rs"]
+mod escapes;
 #[path = "cli/events.rs"]
 mod events;
 #[path = "cli/help.rs"]

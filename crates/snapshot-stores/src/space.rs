@@ -15,3 +15,22 @@ pub fn room(dir: &Dir, needed_bytes: u64) -> Result<(), StoresError> {
         false => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use snapshot_core::ErrorKind;
+    use snapshot_fs::DurableFs;
+
+    use super::*;
+
+    /// Would catch: a look that refuses what fits, or takes what does not.
+    #[test]
+    fn there_is_room_for_what_is_free_and_no_more() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = DurableFs::default().open_dir(tmp.path()).unwrap();
+        room(&dir, 1).unwrap();
+        let refused = room(&dir, u64::MAX).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Io);
+        assert!(matches!(refused, StoresError::NoSpace { needed_bytes: u64::MAX, .. }));
+    }
+}

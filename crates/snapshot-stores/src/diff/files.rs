@@ -209,3 +209,17 @@ fn hunks(old: &[u8], new: &[u8]) -> Result<Vec<Hunk>, git2::Error> {
     }
     Ok(hunks)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Would catch: a text of so many short lines that comparing them takes a hundred times its size, and the last line
+    /// without an end counted as one more.
+    #[test]
+    fn lines_are_compared_up_to_their_limit() {
+        let lines = b"\n".repeat(MAX_LINES);
+        assert!(is_text(&lines) && is_text(b"") && !is_text(b"a\0"));
+        assert!(!is_text(&b"\n".repeat(MAX_LINES + 1)));
+    }
+}

@@ -200,6 +200,37 @@ mod tests {
         assert!(matches!(checked(&pack, 9), Err(StoresError::GitObjectTooLarge { size: 10, .. })));
     }
 
+    /// Would catch: a pack of so many objects that indexing it takes gigabytes, refused at the limit or taken past it.
+    #[test]
+    fn objects_hold_at_their_limit_and_not_past_it() {
+        let of = |objects: u32| {
+            let pack = [&b"PACK"[..], &[0, 0, 0, 2], &objects.to_be_bytes()].concat();
+            checked(&pack, 100).unwrap_err().to_string()
+        };
+        assert!(of(MAX_OBJECTS).contains("cannot be read"), "{}", of(MAX_OBJECTS));
+        assert!(of(MAX_OBJECTS + 1).contains("the most that are read"));
+    }
+
+    /// Would catch: instructions of any length beside an object at its limit.
+    #[test]
+    fn a_delta_is_as_long_as_its_limit_and_no_longer() {
+        let head = |size: u64| {
+            let low = u8::try_from(size & 15).unwrap();
+            // Kind 6, with a distance of one byte.
+            let mut head = vec![0x80 | 0x60 | low];
+            let mut rest = size >> 4;
+            while rest > 0x7f {
+                head.push(u8::try_from(rest & 0x7f).unwrap() | 0x80);
+                rest >>= 7;
+            }
+            head.push(u8::try_from(rest).unwrap());
+            [head, vec![1], deflated(&[1, 1])].concat()
+        };
+        let of = |size| checked(&pack_of(&head(size)), u64::MAX);
+        assert!(matches!(of(MAX_DELTA_BYTES), Err(StoresError::GitBundle { .. })));
+        assert!(matches!(of(MAX_DELTA_BYTES + 1), Err(StoresError::GitObjectTooLarge { .. })));
+    }
+
     /// A delta of a few bytes can stand for gigabytes.
     #[test]
     fn a_delta_counts_with_what_it_makes() {

@@ -417,6 +417,57 @@ mod tests {
         }
     }
 
+    fn walked(repo: &git2::Repository, tip: Oid) -> Result<Walked, StoresError> {
+        let odb = repo.odb().unwrap();
+        let (shallow, control, path) = (HashSet::new(), Control::default(), Path::new("r"));
+        let (shallow, control) = (&shallow, &control);
+        let walk = Walk { odb: &odb, path, shallow, max_object_bytes: 64 << 20, control };
+        walk.run([tip], |_| Ok(()))
+    }
+
+    /// Writes a commit of the empty tree with these parents, filled up to `bytes`.
+    fn commit_of(repo: &git2::Repository, parents: &[Oid], bytes: usize) -> Oid {
+        let odb = repo.odb().unwrap();
+        let tree = odb.write(ObjectType::Tree, b"").unwrap();
+        let mut text = format!("tree {tree}\n");
+        text.extend(parents.iter().map(|parent| format!("parent {parent}\n")));
+        text.push_str("author a <a> 0 +0000\ncommitter a <a> 0 +0000\n\n");
+        let fill = bytes.saturating_sub(text.len());
+        text.push_str(&"x".repeat(fill));
+        odb.write(ObjectType::Commit, text.as_bytes()).unwrap()
+    }
+
+    /// Would catch: a commit of any size parsed, of which a delta of a few bytes can make one.
+    #[test]
+    fn what_is_parsed_is_as_large_as_its_limit_and_no_larger() {
+        let tmp = tempfile::tempdir().unwrap();
+        let repo = git2::Repository::init_bare(tmp.path()).unwrap();
+        let limit = usize::try_from(MAX_PARSED_BYTES).unwrap();
+        assert_eq!(walked(&repo, commit_of(&repo, &[], limit)).unwrap().objects, 2);
+        let past = walked(&repo, commit_of(&repo, &[], limit + 1));
+        assert!(matches!(
+            past,
+            Err(StoresError::GitObjectTooLarge { limit: MAX_PARSED_BYTES, .. })
+        ));
+    }
+
+    /// Would catch: small commits that name more parents than memory holds.
+    #[test]
+    fn parents_hold_at_their_limit_and_not_past_it() {
+        let tmp = tempfile::tempdir().unwrap();
+        let repo = git2::Repository::init_bare(tmp.path()).unwrap();
+        let root = commit_of(&repo, &[], 0);
+        let quarter = vec![root; MAX_PARENTS / 4 - 1];
+        let (mut tip, mut parents) = (root, 0);
+        while parents < MAX_PARENTS {
+            let named: Vec<Oid> = quarter.iter().copied().chain([tip]).collect();
+            parents += named.len();
+            tip = commit_of(&repo, &named, 0);
+        }
+        assert_eq!(walked(&repo, tip).unwrap().parents, MAX_PARENTS);
+        assert!(walked(&repo, commit_of(&repo, &[tip], 0)).is_err());
+    }
+
     #[test]
     fn names_that_leave_a_checkout_are_seen() {
         for bad in [&b""[..], b".", b"..", b"a/b", b".git", b".GIT", b"git~1"] {
