@@ -1,8 +1,9 @@
 //! What tests, the demo and the benchmarks share: realistic agents, writers that never rest, an
 //! oracle that says whether a snapshot is torn, faults in the file-system layer, comparisons
 //! that use no code of the product, (feature `conformance`) the rules of the traits that others
-//! implement, and (feature `canary`) secrets planted in every place of a memory with a judge that looks
-//! for them in a bundle.
+//! implement, (feature `canary`) secrets planted in every place of a memory with a judge that looks
+//! for them in a bundle, and (feature `damage`) everything that can be done to a bundle and the files
+//! beside it.
 //!
 //! Invariants: everything made here is a function of its seed; nothing sleeps to order events;
 //! nothing reads the user's git configuration. This crate plays the *agent*, so it writes files
@@ -34,6 +35,8 @@ pub mod compare;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod crafted;
+#[cfg(feature = "damage")]
+pub mod damage;
 mod error;
 mod fault;
 mod fixed;
