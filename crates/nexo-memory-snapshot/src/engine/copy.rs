@@ -11,7 +11,7 @@ use snapshot_fs::FsError;
 use crate::error::SnapshotError;
 
 /// Bytes read at a time.
-const CHUNK: usize = 1 << 20;
+pub(super) const CHUNK: usize = 1 << 20;
 
 /// Who is told how far it is, and may stop it.
 pub(super) struct Watch<'a> {

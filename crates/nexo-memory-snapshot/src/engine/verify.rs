@@ -8,7 +8,7 @@ use tracing::field::Empty;
 use tracing::info_span;
 
 use super::Engine;
-use super::copy::{Watch, copy};
+use super::copy::{CHUNK, CopyError, Watch, copy};
 use super::extract::below;
 use crate::error::SnapshotError;
 use crate::metrics::Operation;
@@ -49,8 +49,8 @@ impl Engine {
     }
 
     /// Writes the content of one artifact to `out`, reading only what is needed of the bundle;
-    /// returns its length in bytes. `out` must not be trusted before this returned: the digest is
-    /// known at the end.
+    /// returns its length in bytes. Nothing is written before all of it was read once and its digest was
+    /// right.
     ///
     /// # Errors
     /// If there is no such artifact, it is damaged, or `out` fails.
@@ -72,13 +72,26 @@ impl Engine {
             // A folder, or what stands for one.
             _ => return Err(SnapshotError::NotAFile { path: path.to_string() }),
         };
-        let mut reader = opened.bundle.read(path)?;
-        let watch = Watch { step: Step::Verify, before: 0, total, control: ctl };
-        let copied = copy(&mut reader, watch, |bytes| {
+        let of_artifact = |e: CopyError| e.of_artifact(path, &meta.bundle_path);
+        let mut content = Vec::new();
+        let keep = total <= CHUNK as u64;
+        let first = Watch { step: Step::Verify, before: 0, total, control: ctl };
+        let length = copy(&mut opened.bundle.read(path)?, first, |bytes| {
+            if keep {
+                content.extend_from_slice(bytes);
+            }
+            Ok(())
+        });
+        let length = length.map_err(of_artifact)?;
+        let mut write = |bytes: &[u8]| {
             out.write_all(bytes)
                 .map_err(|source| SnapshotError::Output { what: path.to_string(), source })
-        });
-        copied.map_err(|e| e.of_artifact(path, &meta.bundle_path))
+        };
+        if keep {
+            return write(&content).map(|()| length);
+        }
+        let again = Watch { step: Step::Stage, before: 0, total, control: ctl };
+        copy(&mut opened.bundle.read(path)?, again, write).map_err(of_artifact)
     }
 }
 
