@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use snapshot_bundle::{AnyBundle, BundleV1, DIGEST_EXTENSION, VerifiedBundle};
+use snapshot_bundle::{AnyBundle, BundleV1, VerifiedBundle};
 use snapshot_core::{
     AgentId, Control, Encryption, ManifestV1, Sha256Digest, Sidecar, SnapshotMeta, Step, Tenant,
 };
@@ -20,9 +20,6 @@ use super::copy::{Watch, copy_file};
 use super::{Engine, LOCK_TIMEOUT};
 use crate::error::SnapshotError;
 use crate::keys::Recipients;
-
-/// Most bytes of a checksum file that are read.
-const MAX_SUM_BYTES: u64 = 4096;
 
 /// What the files beside a bundle say of it.
 struct Beside {
@@ -256,25 +253,6 @@ impl Engine {
         let meta = publish()?;
         announced.happened();
         Ok(meta)
-    }
-
-    /// The digest in the checksum file beside a bundle, where there is one.
-    pub(super) fn sum_beside(&self, path: &Path) -> Result<Option<Sha256Digest>, SnapshotError> {
-        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(None) };
-        let mut sum = name.to_owned();
-        sum.push(DIGEST_EXTENSION);
-        let bytes = match self.parts.fs.open_dir(parent)?.read(&sum, MAX_SUM_BYTES) {
-            Err(e) if e.is_not_found() => return Ok(None),
-            read => read?,
-        };
-        let digest = String::from_utf8_lossy(&bytes);
-        let digest = digest.split_whitespace().next().unwrap_or_default();
-        let bad = |e| SnapshotError::Unusable {
-            path: parent.join(&sum),
-            id: None,
-            why: format!("it is no checksum file: {e}"),
-        };
-        Ok(Some(digest.parse().map_err(bad)?))
     }
 }
 

@@ -3,6 +3,7 @@
 //! Invariants: an agent's lock is taken before target locks, and those before the vault's; whatever
 //! stops an operation, work in progress goes with its staging folder and a paused agent is resumed.
 
+mod beside;
 mod copy;
 mod delete;
 mod diff;

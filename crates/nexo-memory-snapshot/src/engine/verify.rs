@@ -3,7 +3,9 @@
 use std::io::Write;
 
 use snapshot_bundle::{VerifyOptions, verify_file};
-use snapshot_core::{BundlePath, Control, ErrorKind, Inside, SnapshotMeta, Step, VerifyReport};
+use snapshot_core::{
+    BundlePath, Control, Damage, ErrorKind, Inside, SnapshotMeta, Step, VerifyReport,
+};
 use tracing::field::Empty;
 use tracing::info_span;
 
@@ -13,8 +15,11 @@ use super::extract::below;
 use crate::error::SnapshotError;
 use crate::metrics::Operation;
 
+/// What a finding about the checksum file is about.
+const CHECKSUM: &str = "checksum file";
+
 impl Engine {
-    /// Reads a whole bundle and says what is wrong with it.
+    /// Reads a whole bundle and says what is wrong with it, and with the files beside it in the vault.
     ///
     /// # Errors
     /// If it cannot be read, or was written by a newer program. Damage is no error: it is in the
@@ -38,11 +43,18 @@ impl Engine {
             };
             let options = VerifyOptions { sum, ..self.verification(located.sidecar.as_ref()) };
             let identities = self.identities_for(&located.file, &located.path)?;
-            let report = verify_file(located.file, &located.path, &identities, &options, ctl)?;
+            let mut report = verify_file(located.file, &located.path, &identities, &options, ctl)?;
             // What is refused is not damaged, and what nobody could look into is not known to be.
             let noted = report.is_sound() || report.error_kind() == Some(ErrorKind::Integrity);
             if noted {
                 self.note_check(meta, (!report.is_sound()).then(|| damage(&report)));
+            }
+            // After the note: whoever keeps snapshots goes by the memory, which is no worse for this.
+            if let (Some(sidecar), true) = (&located.sidecar, report.bundle_sha256_ok)
+                && self.vault_of(meta).is_some()
+                && let Some(why) = self.sum_fault(sidecar, &located.path)?
+            {
+                report.damage.push(Damage { artifact: CHECKSUM.to_owned(), frame: None, why });
             }
             Ok(report)
         })

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use nexo_memory_snapshot::error::SnapshotError;
+use nexo_memory_snapshot::error::{ErrorKind, SnapshotError};
 use nexo_memory_snapshot::id::Tenant;
 use nexo_memory_snapshot::local_fs::{DoctorReport, Engine, FindingKind, ProblemKind};
 use nexo_memory_snapshot::ports::{Control, DurableFs};
@@ -109,4 +109,31 @@ fn a_bundle_that_was_exchanged_is_not_blessed() {
     assert_eq!(found.kind, FindingKind::Vault(ProblemKind::Sidecar));
     assert!(found.moved_to.is_some() && found.why.contains("files beside it"), "{found:?}");
     assert_eq!(home.engine().list(&Tenant::default(), Some(&ana())).unwrap().snapshots, []);
+}
+
+/// Would catch: a checksum file that `sha256sum -c` fails on, which `verify` and the doctor call good, or one
+/// that is damaged and makes the memory count as damaged.
+#[test]
+fn a_checksum_file_that_is_not_its_line_is_told_and_mended() {
+    let home = Home::new();
+    let (engine, meta, control) = (home.engine(), home.take(), Control::default());
+    let sum = format!("{}.sha256", meta.bundle_path.display());
+    let line = std::fs::read(&sum).unwrap();
+    let other_name = [&line[..70], b"x", &line[71..]].concat();
+    for damaged in [None, Some(&line[..10]), Some(&other_name[..]), Some(&line[..line.len() - 1])] {
+        match damaged {
+            None => std::fs::remove_file(&sum).unwrap(),
+            Some(bytes) => std::fs::write(&sum, bytes).unwrap(),
+        }
+        let report = engine.verify(&meta, &control).unwrap();
+        assert_eq!(report.error_kind(), Some(ErrorKind::Integrity), "{damaged:?}");
+        assert_eq!(report.damage.len(), 1, "{report:?}");
+        assert_eq!(report.damage[0].artifact, "checksum file");
+        let mended = mend(&engine, &control).unwrap().findings;
+        assert!(mended.len() == 1 && mended[0].fixed, "{mended:?}");
+        // The note of it would have had the doctor judge the bundle.
+        assert_eq!(mended[0].kind, FindingKind::from(ProblemKind::Sum), "{mended:?}");
+        assert_eq!(std::fs::read(&sum).unwrap(), line);
+        assert!(engine.verify(&meta, &control).unwrap().is_good());
+    }
 }

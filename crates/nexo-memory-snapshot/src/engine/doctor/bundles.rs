@@ -8,11 +8,12 @@ use std::fs::File;
 use std::io::Seek;
 use std::path::{Path, PathBuf};
 
-use snapshot_bundle::{Bundle, BundleError, DIGEST_EXTENSION, is_encrypted, verify_file};
+use snapshot_bundle::{Bundle, BundleError, is_encrypted, verify_file};
 use snapshot_core::{Control, ErrorKind, Inside, Manifest, Sidecar, SnapshotId, Step, error_chain};
 use snapshot_fs::{Dir, FsError};
 use snapshot_vault::{AgentLock, AgentVault, Check, Notes, OpenBundle, ProblemKind, VaultError};
 
+use super::super::beside::sum_path;
 use super::super::copy::{Watch, copy_file};
 use super::super::open::{differs, is_locked, place};
 use super::super::{Engine, LOCK_TIMEOUT};
@@ -194,17 +195,12 @@ impl Engine {
 
     /// Whether the checksum file says what the sidecar says.
     fn look_beside(&self, sidecar: &Sidecar, bundle: &Path) -> Option<Fault> {
-        let (why, decidable) = match self.sum_beside(bundle) {
-            Ok(Some(sum)) if sum == sidecar.bundle_sha256 => return None,
-            Ok(Some(sum)) => {
-                (format!("it says {sum}, the summary {}", sidecar.bundle_sha256), true)
-            }
-            Ok(None) => ("it is missing".to_owned(), true),
+        let (why, decidable) = match self.sum_fault(sidecar, bundle) {
+            Ok(None) => return None,
+            Ok(Some(why)) => (why, true),
             Err(e) => (error_chain(&e), is_damage(&e)),
         };
-        let mut path = bundle.as_os_str().to_owned();
-        path.push(DIGEST_EXTENSION);
-        Some(Fault::of(ProblemKind::Sum, Path::new(&path), why, decidable))
+        Some(Fault::of(ProblemKind::Sum, &sum_path(bundle), why, decidable))
     }
 
     /// Reads the bundle whole and does what follows. Whoever is at work on the agent is waited for.
@@ -286,8 +282,9 @@ impl Engine {
                  from there without them)".to_owned();
             return self.set_aside(lock, id, why, ctl);
         }
+        let sum_whole = unless_damaged(self.sum_fault(true_one, path))? == Some(None);
         let how = match there {
-            Some(said) if said == *true_one && sum_agrees => {
+            Some(said) if said == *true_one && sum_whole => {
                 "read whole now, and it is good".to_owned()
             }
             Some(said) if said == *true_one => {
