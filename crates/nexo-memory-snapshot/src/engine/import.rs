@@ -17,6 +17,7 @@ use snapshot_stores::room;
 use snapshot_vault::{AgentLock, ProblemKind};
 
 use super::copy::{Watch, copy_file};
+use super::open::locked_or_damaged;
 use super::{Engine, LOCK_TIMEOUT};
 use crate::error::SnapshotError;
 use crate::keys::Recipients;
@@ -74,7 +75,10 @@ impl Engine {
         let beside = Beside { summary: source.sidecar.take(), sum: self.sum_beside(&path)? };
         // Looked at first, so that a stranger's bundle is refused before it is copied.
         let again = source.file.try_clone().map_err(FsError::io("open", &path))?;
-        let bundle = match self.open_any(again, &path)? {
+        let opened = self.open_any(again, &path).map_err(|e| {
+            locked_or_damaged(e, &source.file, (&path, None), beside.summary.as_ref())
+        })?;
+        let bundle = match opened {
             AnyBundle::V2(bundle) => bundle,
             AnyBundle::V1(old) => {
                 return self.import_v1(req, (&old, &source.file, &path), beside.sum, ctl);

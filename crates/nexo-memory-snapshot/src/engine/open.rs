@@ -8,8 +8,8 @@ use snapshot_bundle::{
     AnyBundle, BUNDLE_EXTENSION, Bundle, BundleError, ENCRYPTED_EXTENSION, SIDECAR_EXTENSION,
 };
 use snapshot_core::{
-    AgentId, Control, ErrorKind, Manifest, ManifestV1, Sha256Digest, Sidecar, SnapshotId,
-    SnapshotMeta, Step, Tenant,
+    AgentId, Control, ErrorKind, Manifest, ManifestV1, Sha256Digest, Sidecar, SignatureStatus,
+    SnapshotId, SnapshotMeta, Step, Tenant,
 };
 use snapshot_fs::{Dir, FileLock, FsError, LockMode};
 use snapshot_vault::{AgentLock, AgentVault, REKEYED_EXTENSION, VaultError};
@@ -42,6 +42,8 @@ impl From<Bundle> for Opened {
 
 impl Engine {
     /// Opens the bundle of `meta`, which must be the one that it speaks of; one of 0.1.x is rewritten for that.
+    /// Where the summary cannot say which contents that are, for they are encrypted, and no trusted key does, the
+    /// file is read once.
     pub(super) fn open(&self, meta: &SnapshotMeta, ctl: &Control) -> Result<Opened, SnapshotError> {
         self.open_under(None, meta, ctl)
     }
@@ -53,18 +55,43 @@ impl Engine {
         meta: &SnapshotMeta,
         ctl: &Control,
     ) -> Result<Opened, SnapshotError> {
+        let (opened, file) = self.open_part(lock, meta, ctl)?;
+        let Some(said) = opened.sidecar.as_ref().filter(|said| said.root_digest.is_none()) else {
+            return Ok(opened);
+        };
+        let signed = opened.bundle.check_signature(self.trust())?;
+        if signed.is_some_and(|report| report.status == SignatureStatus::Trusted) {
+            return Ok(opened);
+        }
+        match digest_of(file, &meta.bundle_path, said.bundle_size_bytes, ctl)? == said.bundle_sha256
+        {
+            true => Ok(opened),
+            false => Err(other_than_said(&meta.bundle_path, meta)),
+        }
+    }
+
+    /// The same for whoever verifies it whole before anything of it is used.
+    pub(super) fn open_to_verify(
+        &self,
+        meta: &SnapshotMeta,
+        ctl: &Control,
+    ) -> Result<Opened, SnapshotError> {
+        Ok(self.open_part(None, meta, ctl)?.0)
+    }
+
+    /// Opens the bundle, and gives its file too.
+    fn open_part(
+        &self,
+        lock: Option<&AgentLock>,
+        meta: &SnapshotMeta,
+        ctl: &Control,
+    ) -> Result<(Opened, File), SnapshotError> {
         let located = self.locate(meta, ctl)?;
         let again = located.file.try_clone().map_err(FsError::io("open", &located.path))?;
-        let opened = self.open_any(located.file, &located.path);
-        let opened = match opened {
-            // What nobody can open for a damaged header must not look like a missing key.
-            Err(e) if is_locked(&e) && differs(&again, located.sidecar.as_ref()) => {
-                let why = "it is not the file that its summary was written for, and no identity here opens it";
-                let (path, id, why) = (located.path, Some(meta.id), why.to_owned());
-                return Err(SnapshotError::Unusable { path, id, why });
-            }
-            opened => opened?,
-        };
+        let said = located.sidecar.as_ref();
+        let opened = self
+            .open_any(located.file, &located.path)
+            .map_err(|e| locked_or_damaged(e, &again, (&located.path, Some(meta.id)), said))?;
         let found = match &opened {
             AnyBundle::V2(bundle) => {
                 let Manifest { tenant, agent_id, snapshot_id, .. } = bundle.manifest();
@@ -92,16 +119,16 @@ impl Engine {
                     Some(lock) => rewrite(lock),
                     None => rewrite(&agent.lock(ctl.wait_until(LOCK_TIMEOUT), ctl)?),
                 };
-                return Ok(bundle?.into());
+                return Ok((bundle?.into(), again));
             }
         };
         // Through its manifest the digest covers every byte that will be read.
         let recorded = located.sidecar.as_ref().and_then(|sidecar| sidecar.root_digest);
         if recorded.is_some_and(|recorded| recorded != bundle.root_digest()) {
-            let why = "it is another bundle than its summary says".to_owned();
-            return Err(SnapshotError::Unusable { path: located.path, id: Some(meta.id), why });
+            return Err(other_than_said(&located.path, meta));
         }
-        Ok(Opened { bundle, sidecar: located.sidecar, _reading: located.reading })
+        let opened = Opened { bundle, sidecar: located.sidecar, _reading: located.reading };
+        Ok((opened, again))
     }
 
     /// Finds the file of `meta`, and the summary beside it.
@@ -249,9 +276,40 @@ pub(super) fn place(tenant: &Tenant, agent: &AgentId, id: SnapshotId) -> String 
     format!("{tenant}/{agent}/{id}")
 }
 
+fn other_than_said(path: &Path, meta: &SnapshotMeta) -> SnapshotError {
+    let why = "it is another bundle than its summary says".to_owned();
+    SnapshotError::Unusable { path: path.to_owned(), id: Some(meta.id), why }
+}
+
+/// The digest of a whole file.
+fn digest_of(
+    mut file: File,
+    path: &Path,
+    total: u64,
+    control: &Control,
+) -> Result<Sha256Digest, SnapshotError> {
+    file.rewind().map_err(FsError::io("read", path))?;
+    copy_file(&mut file, path, Watch { step: Step::Verify, before: 0, total, control }, |_| Ok(()))
+}
+
 /// Whether no identity that was given opens the bundle.
 pub(super) const fn is_locked(error: &SnapshotError) -> bool {
     matches!(error, SnapshotError::Bundle(BundleError::WrongIdentity { .. }))
+}
+
+/// What nobody can open for a damaged header must not look like a missing key.
+pub(super) fn locked_or_damaged(
+    error: SnapshotError,
+    file: &File,
+    (path, id): (&Path, Option<SnapshotId>),
+    said: Option<&Sidecar>,
+) -> SnapshotError {
+    if !is_locked(&error) || !differs(file, said) {
+        return error;
+    }
+    let why = "it is not the file that its summary was written for, and no identity here opens it"
+        .to_owned();
+    SnapshotError::Unusable { path: path.to_owned(), id, why }
 }
 
 /// Whether a file is known not to be its summary's.

@@ -39,7 +39,7 @@ impl Engine {
         })?;
         let until = ctl.wait_until(LOCK_TIMEOUT);
         let lock = vault.lock(until, ctl)?;
-        let opened = self.open(&vault.meta(meta.id)?, ctl)?;
+        let opened = self.open_to_verify(&vault.meta(meta.id)?, ctl)?;
         let said = opened.sidecar.clone();
         let options = VerifyOptions { trust: None, ..self.verification(said.as_ref()) };
         let verified = opened.bundle.clone().into_verified(&options, ctl)?;

@@ -61,7 +61,7 @@ impl Engine {
         // Before anything else of a bundle is believed, it must be of that agent.
         let of = req.of_agent.as_ref().unwrap_or(&req.agent_id);
         let meta = engine.resolve(&req.tenant, Some(of), &req.from)?;
-        let opened = engine.open(&meta, ctl)?;
+        let opened = engine.open_to_verify(&meta, ctl)?;
         let options = self.verification(opened.sidecar.as_ref());
         let bundle = opened.bundle.into_verified(&options, ctl)?;
         refuse_redacted(bundle.manifest(), req)?;
