@@ -13,7 +13,7 @@ use crate::{api, edges, embeds, fixtures, nats, peers, systemd, tidy};
 const MAX_CLI_CRATES: usize = 300;
 
 /// A file system in memory, as Linux has it, and the bytes that must be free there.
-const MEMORY_DISK: &str = "/dev/shm";
+pub(crate) const MEMORY_DISK: &str = "/dev/shm";
 const MEMORY_DISK_BYTES: u64 = 4 << 30;
 
 /// A step's name, and what it does.
@@ -120,7 +120,7 @@ fn tests(which: &[&str], names: &[&str]) -> Outcome {
 
 /// Where the tests' scratch folders go, unless `TMPDIR` says: thousands of small syncs are most of their
 /// time on a disk, and what they prove are orders and contents. `soak` and `bench` use the disk.
-fn memory_disk(dir: &Path) -> Option<&Path> {
+pub(crate) fn memory_disk(dir: &Path) -> Option<&Path> {
     let stat = statvfs(dir).ok()?;
     let free = stat.blocks_available().saturating_mul(stat.fragment_size());
     let runs_programs = !stat.flags().contains(FsFlags::ST_NOEXEC);

@@ -2,17 +2,19 @@
 //!
 //! Invariant: only folders in [`GENERATED`], the configuration's schema, the redaction rules and README's
 //! transcript are written or compared. `fixtures/v2` is a frozen
-//! bundle that later programs must still read; nothing regenerates it.
+//! bundle that later programs must still read, and `fixtures/sealed` an encrypted one, which is random;
+//! nothing regenerates them.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use crate::tools::{Outcome, output, root};
-use crate::{demo, rules, wire};
+use crate::tools::{Outcome, cargo, output, root, run, target};
+use crate::{demo, rules, soak, wire};
 
 /// Folders below `fixtures/` whose every file is made here.
-const GENERATED: [&str; 1] = ["wire"];
+const GENERATED: [&str; 2] = ["damaged", "wire"];
 
 /// The JSON Schema of the configuration, as the program prints it.
 const SCHEMA: &str = "docs/configuration.schema.json";
@@ -61,13 +63,36 @@ pub(crate) fn check() -> Outcome {
 }
 
 fn generate() -> Result<Files, String> {
+    let mut files = wire_files()?;
+    files.extend(damaged_files()?);
+    Ok(files)
+}
+
+fn wire_files() -> Result<Files, String> {
     let documents = wire::documents().map_err(|e| format!("a golden cannot be made: {e}"))?;
     Ok(documents.into_iter().map(|(name, text)| (Path::new("wire").join(name), text)).collect())
 }
 
+/// The damaged bundles, made by a program that knows bundles.
+fn damaged_files() -> Result<Files, String> {
+    run(&mut cargo(&[
+        "build",
+        "--quiet",
+        "--locked",
+        "--package",
+        "nexo-memory-snapshot",
+        "--example",
+        "damaged_bundles",
+    ]))?;
+    let scratch = soak::scratch(target().join("damaged-bundles"))?;
+    let mut make = Command::new(target().join("debug/examples/damaged_bundles"));
+    output(make.arg("make").arg(root().join("fixtures/sealed")).arg(scratch.join("damaged")))?;
+    read_folder(&scratch, "damaged")
+}
+
 fn schema() -> Result<Vec<u8>, String> {
     let program = demo::program()?;
-    let mut schema = std::process::Command::new(program);
+    let mut schema = Command::new(program);
     // It needs no vault, and no configuration of this machine.
     schema.args(["config", "schema", "--root", "/nowhere"]).env_remove("NEXO_MEMORY_CONFIG");
     output(&mut schema).map(String::into_bytes)
@@ -91,15 +116,21 @@ fn stale(wanted: &Files, present: &Files) -> Vec<String> {
 fn present(fixtures: &Path) -> Result<Files, String> {
     let mut files = Files::new();
     for folder in GENERATED {
-        let dir = fixtures.join(folder);
-        if !dir.exists() {
-            continue;
-        }
-        let fail = |e: std::io::Error| format!("cannot read {}: {e}", dir.display());
-        for entry in fs::read_dir(&dir).map_err(fail)? {
-            let name = entry.map_err(fail)?.file_name();
-            files.insert(Path::new(folder).join(&name), fs::read(dir.join(&name)).map_err(fail)?);
-        }
+        files.extend(read_folder(fixtures, folder)?);
+    }
+    Ok(files)
+}
+
+/// What lies in one folder.
+fn read_folder(parent: &Path, folder: &str) -> Result<Files, String> {
+    let (dir, mut files) = (parent.join(folder), Files::new());
+    if !dir.exists() {
+        return Ok(files);
+    }
+    let fail = |e: std::io::Error| format!("cannot read {}: {e}", dir.display());
+    for entry in fs::read_dir(&dir).map_err(fail)? {
+        let name = entry.map_err(fail)?.file_name();
+        files.insert(Path::new(folder).join(&name), fs::read(dir.join(&name)).map_err(fail)?);
     }
     Ok(files)
 }
@@ -180,6 +211,6 @@ mod tests {
     /// Would catch: a golden that depends on the time, the machine or a hash map's order.
     #[test]
     fn two_runs_give_the_same_bytes() {
-        assert_eq!(generate().unwrap(), generate().unwrap());
+        assert_eq!(wire_files().unwrap(), wire_files().unwrap());
     }
 }

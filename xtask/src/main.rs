@@ -39,7 +39,8 @@ const USAGE: &str = "usage: cargo xtask <task>
   soak [--count N]      N cuts (10,000) in each journal mode under writers in other processes
   soak events [--count N]
                         N snapshots (200) with events beside as many without, while the NATS server
-                        is killed, restarted and made half-open";
+                        is killed, restarted and made half-open
+  soak bits             whatever can be done to a small bundle, plain and encrypted, put to every verb";
 
 fn main() -> ExitCode {
     match std::env::var_os(api::AS_RUSTDOC) {
@@ -67,6 +68,7 @@ fn task() -> ExitCode {
         ["bench", flags @ ..] => bench::run_flags(flags),
         ["soak"] => soak::soak("10000"),
         ["soak", "--count", count] => soak::soak(count),
+        ["soak", "bits"] => soak::bits(),
         ["soak", "events"] => soak::events("200"),
         ["soak", "events", "--count", count] => soak::events(count),
         // Of `bench`: runs one command alone and reports what it cost.

@@ -1,8 +1,9 @@
 //! The long runs: thousands of cuts by the real command line, each opened with stock tools and put
-//! to the oracle; hundreds of snapshots whose events go to a server in trouble.
+//! to the oracle; hundreds of snapshots whose events go to a server in trouble; everything that can be done
+//! to a small bundle.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::tools::{Outcome, cargo, root, run, target};
@@ -74,4 +75,21 @@ pub(crate) fn events(count: &str) -> Outcome {
     let programs = build_examples()?;
     let dir = scratch(root().join("target/soak/events"))?;
     run(Command::new(programs.join("soak_events")).arg(dir).args([count, EVENTS_SEED]))
+}
+
+/// The soak of bits: whatever can be done to a small bundle, plain and encrypted, is put to every verb.
+pub(crate) fn bits() -> Outcome {
+    let programs = build_examples()?;
+    // Thousands of small files for each second of work: what is proved are contents, not durability.
+    let disk = crate::ci::memory_disk(Path::new(crate::ci::MEMORY_DISK));
+    let dir = disk.map_or_else(|| root().join("target/soak"), |disk| disk.join("nexo-memory-soak"));
+    let dir = scratch(dir.join("bits"))?;
+    let done = run(Command::new(programs.join("soak_bits")).arg(&dir));
+    clear(&dir)?;
+    done
+}
+
+#[expect(clippy::disallowed_methods, reason = "a scratch folder of ours")]
+fn clear(dir: &Path) -> Outcome {
+    fs::remove_dir_all(dir).map_err(|e| format!("cannot remove {}: {e}", dir.display()))
 }

@@ -8,6 +8,8 @@
 
 #[cfg(feature = "tokio")]
 mod adapters;
+mod bits;
+mod damaged;
 mod delete;
 mod doctor;
 mod events;
