@@ -371,7 +371,7 @@ impl Specimen {
 type Moved = (Entry, serde_json::Value);
 
 /// How often a file as long as the old one is tried for.
-const TRIES: usize = 2000;
+const TRIES: usize = 500;
 /// How many sorts of bytes are appended.
 const TAILS: usize = 4;
 
