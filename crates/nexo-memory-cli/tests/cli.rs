@@ -15,6 +15,8 @@ mod asked;
 mod bounds;
 #[path = "cli/config.rs"]
 mod config;
+#[path = "cli/damaged.rs"]
+mod damaged;
 #[path = "cli/diff.rs"]
 mod diff;
 #[path = "cli/doctor.rs"]
