@@ -151,7 +151,7 @@ fn what_somebody_made_of_a_genuine_bundle_is_noticed() {
     let genuine = fs::read(place(&new)).unwrap();
     let (summary, sum) = beside(&place(&new));
     let (old_summary, _) = beside(&place(&old));
-    let said = fs::read_to_string(&summary).unwrap();
+    let (said, summed) = (fs::read_to_string(&summary).unwrap(), fs::read(&sum).unwrap());
     fs::copy(place(&old), place(&new)).unwrap();
     let mut replayed: Value = serde_json::from_slice(&fs::read(&old_summary).unwrap()).unwrap();
     for field in ["snapshot_id", "created_at_ms", "attestation"] {
@@ -164,6 +164,7 @@ fn what_somebody_made_of_a_genuine_bundle_is_noticed() {
     assert_eq!(home.run(&["restore", id, "--agent", "ana", "--yes"]).code, 4);
     fs::write(place(&new), genuine).unwrap();
     fs::write(&summary, &said).unwrap();
+    fs::write(&sum, summed).unwrap();
     assert_eq!(home.run(&["verify", id]).code, 0, "the genuine one again");
     // Forged: an unsigned bundle under a summary that claims the attestation of a genuine one.
     let (forged_summary, _) = beside(&place(&forged));
