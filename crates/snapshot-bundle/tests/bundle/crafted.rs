@@ -12,7 +12,7 @@ use crate::support::{
 };
 
 fn parts() -> Parts {
-    Parts::of(&build(&mixed()).bytes())
+    Parts::of(&build(&mixed()).bytes()).unwrap()
 }
 
 fn open_error(parts: &Parts) -> BundleError {
@@ -22,9 +22,9 @@ fn open_error(parts: &Parts) -> BundleError {
 /// What opening says about a bundle whose manifest was changed by `change`.
 fn with_manifest(change: impl FnOnce(&mut Value)) -> BundleError {
     let mut parts = parts();
-    let mut json: Value = serde_json::from_str(&parts.manifest()).unwrap();
+    let mut json: Value = serde_json::from_str(&parts.manifest().unwrap()).unwrap();
     change(&mut json);
-    parts.set_manifest(&serde_json::to_string_pretty(&json).unwrap());
+    parts.set_manifest(&serde_json::to_string_pretty(&json).unwrap()).unwrap();
     open_error(&parts)
 }
 
@@ -34,7 +34,7 @@ fn a_bundle_put_together_by_hand_is_good() {
     let mut parts = parts();
     let bytes = parts.to_bytes();
     assert_eq!(bytes, build(&mixed()).bytes());
-    parts.set_manifest(&parts.manifest());
+    parts.set_manifest(&parts.manifest().unwrap()).unwrap();
     let report = verify_bytes(&parts.to_bytes(), None);
     assert!(report.per_artifact_ok && report.damage.is_empty(), "{report:?}");
 }
@@ -100,10 +100,10 @@ fn a_header_that_is_not_the_manifests_is_damage() {
     ];
     for (what, at, bytes) in cases {
         let mut parts = parts();
-        let mut content = parts.content(0);
+        let mut content = parts.content(0).unwrap();
         content[at..at + bytes.len()].copy_from_slice(bytes);
         seal(&mut content[..512]);
-        parts.set_content(0, &content);
+        parts.set_content(0, &content).unwrap();
         let report = verify_bytes(&parts.to_bytes(), None);
         assert_eq!(report.damage.len(), 1, "{what}: {report:?}");
         assert_eq!(report.damage[0].artifact, "memory_files/large", "{what}");
@@ -116,28 +116,28 @@ fn a_header_that_is_not_the_manifests_is_damage() {
 #[test]
 fn padding_and_the_end_of_the_archive_are_zero() {
     let mut padded = parts();
-    let mut content = padded.content(3);
+    let mut content = padded.content(3).unwrap();
     assert_eq!(content.len(), 1024, "1000 bytes and their padding");
     content[1023] = 1;
-    padded.set_content(3, &content);
+    padded.set_content(3, &content).unwrap();
     assert!(verify_bytes(&padded.to_bytes(), None).damage[0].why.contains("padding"));
 
     let mut parts = parts();
     let last = parts.frames.len() - 1;
-    let mut content = parts.content(last);
+    let mut content = parts.content(last).unwrap();
     *content.last_mut().unwrap() = 1;
-    parts.set_content(last, &content);
+    parts.set_content(last, &content).unwrap();
     assert_eq!(open_error(&parts).kind(), ErrorKind::Integrity, "bytes after the end");
     let report = verify_bytes(&parts.to_bytes(), None);
     assert!(!report.manifest_ok && report.damage.len() == 1, "{report:?}");
 
-    let mut longer = parts.content(last);
+    let mut longer = parts.content(last).unwrap();
     *longer.last_mut().unwrap() = 0;
     longer.extend([0; 512]);
-    parts.set_content(last, &longer);
+    parts.set_content(last, &longer).unwrap();
     assert_eq!(open_error(&parts).kind(), ErrorKind::Integrity, "more after the end");
     longer.truncate(longer.len() - 1024);
-    parts.set_content(last, &longer);
+    parts.set_content(last, &longer).unwrap();
     assert_eq!(open_error(&parts).kind(), ErrorKind::Integrity, "one block only");
 }
 
@@ -156,12 +156,12 @@ fn frames_that_ask_for_too_much_are_refused() {
     assert_eq!((report.damage[0].frame, report.damage.len()), (Some(1), 1));
 
     let mut large = parts();
-    large.set_content(1, &vec![0; FRAME_BYTES + 1]);
+    large.set_content(1, &vec![0; FRAME_BYTES + 1]).unwrap();
     assert_eq!(open_error(&large).kind(), ErrorKind::Integrity);
 
     // A bomb: the seek table says little, the frame holds much.
     let mut bomb = parts();
-    bomb.frames[3].0 = compress(&vec![0; 64 << 20]);
+    bomb.frames[3].0 = compress(&vec![0; 64 << 20]).unwrap();
     let report = verify_bytes(&bomb.to_bytes(), None);
     assert_eq!(report.damage.len(), 1);
     assert!(report.damage[0].why.contains("seek table"), "{report:?}");
@@ -176,10 +176,10 @@ fn nothing_hides_between_or_inside_frames() {
     let report = verify_bytes(&behind.to_bytes(), None);
     assert_eq!(report.damage[0].frame, Some(1), "{report:?}");
     let mut twice = parts();
-    twice.frames[1].0.extend(compress(b""));
+    twice.frames[1].0.extend(compress(b"").unwrap());
     assert_eq!(verify_bytes(&twice.to_bytes(), None).damage[0].frame, Some(1));
     let mut empty = parts();
-    empty.frames.insert(1, (compress(b""), 0));
+    empty.frames.insert(1, (compress(b"").unwrap(), 0));
     assert_eq!(open_error(&empty).kind(), ErrorKind::Integrity);
     let bytes = parts().to_bytes();
     let first = parts().frames[0].0.len();
@@ -230,7 +230,7 @@ fn an_index_that_disagrees_is_refused() {
 #[test]
 fn findings_are_limited() {
     let items: Vec<_> = (0..1500).map(|n| Item::file(&format!("{n}"), "")).collect();
-    let mut parts = Parts::of(&build(&items).bytes());
+    let mut parts = Parts::of(&build(&items).bytes()).unwrap();
     parts.frames[0].0[20] ^= 0xff;
     let report = verify_bytes(&parts.to_bytes(), None);
     assert_eq!(report.damage.len(), 1001);

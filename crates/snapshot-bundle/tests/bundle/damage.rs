@@ -55,14 +55,14 @@ fn every_flipped_bit_is_noticed() {
 fn without_a_sidecar_what_passes_is_still_the_same_memory() {
     let built = small();
     let (bytes, control) = (built.bytes(), Control::default());
-    let stream = Parts::of(&bytes).stream();
+    let stream = Parts::of(&bytes).unwrap().stream().unwrap();
     for (n, at) in positions(bytes.len(), 300).into_iter().enumerate() {
         let mut bad = bytes.clone();
         bad[at] ^= 1 << (n % 8);
         let Ok(bundle) = open_bytes(&bad) else { continue };
         if bundle.into_verified(&expecting(None), &control).is_ok() {
             // zstd ignores some bits; then the content is what it was.
-            assert!(Parts::of(&bad).stream() == stream, "byte {at}");
+            assert!(Parts::of(&bad).unwrap().stream().unwrap() == stream, "byte {at}");
         }
     }
 }
@@ -89,7 +89,7 @@ fn every_truncation_and_every_appendix_is_noticed() {
 fn damage_is_named_by_artifact_and_frame_and_the_rest_is_still_checked() {
     let built = build(&mixed());
     let bytes = built.bytes();
-    let parts = Parts::of(&bytes);
+    let parts = Parts::of(&bytes).unwrap();
     let start_of =
         |frame: usize| -> usize { parts.frames[..frame].iter().map(|f| f.0.len()).sum() };
     // Frame 0 holds the first header; 1 to 3 `large`; 4 the small files.
@@ -120,10 +120,10 @@ fn damage_is_named_by_artifact_and_frame_and_the_rest_is_still_checked() {
 #[test]
 fn a_wrong_digest_is_named_and_its_last_bytes_are_never_given_out() {
     let built = build(&mixed());
-    let mut parts = Parts::of(&built.bytes());
-    let mut content = parts.content(3);
+    let mut parts = Parts::of(&built.bytes()).unwrap();
+    let mut content = parts.content(3).unwrap();
     content[999] ^= 1;
-    parts.set_content(3, &content);
+    parts.set_content(3, &content).unwrap();
     let bytes = parts.to_bytes();
     let report = verify_bytes(&bytes, None);
     assert_eq!(report.damage.len(), 1, "{report:?}");
@@ -149,14 +149,15 @@ fn a_wrong_digest_is_named_and_its_last_bytes_are_never_given_out() {
 #[test]
 fn swapped_frames_are_noticed() {
     let built = build(&mixed());
-    let mut parts = Parts::of(&built.bytes());
+    let mut parts = Parts::of(&built.bytes()).unwrap();
     parts.frames.swap(1, 2);
     let report = verify_bytes(&parts.to_bytes(), None);
     assert_eq!(report.damage.len(), 1);
     assert_eq!(report.damage[0].artifact, "memory_files/large");
     assert_noticed(&parts.to_bytes(), &built.sidecar, "swapped frames");
-    let other = Parts::of(&build(&[Item::file("large", noise(2 * MIB + 1000, 2))]).bytes());
-    let mut parts = Parts::of(&built.bytes());
+    let other =
+        Parts::of(&build(&[Item::file("large", noise(2 * MIB + 1000, 2))]).bytes()).unwrap();
+    let mut parts = Parts::of(&built.bytes()).unwrap();
     parts.frames[3] = other.frames[3].clone();
     assert_noticed(&parts.to_bytes(), &built.sidecar, "a frame of another bundle");
 }
@@ -211,7 +212,7 @@ fn a_file_that_changes_or_shrinks_after_it_was_opened_is_noticed() {
     for shrink in [false, true] {
         let built = build(&mixed());
         let bundle = built.open();
-        let parts = Parts::of(&built.bytes());
+        let parts = Parts::of(&built.bytes()).unwrap();
         let manifest_at: usize =
             parts.frames[..parts.manifest_frame()].iter().map(|f| f.0.len()).sum();
         if shrink {

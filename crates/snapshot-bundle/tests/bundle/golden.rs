@@ -26,7 +26,7 @@ fn items() -> Vec<Item> {
 #[test]
 fn a_small_bundle_is_byte_for_byte_the_same() {
     let built = build(&items());
-    let parts = Parts::of(&built.bytes());
+    let parts = Parts::of(&built.bytes()).unwrap();
     let mut text = String::new();
     let mut line = |what: String| writeln!(text, "{what}").unwrap();
     line(format!("{} bytes, SHA-256 {}", built.bytes().len(), built.sidecar.bundle_sha256));
@@ -37,7 +37,7 @@ fn a_small_bundle_is_byte_for_byte_the_same() {
     for chunk in parts.index.chunks(8) {
         line(format!("index {}", chunk.iter().map(|b| format!("{b:02x} ")).collect::<String>()));
     }
-    let mut archive = ::tar::Archive::new(std::io::Cursor::new(parts.stream()));
+    let mut archive = ::tar::Archive::new(std::io::Cursor::new(parts.stream().unwrap()));
     for entry in archive.entries().unwrap().raw(true) {
         let entry = entry.unwrap();
         let header = entry.header();
@@ -51,6 +51,6 @@ fn a_small_bundle_is_byte_for_byte_the_same() {
             header.path_bytes().escape_ascii(),
         ));
     }
-    line(parts.manifest());
+    line(parts.manifest().unwrap());
     insta::assert_snapshot!(text);
 }

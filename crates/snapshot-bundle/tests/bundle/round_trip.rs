@@ -73,9 +73,9 @@ fn one_artifact_costs_only_its_own_frames() {
 #[test]
 fn a_large_artifact_is_cut_at_fixed_offsets_of_its_own() {
     let large = Item::file("large", noise(3 * MIB + 17, 9));
-    let alone = Parts::of(&build(std::slice::from_ref(&large)).bytes());
+    let alone = Parts::of(&build(std::slice::from_ref(&large)).bytes()).unwrap();
     let before: Vec<_> = (0..40).map(|n| Item::file(&format!("b{n}"), noise(50_000, n))).collect();
-    let behind = Parts::of(&build(&[before, vec![large]].concat()).bytes());
+    let behind = Parts::of(&build(&[before, vec![large]].concat()).bytes()).unwrap();
     for frame in &alone.frames[1..=4] {
         assert!(behind.frames.contains(frame));
     }
@@ -174,7 +174,7 @@ fn another_manifest_of_the_same_artifacts_leaves_their_frames_as_they_are() {
         assert_eq!(*bundle.manifest(), said);
         assert!(bundle.verify(&expecting(None), &Control::default()).unwrap().damage.is_empty());
         let data = |bytes: &[u8]| {
-            let parts = Parts::of(bytes);
+            let parts = Parts::of(bytes).unwrap();
             parts.frames[..parts.manifest_frame()].to_vec()
         };
         assert_eq!(data(&std::fs::read(again.path()).unwrap()), data(&built.bytes()));

@@ -34,9 +34,9 @@ fn text(bundle: &Bundle) -> String {
 
 /// Puts other text in the place of the signature, with a header and padding that fit it.
 fn with_signature(bytes: &[u8], text: &[u8]) -> Vec<u8> {
-    let mut parts = Parts::of(bytes);
+    let mut parts = Parts::of(bytes).unwrap();
     let number = parts.frames.len() - 1;
-    let mut content = parts.content(number);
+    let mut content = parts.content(number).unwrap();
     let header = content.windows(21).rposition(|w| w == b"manifest.json.minisig").unwrap();
     content[header + 124..header + 136]
         .copy_from_slice(format!("{:011o}\0", text.len()).as_bytes());
@@ -44,7 +44,7 @@ fn with_signature(bytes: &[u8], text: &[u8]) -> Vec<u8> {
     content.truncate(header + 512);
     content.extend_from_slice(text);
     content.resize(content.len().next_multiple_of(512) + 1024, 0);
-    parts.set_content(number, &content);
+    parts.set_content(number, &content).unwrap();
     parts.to_bytes()
 }
 
@@ -143,7 +143,7 @@ fn no_other_signature_is_trusted() {
     let (report, ..) = judged(&with_signature(&bytes, relabelled.as_bytes()));
     assert_eq!(report.signature.unwrap().status, SignatureStatus::Forged);
     // The manifest changed under it: label, agent, tenant, id, time.
-    let parts = Parts::of(&bytes);
+    let parts = Parts::of(&bytes).unwrap();
     for (from, to) in [
         ("before the dream", "after the dreams"),
         ("\"agent_id\": \"ana\"", "\"agent_id\": \"bob\""),
@@ -152,10 +152,10 @@ fn no_other_signature_is_trusted() {
     ] {
         let mut changed = parts.clone();
         let number = changed.frames.len() - 1;
-        let content = changed.content(number);
+        let content = changed.content(number).unwrap();
         let at = content.windows(from.len()).position(|w| w == from.as_bytes()).unwrap();
         let content = [&content[..at], to.as_bytes(), &content[at + from.len()..]].concat();
-        changed.set_content(number, &content);
+        changed.set_content(number, &content).unwrap();
         let (report, checked, _) = judged(&changed.to_bytes());
         assert_eq!(report.signature.unwrap().status, SignatureStatus::Forged, "{from}");
         assert!(matches!(checked, Err(BundleError::Forged { .. })), "{from}");

@@ -12,6 +12,7 @@ use snapshot_core::{
     Artifact, ArtifactKind, ArtifactSink, BUNDLE_FORMAT, BundlePath, Control, FileSpec, Manifest,
     PortError, SchemaVersions, Sidecar, VerifyReport,
 };
+pub(crate) use snapshot_testkit::damage::{Parts, compress, seal};
 use tempfile::NamedTempFile;
 
 /// The time of every bundle here, in milliseconds.
@@ -165,107 +166,4 @@ pub(crate) fn verify_bytes(bytes: &[u8], expect: Option<&Sidecar>) -> VerifyRepo
 /// A verification on two threads.
 pub(crate) fn expecting(expect: Option<&Sidecar>) -> VerifyOptions<'_> {
     VerifyOptions { expect, threads: 2, ..VerifyOptions::default() }
-}
-
-/// A bundle taken apart by `docs/format.md`, not by the crate's own code.
-#[derive(Debug, Clone)]
-pub(crate) struct Parts {
-    /// Every data frame as it lies in the file, and its content's length.
-    pub(crate) frames: Vec<(Vec<u8>, usize)>,
-    /// The index, without the header of its skippable frame.
-    pub(crate) index: Vec<u8>,
-}
-
-impl Parts {
-    pub(crate) fn of(bytes: &[u8]) -> Self {
-        let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
-        let entries = word(bytes.len() - 9);
-        let table = bytes.len() - 9 - 8 * entries;
-        assert_eq!(word(bytes.len() - 4), 0x8F92_EAB1);
-        assert_eq!(word(table - 8), 0x184D_2A5E);
-        let mut at = 0;
-        let mut frames = Vec::new();
-        for entry in 0..entries {
-            let (compressed, content) = (word(table + 8 * entry), word(table + 8 * entry + 4));
-            frames.push((bytes[at..at + compressed].to_vec(), content));
-            at += compressed;
-        }
-        assert_eq!(at, table - 8);
-        let (index, nothing) = frames.pop().unwrap();
-        assert_eq!(nothing, 0);
-        Self { frames, index: index[8..].to_vec() }
-    }
-
-    pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        let word = |n: usize| u32::try_from(n).unwrap().to_le_bytes();
-        let mut bytes: Vec<u8> = self.frames.iter().flat_map(|(frame, _)| frame.clone()).collect();
-        bytes.extend(0x184D_2A5Du32.to_le_bytes());
-        bytes.extend(word(self.index.len()));
-        bytes.extend(&self.index);
-        let entries = self.frames.len() + 1;
-        bytes.extend(0x184D_2A5Eu32.to_le_bytes());
-        bytes.extend(word(8 * entries + 9));
-        for (frame, content) in &self.frames {
-            bytes.extend(word(frame.len()));
-            bytes.extend(word(*content));
-        }
-        bytes.extend(word(self.index.len() + 8));
-        bytes.extend(word(0));
-        bytes.extend(word(entries));
-        bytes.push(0);
-        bytes.extend(0x8F92_EAB1u32.to_le_bytes());
-        bytes
-    }
-
-    /// The tar stream.
-    pub(crate) fn stream(&self) -> Vec<u8> {
-        self.frames.iter().flat_map(|(frame, _)| zstd::decode_all(&frame[..]).unwrap()).collect()
-    }
-
-    /// The frame in which the manifest starts.
-    pub(crate) fn manifest_frame(&self) -> usize {
-        u32::from_le_bytes(self.index[8..12].try_into().unwrap()) as usize
-    }
-
-    /// Replaces the content of frame `number`.
-    pub(crate) fn set_content(&mut self, number: usize, content: &[u8]) {
-        self.frames[number] = (compress(content), content.len());
-    }
-
-    pub(crate) fn content(&self, number: usize) -> Vec<u8> {
-        zstd::decode_all(&self.frames[number].0[..]).unwrap()
-    }
-
-    /// The text of the manifest, of a bundle whose manifest fits one frame.
-    pub(crate) fn manifest(&self) -> String {
-        let entry = self.content(self.manifest_frame());
-        let size = u64::from_le_bytes(self.index[16..24].try_into().unwrap());
-        String::from_utf8(entry[512..512 + usize::try_from(size).unwrap()].to_vec()).unwrap()
-    }
-
-    /// Replaces the manifest, with a header, padding, end and index that fit it.
-    pub(crate) fn set_manifest(&mut self, text: &str) {
-        let number = self.manifest_frame();
-        let mut entry = self.content(number)[..512].to_vec();
-        entry[124..136].copy_from_slice(format!("{:011o}\0", text.len()).as_bytes());
-        seal(&mut entry);
-        entry.extend(text.as_bytes());
-        entry.resize(entry.len().next_multiple_of(512) + 1024, 0);
-        self.set_content(number, &entry);
-        self.index[16..24].copy_from_slice(&(text.len() as u64).to_le_bytes());
-    }
-}
-
-/// One frame with content size and checksum.
-pub(crate) fn compress(content: &[u8]) -> Vec<u8> {
-    let mut compressor = zstd::bulk::Compressor::new(3).unwrap();
-    compressor.set_parameter(zstd::zstd_safe::CParameter::ChecksumFlag(true)).unwrap();
-    compressor.compress(content).unwrap()
-}
-
-/// Sets the checksum of a header block.
-pub(crate) fn seal(header: &mut [u8]) {
-    header[148..156].fill(b' ');
-    let sum: u32 = header.iter().map(|&byte| u32::from(byte)).sum();
-    header[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
 }
