@@ -28,7 +28,7 @@ const FIXTURES: &str = "fixtures/";
 /// Those that are programs, which the gate runs.
 const PROGRAMS: &str = "fixtures/embeds/";
 /// Folders whose every file one test reads.
-const WHOLE: [&str; 3] = ["fixtures/age", "fixtures/damaged", "fixtures/v1"];
+const WHOLE: [&str; 4] = ["fixtures/age", "fixtures/damaged", "fixtures/fuzz", "fixtures/v1"];
 
 /// A tracked file that is text.
 struct Source {
