@@ -10,6 +10,7 @@ mod demo;
 mod edges;
 mod embeds;
 mod fixtures;
+mod fuzz;
 mod measure;
 mod nats;
 mod peers;
@@ -40,7 +41,10 @@ const USAGE: &str = "usage: cargo xtask <task>
   soak events [--count N]
                         N snapshots (200) with events beside as many without, while the NATS server
                         is killed, restarted and made half-open
-  soak bits             whatever can be done to a small bundle, plain and encrypted, put to every verb";
+  soak bits             whatever can be done to a small bundle, plain and encrypted, put to every verb
+  soak fuzz [--minutes N] [--target T]
+                        what reads untrusted bytes, fuzzed for N minutes (60) in all; needs cargo-fuzz
+                        and a nightly compiler";
 
 fn main() -> ExitCode {
     match std::env::var_os(api::AS_RUSTDOC) {
@@ -71,6 +75,7 @@ fn task() -> ExitCode {
         ["soak", "bits"] => soak::bits(),
         ["soak", "events"] => soak::events("200"),
         ["soak", "events", "--count", count] => soak::events(count),
+        ["soak", "fuzz", flags @ ..] => fuzz::soak(flags),
         // Of `bench`: runs one command alone and reports what it cost.
         ["measure", report, command @ ..] => measure::child(report, command),
         ["--help" | "-h" | "help"] => {
