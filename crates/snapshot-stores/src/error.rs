@@ -377,7 +377,9 @@ fn sqlite_kind(error: &rusqlite::Error) -> ErrorKind {
     use rusqlite::ErrorCode as Code;
     match error.sqlite_error_code() {
         Some(Code::DatabaseBusy | Code::DatabaseLocked) => ErrorKind::Busy,
-        Some(Code::DatabaseCorrupt | Code::NotADatabase) => ErrorKind::Integrity,
+        // The plain error is what a file gets that SQLite cannot make sense of: a format or a schema that
+        // this release does not know.
+        Some(Code::DatabaseCorrupt | Code::NotADatabase | Code::Unknown) => ErrorKind::Integrity,
         Some(
             Code::ReadOnly
             | Code::CannotOpen

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use rusqlite::{Connection, Statement};
+use rusqlite::{Connection, ErrorCode, Statement};
 use snapshot_core::{Change, Control, RowCounts, Step};
 
 use super::cells::Cells;
@@ -74,7 +74,17 @@ pub(super) fn compare(
         return Ok(Compared::default());
     }
     let files = Files { old, new, encoding: encodings.0.or(encodings.1), control };
-    let db = Databases { threads: threads.min(MAX_THREADS), ..Databases::on(scratch, files)? };
+    let threads = threads.min(MAX_THREADS);
+    let db = match Databases::on(scratch, files) {
+        // As of a format or an encoding that SQLite does not know.
+        Err(StoresError::Sqlite { source, .. })
+            if source.sqlite_error_code() == Some(ErrorCode::Unknown) =>
+        {
+            report.not_compared(None, format!("it cannot be opened: {source}"));
+            return Ok(Compared::default());
+        }
+        opened => Databases { threads, ..opened? },
+    };
     // Never committed: the file is forgotten with the connection.
     db.batch("BEGIN")?;
     let compared = match (list(&db.conn, "old"), list(&db.conn, "new")) {
@@ -372,6 +382,23 @@ mod tests {
 
     fn counts(added: u64, changed: u64, removed: u64) -> RowCounts {
         RowCounts { added, changed, removed }
+    }
+
+    /// Would catch: a store of a format that this SQLite does not know, which keeps everything else from being
+    /// compared.
+    #[test]
+    fn what_cannot_be_opened_is_told_as_not_compared() {
+        let tmp = tempfile::tempdir().unwrap();
+        let [old, new] = ["old.db", "new.db"].map(|name| {
+            let path = tmp.path().join(name);
+            Connection::open(&path).unwrap().execute_batch("CREATE TABLE t (a)").unwrap();
+            path
+        });
+        let mut bytes = std::fs::read(&new).unwrap();
+        bytes[44..48].copy_from_slice(&9u32.to_be_bytes());
+        std::fs::write(&new, bytes).unwrap();
+        let found = told_of((Some(&old), Some(&new)), &tmp.path().join("work"));
+        assert!(found.not_compared[0].contains("cannot be opened"), "{:?}", found.not_compared);
     }
 
     /// Would catch: rows of a text key paired by their rowids, which differ here, and a change of type,

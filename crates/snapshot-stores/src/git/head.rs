@@ -30,7 +30,7 @@ pub(super) fn check(walk: &Walk<'_>, repo: &Repository, info: &GitInfo) -> Resul
     }
     let Some(head) = info.head_oid.as_ref().map(oid).transpose()? else { return Ok(()) };
     let odd = |e: git2::Error| unusable(walk, head, "HEAD", &e);
-    let tree = repo.find_object(head, None).and_then(|found| found.peel_to_tree()).map_err(odd)?;
+    let tree = repo.find_commit(head).and_then(|commit| commit.tree()).map_err(odd)?;
     let extent = measure(walk, tree.id())?;
     if extent.files > MAX_TRACKED || extent.depth > MAX_DEPTH {
         let why = format!(

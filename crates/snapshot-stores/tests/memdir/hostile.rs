@@ -131,6 +131,38 @@ fn pack_of(scene: &Scene, objects: &[&str], tip: &str) -> (Vec<u8>, GitInfo) {
     ([header.as_bytes(), &bytes].concat(), info)
 }
 
+/// Would catch: a history that passes the checks and cannot be put into place, which shows when the restore has
+/// begun and can neither go on nor be finished by a recovery.
+#[test]
+fn what_could_not_be_put_into_place_is_refused_before() {
+    let scene = empty_repository();
+    let blob = raw_object(&scene, "blob", b"no commit");
+    let entry = [b"100644 a\0".to_vec(), raw_id(&blob)].concat();
+    let tree = raw_object(&scene, "tree", &entry);
+    // Lines that our rules ask for, and that libgit2 cannot read.
+    let text = format!("tree {tree}\nauthor \ncommitter \n\nx");
+    let unread = raw_object(&scene, "commit", text.as_bytes());
+    let commit = commit_of(&scene, &tree);
+    for (head, objects) in
+        [(&blob, vec![&blob]), (&tree, vec![&blob, &tree]), (&unread, vec![&blob, &tree, &unread])]
+    {
+        let objects: Vec<&str> = objects.into_iter().map(String::as_str).collect();
+        let (bytes, info) = pack_of(&scene, &objects, head);
+        let error = refused(&bytes, &info);
+        assert!(error.to_string().contains("HEAD is no commit"), "{error}");
+        // The same as a stash entry, beside a HEAD that is sound.
+        let mut all = objects.clone();
+        all.extend([&*blob, &*tree, &*commit].iter().filter(|id| !objects.contains(id)));
+        let (bytes, mut info) = pack_of(&scene, &all, &commit);
+        let oid: GitOid = head.parse().unwrap();
+        let listed = format!("# v2 git bundle\n{oid} refs/nexo/stash/0\n");
+        let bytes = [listed.as_bytes(), &bytes[b"# v2 git bundle\n".len()..]].concat();
+        info.stash.push(GitStash { oid, message: "x".to_owned() });
+        let error = refused(&bytes, &info);
+        assert!(error.to_string().contains("stash entry is no commit"), "{error}");
+    }
+}
+
 #[test]
 fn missing_and_superfluous_objects_are_refused() {
     let scene = Scene::with_history();

@@ -68,6 +68,22 @@ fn tables_named_like_parts_of_an_index_are_searched() {
     assert_eq!(scene.places(), Vec::<String>::new());
 }
 
+/// Would catch: a database of another release's format that is called a defect of ours.
+#[test]
+fn a_format_that_is_not_known_is_the_files_fault() {
+    // Where the header says by which format schemas are written; 4 is the latest.
+    const SCHEMA_FORMAT_AT: usize = 44;
+    let mut scene = Scene::new("CREATE TABLE t (a)");
+    let mut bytes = std::fs::read(&scene.path).unwrap();
+    bytes[SCHEMA_FORMAT_AT..SCHEMA_FORMAT_AT + 4].copy_from_slice(&9u32.to_be_bytes());
+    std::fs::write(&scene.path, bytes).unwrap();
+    for error in
+        [scene.scan().unwrap_err(), scene.redact().unwrap_err(), scene.finish().unwrap_err()]
+    {
+        assert_eq!(error.kind(), ErrorKind::Integrity, "{error:?}");
+    }
+}
+
 /// Would catch: a panic or an error of no kind where a file is damaged, or is none.
 #[test]
 fn damage_is_an_error_of_its_kind() {
