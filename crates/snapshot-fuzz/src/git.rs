@@ -12,7 +12,7 @@ use snapshot_bundle::redact::{KnownSecrets, Replacer, Rules, Search};
 use snapshot_core::{
     Artifact, ArtifactKind, ArtifactSink as _, BundlePath, Control, ErrorKind, FileSpec,
     GitHistory, GitInfo, GitOid, GitRef, GitStash, PathInside, SnapshotId, TreeEntryKind,
-    path_in_bundle,
+    error_chain, path_in_bundle,
 };
 use snapshot_stores::StoresError;
 use snapshot_stores::git::{self, GitProgress, History};
@@ -96,13 +96,13 @@ fn take(bytes: &[u8], info: &GitInfo) -> bool {
     let memdir = scratch.sub("mem");
     let (_, targets) = git::plan(None, info);
     let id = SnapshotId::from_random_bytes([7; 16]);
-    match git::apply(&memdir, &staged, &targets, id, &control) {
-        Ok(()) => {
-            let progress = git::progress(memdir.path(), &targets).expect("a repository");
-            assert_eq!(progress, GitProgress::After, "what was put back is not there");
-        }
-        Err(e) => is_typed(&e),
+    // By then something live has changed: what fails here leaves an agent half restored.
+    let applied = git::apply(&memdir, &staged, &targets, id, &control);
+    if let Err(e) = applied {
+        panic!("what was staged cannot be put into place: {}", error_chain(&e));
     }
+    let progress = git::progress(memdir.path(), &targets).expect("a repository");
+    assert_eq!(progress, GitProgress::After, "what was put back is not there");
     browse(&scratch, bytes, info);
     let search = Search::new(RULES.as_ref());
     let scanned = git::scan_history(
@@ -162,7 +162,8 @@ fn browse(scratch: &Scratch, bytes: &[u8], info: &GitInfo) {
 /// A fault of the bytes is not one of the disk, and none of ours.
 fn is_typed(error: &StoresError) {
     let kinds = [ErrorKind::Integrity, ErrorKind::Refused, ErrorKind::UnknownSnapshot];
-    assert!(kinds.contains(&error.kind()), "{:?}: {error}", error.kind());
+    let why = error_chain(error);
+    assert!(kinds.contains(&error.kind()), "{:?}: {why}", error.kind());
 }
 
 /// What a manifest would say that fits the header of these bytes, as far as it is one.
