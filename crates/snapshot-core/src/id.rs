@@ -137,11 +137,11 @@ impl StoreName {
     /// Never: the grammar of store names admits bundle paths only.
     #[must_use]
     pub fn bundle_path(&self) -> BundlePath {
-        let text = match self.auto_path() {
-            Some(path) => format!("sqlite/auto/{path}.sqlite"),
-            None => format!("sqlite/{}.sqlite", self.0),
+        let path = match self.auto_path() {
+            Some(path) => auto_bundle_path(path),
+            None => BundlePath::parse(&format!("sqlite/{}.sqlite", self.0)),
         };
-        match BundlePath::parse(&text) {
+        match path {
             Ok(path) => path,
             Err(e) => panic!("store name {self} admitted a bad path: {e}"),
         }
@@ -228,11 +228,16 @@ fn check_store(text: &str) -> Result<(), &'static str> {
     let Some(path) = text.strip_prefix(AUTO) else {
         return check_name(text);
     };
-    // Room for `sqlite/auto/` and `.sqlite` around it.
-    if path.len() + 32 > crate::path::MAX_PATH_BYTES {
-        return Err("its path is too long");
-    }
-    BundlePath::parse(path).map(|_| ()).map_err(|_| "its path may not stand in a bundle")
+    // Of the same rules, but for what stands around it: no name of a file may become too long by that.
+    BundlePath::parse(path)
+        .and_then(|_| auto_bundle_path(path))
+        .map(|_| ())
+        .map_err(|_| "its path may not stand in a bundle")
+}
+
+/// Where the store that was found at `path` in the memdir lies in a bundle.
+fn auto_bundle_path(path: &str) -> Result<BundlePath, ParseError> {
+    BundlePath::parse(&format!("sqlite/auto/{path}.sqlite"))
 }
 
 #[cfg(test)]
@@ -281,6 +286,20 @@ mod tests {
             StoreName::auto("c/x.db").unwrap().bundle_path().to_string(),
             "sqlite/auto/c/x.db.sqlite"
         );
+    }
+
+    /// Would catch: a name that is good by itself and too long with `.sqlite` behind it, on which whoever asks
+    /// for its place in a bundle panics: the capture, and every reader of a manifest.
+    #[test]
+    fn a_store_found_in_the_memdir_always_has_a_place_in_a_bundle() {
+        let longest = format!("d/{}", "x".repeat(255 - ".sqlite".len()));
+        assert!(StoreName::auto(&longest).unwrap().bundle_path().as_bytes().ends_with(b"x.sqlite"));
+        assert!(StoreName::auto(&(longest + "x")).is_err());
+        let deep = |n: usize| "a/".repeat(n / 2 - 1) + "aa";
+        let longest = crate::path::MAX_PATH_BYTES - "sqlite/auto/.sqlite".len() - 1;
+        let name = StoreName::auto(&deep(longest)).unwrap();
+        assert_eq!(name.bundle_path().as_bytes().len(), crate::path::MAX_PATH_BYTES - 1);
+        assert!(StoreName::auto(&deep(longest + 2)).is_err());
     }
 
     proptest! {
