@@ -71,7 +71,7 @@ fn template_of(signed: bool) -> Parts {
         Item::file("text", "remember the milk\n".repeat(90)),
         Item::file(&format!("d/{}", "long".repeat(60)), "beyond ustar"),
     ];
-    Parts::of(&written(&items, signed).expect("the template"))
+    Parts::of(&written(&items, signed).expect("the template")).expect("the template's parts")
 }
 
 /// A bundle: the bytes as they are, or one made of them whose digests and tables fit what was changed.
@@ -86,13 +86,15 @@ pub(crate) fn bundle(data: &[u8]) {
         5 => crafted(SIGNED.clone(), &mut input),
         2 | 6 => {
             let mut parts = TEMPLATE.clone();
-            parts.set_manifest(&String::from_utf8_lossy(input.rest()));
+            parts
+                .set_manifest(&String::from_utf8_lossy(input.rest()))
+                .expect("a frame in memory");
             judge(&parts.to_bytes());
         }
         _ => {
             let Some(bytes) = written(&items(&mut input), how == 7) else { return };
             assert!(judge(&bytes), "a bundle that was just written is not good");
-            crafted(Parts::of(&bytes), &mut input);
+            crafted(Parts::of(&bytes).expect("a written bundle's parts"), &mut input);
         }
     }
 }
@@ -311,7 +313,7 @@ fn crafted(mut parts: Parts, input: &mut Input<'_>) {
                 parts.frames.swap(frame, with);
             }
             _ => {
-                let copy = (compress(input.bytes()), usize::from(input.byte()));
+                let copy = (compressed(input.bytes()), usize::from(input.byte()));
                 parts.frames.insert(frame, copy);
             }
         }
@@ -331,8 +333,8 @@ fn cut(parts: &mut Parts, frame: usize, at: u64) {
     }
     let at = 1 + usize::try_from(at).unwrap_or_default() % (content.len() - 1);
     let (left, right) = content.split_at(at);
-    parts.frames[frame] = (compress(left), left.len());
-    parts.frames.insert(frame + 1, (compress(right), right.len()));
+    parts.frames[frame] = (compressed(left), left.len());
+    parts.frames.insert(frame + 1, (compressed(right), right.len()));
     // The manifest's entry starts its frame, so of that one only the number may change.
     move_place(&mut parts.index, MANIFEST_FRAME, frame, 0, at);
     for place in (PLACES..parts.index.len().saturating_sub(7)).step_by(8) {
@@ -341,6 +343,11 @@ fn cut(parts: &mut Parts, frame: usize, at: u64) {
             put_word(&mut parts.index, place + 4, offset);
         }
     }
+}
+
+/// A frame of our own making.
+fn compressed(content: &[u8]) -> Vec<u8> {
+    compress(content).expect("a frame in memory")
 }
 
 /// The number of a frame at `place` of the index after a cut; gives the new offset where that changed.
@@ -366,7 +373,8 @@ fn change_manifest(parts: &mut Parts, input: &mut Input<'_>) {
         let mut text = text.into_bytes();
         let at = input.below(text.len());
         overwrite(&mut text, at, input.bytes());
-        return parts.set_manifest(&String::from_utf8_lossy(&text));
+        parts.set_manifest(&String::from_utf8_lossy(&text)).expect("a frame in memory");
+        return;
     }
     let Ok(mut json) = serde_json::from_str::<Value>(&text) else { return };
     let (artifact, field) = (input.byte(), FIELDS[input.below(FIELDS.len())]);
@@ -377,7 +385,7 @@ fn change_manifest(parts: &mut Parts, input: &mut Input<'_>) {
             artifacts[artifact][field] = value;
         }
     }
-    parts.set_manifest(&json.to_string());
+    parts.set_manifest(&json.to_string()).expect("a frame in memory");
 }
 
 /// Writes over a frame's content; a header block gets its checksum again.
@@ -390,7 +398,7 @@ fn change_content(parts: &mut Parts, frame: usize, input: &mut Input<'_>) {
     if let Some(header) = content.get_mut(block..block + 512).filter(|_| is_header) {
         seal(header);
     }
-    parts.set_content(frame, &content);
+    parts.set_content(frame, &content).expect("a frame in memory");
 }
 
 /// The manifest's text, where all of it lies in its frame.

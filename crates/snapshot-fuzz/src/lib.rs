@@ -17,6 +17,7 @@ mod names;
 mod scratch;
 mod seeds;
 mod sqlite;
+mod v1;
 
 // How bundles are taken apart and put together by hand is told once, with the reader's own tests.
 #[path = "../../snapshot-bundle/tests/bundle/support.rs"]
@@ -28,7 +29,7 @@ pub use seeds::{Seed, seeds};
 /// A name, which is also that of its folder of seeds, and what is done with the bytes.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// Every target. The predecessor's bundles get theirs, `v1`, once there is a reader of them.
+/// Every target.
 pub const TARGETS: &[Target] = &[
     ("bundle", bundle::bundle),
     ("seek_table", bundle::seek_table),
@@ -43,6 +44,7 @@ pub const TARGETS: &[Target] = &[
     ("snapshot_names", names::snapshot_names),
     ("keys", names::keys),
     ("configuration", names::configuration),
+    ("v1", v1::v1),
 ];
 
 /// Does what the target of this name does.

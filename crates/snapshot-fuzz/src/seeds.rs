@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use snapshot_bundle::{Bundle, generate_identity};
 use snapshot_core::BundlePath;
 
-use crate::{bundle, git, sqlite};
+use crate::{bundle, git, sqlite, v1};
 
 /// A seed: its target, its name, its bytes.
 pub type Seed = (&'static str, String, Vec<u8>);
@@ -72,6 +72,7 @@ pub fn seeds(fixtures: &Path) -> Vec<Seed> {
     seeds.extend(databases(&golden));
     seeds.extend(documents(&golden));
     seeds.extend(names());
+    seeds.extend(predecessors(&golden));
     seeds
 }
 
@@ -121,6 +122,28 @@ fn bundles(golden: &Golden) -> Vec<Seed> {
         tails("another_index", 2, &tail[8..tail.len() / 2]),
         tails("bytes_changed", 3, &[200, 0, 0, 0, 3, 255, 255, 255, 255]),
     ]
+}
+
+fn predecessors(golden: &Golden) -> Vec<Seed> {
+    let of = |name: &str, how: u8, rest: &[u8]| ("v1", name.to_owned(), [&[how], rest].concat());
+    let old = v1::template();
+    let frozen = [
+        ("minimal", "01-plain-minimal/85c0d702-375b-4d25-a3b5-0e94cede8153"),
+        ("unborn", "08-unborn-head/6650e2ad-25ac-4f96-a57e-7ab55fb7aaac"),
+        ("nothing", "09-no-artifacts/812841ae-5903-4276-9ac4-5c8f56a416c4"),
+    ];
+    let mut seeds: Vec<Seed> = frozen
+        .iter()
+        .map(|(name, place)| of(name, 0, &golden.read(&format!("v1/{place}.tar.zst"))))
+        .collect();
+    seeds.extend([
+        of("whole", 0, &old.to_bytes()),
+        of("archive", 1, &old.to_tar()),
+        of("bytes_changed", 2, &[0, 2, 0, 0, 3, 1, 2, 3]),
+        of("entries", 3, b"\x04\x00\x00\x05hello\x02\x00\x02\x00\x01a\x002\x01b\x05\x00\x01\x02\x05\x03\x01\x01x"),
+        of("repository", 4, b"\x04\x01\x00\x15ref: refs/heads/main\n\x01\x02\x294b825dc642cb6eb9a060e54bf8d69288fbee4904\n\x00\x03a/b\x01x"),
+    ]);
+    seeds
 }
 
 fn age(golden: &Golden) -> Vec<Seed> {

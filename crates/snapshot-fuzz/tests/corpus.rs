@@ -86,4 +86,5 @@ replayed! {
     sidecar
     snapshot_names
     sqlite_admission
+    v1
 }

@@ -147,8 +147,14 @@ pub fn header(name: &[u8], kind: u8, size_bytes: u64) -> [u8; BLOCK] {
 /// One zstd frame around `bytes`, as 0.1.x makes it: no size, no checksum, a window of 8 MiB.
 #[must_use]
 pub fn compressed(bytes: &[u8]) -> Vec<u8> {
+    compressed_at(bytes, LEVEL)
+}
+
+/// The same at another level.
+#[must_use]
+pub fn compressed_at(bytes: &[u8], level: i32) -> Vec<u8> {
     // Into memory; nothing can fail.
-    zstd::stream::encode_all(bytes, LEVEL).unwrap_or_default()
+    zstd::stream::encode_all(bytes, level).unwrap_or_default()
 }
 
 /// The SHA-256 of `bytes`, as its checksum file has it.

@@ -18,7 +18,7 @@ use snapshot_core::{
 };
 use snapshot_fs::{Dir, FsError};
 use snapshot_stores::git::RawRepo;
-use snapshot_stores::{CaptureOptions, Captured, StoresError, cut};
+use snapshot_stores::{CaptureOptions, Captured, StoresError, cut, room};
 use snapshot_vault::AgentLock;
 
 use super::copy::{CopyError, Watch, copy};
@@ -75,7 +75,7 @@ impl Engine {
         ctl: &Control,
     ) -> Result<Bundle, SnapshotError> {
         let (folder, spool, out) = (lock.staging()?, lock.staging()?, lock.staging()?);
-        check_space(folder.dir(), bundle.manifest())?;
+        room(folder.dir(), bundle.manifest().total_bytes().saturating_mul(SPACE))?;
         let mut unpacked = Unpacked::begin(self, (bundle, path), folder.dir(), ctl)?;
         let sha256 =
             bundle.unpack(ctl, &mut |artifact, content| unpacked.put(artifact, content))?;
@@ -380,19 +380,6 @@ fn unstamp(artifact: &mut Artifact) {
 fn is_bundles(error: &std::io::Error) -> bool {
     let inner = error.get_ref();
     inner.is_some_and(|inner| inner.is::<snapshot_bundle::BundleError>())
-}
-
-/// That there is room for what will be written.
-fn check_space(dir: &Dir, manifest: &ManifestV1) -> Result<(), SnapshotError> {
-    let (needed_bytes, free_bytes) =
-        (manifest.total_bytes().saturating_mul(SPACE), dir.free_bytes()?);
-    match needed_bytes > free_bytes {
-        true => {
-            let at = dir.path().to_owned();
-            Err(StoresError::NoSpace { at, needed_bytes, free_bytes }.into())
-        }
-        false => Ok(()),
-    }
 }
 
 fn rewritten_manifest(
