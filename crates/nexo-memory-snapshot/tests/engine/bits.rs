@@ -52,8 +52,6 @@ fn judge_some(sealed: bool, count: usize, seed: u64) {
     println!("{table}");
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert_eq!(table.total().cases, count as u64);
-    let kept = table.0.iter().filter(|((_, beside), _)| *beside == Beside::Kept);
-    assert!(kept.map(|(_, row)| row).all(|row| row.stopped[0] == row.cases), "{table}");
 }
 
 /// Would catch: a byte, a field, a frame, an entry or a file of a plain snapshot that may change with
