@@ -86,9 +86,7 @@ pub(crate) fn bundle(data: &[u8]) {
         5 => crafted(SIGNED.clone(), &mut input),
         2 | 6 => {
             let mut parts = TEMPLATE.clone();
-            parts
-                .set_manifest(&String::from_utf8_lossy(input.rest()))
-                .expect("a frame in memory");
+            parts.set_manifest(&String::from_utf8_lossy(input.rest())).expect("a frame in memory");
             judge(&parts.to_bytes());
         }
         _ => {

@@ -251,7 +251,7 @@ impl Judge {
         let taken = self.taking.import(&request, path, &self.control);
         let end = match &taken {
             Err(e) => End::Stopped(e.kind()),
-            Ok(meta) => self.contents_of(&self.taking, meta),
+            Ok(imported) => self.contents_of(&self.taking, &imported.meta),
         };
         let vault = self.bench.dir.join(TAKING);
         let left = tree(&vault, &is_bookkeeping)?;
