@@ -114,9 +114,8 @@ impl Vault {
     /// If it cannot be written.
     pub fn set_hold(&self, hold: Option<Note>) -> Result<(), VaultError> {
         // What a newer program wrote is not written over.
-        match self.hold() {
-            Err(newer @ VaultError::NewerNotes { .. }) => return Err(newer),
-            Ok(_) | Err(_) => {}
+        if let Err(newer @ VaultError::NewerNotes { .. }) = self.hold() {
+            return Err(newer);
         }
         let notes = Notes { version: VERSION, hold, ..Notes::default() };
         write(&self.root_dir()?, layout::HOLD, &notes)
