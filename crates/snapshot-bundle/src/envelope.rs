@@ -8,7 +8,7 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, BufWriter, IntoInnerError, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufWriter, IntoInnerError, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,6 +28,8 @@ use crate::seek::structure;
 const MAX_HEADER_BYTES: u64 = 64 << 10;
 /// How every age file begins.
 const MAGIC: &[u8] = b"age-encryption.org/v1\n";
+/// How the last line of a header begins, and no other.
+const LAST_LINE: &[u8] = b"---";
 /// What follows where a passphrase opens it: that stanza stands alone.
 const PASSPHRASE_STANZA: &[u8] = b"-> scrypt ";
 /// Plaintext bytes of a chunk.
@@ -83,6 +85,9 @@ pub(crate) struct FileAt {
     position: u64,
     hasher: Option<Arc<Mutex<Sha256>>>,
 }
+
+/// The beginning of a file.
+struct Head<'a>(&'a [u8]);
 
 /// Hands on the stanzas of a recipient, and keeps the key that they wrap.
 struct Capture<'a> {
@@ -190,7 +195,7 @@ pub fn wants_passphrase(file: &File) -> io::Result<bool> {
 /// Checks the header of an encrypted file as far as that goes without an identity.
 pub(crate) fn check_header(file: &File, path: &Path) -> Result<(), BundleError> {
     let head = read_head(file, path)?;
-    Decryptor::new_buffered(&head[..]).map(drop).map_err(|e| refused(path, e))
+    Decryptor::new_buffered(Head(&head)).map(drop).map_err(|e| refused(path, e))
 }
 
 impl Sealed {
@@ -211,7 +216,7 @@ impl Sealed {
         let head: Arc<[u8]> = read_head(&file, path)?.into();
         let found = RefCell::new(None);
         let keyring = Keyring { identities, found: &found };
-        let decryptor = Decryptor::new_buffered(&head[..]).map_err(|e| refused(path, e))?;
+        let decryptor = Decryptor::new_buffered(Head(&head)).map_err(|e| refused(path, e))?;
         let opened = decryptor.decrypt([&keyring as &dyn Identity].into_iter());
         opened.map(drop).map_err(|e| refused(path, e))?;
         let unknown = || BundleError::WrongIdentity { path: path.to_owned() };
@@ -288,7 +293,7 @@ impl Sealed {
         path: &Path,
     ) -> Result<StreamReader<FileAt>, BundleError> {
         let (file, head) = (Arc::clone(&self.file), Arc::clone(&self.head));
-        let decryptor = Decryptor::new(FileAt { file, head, position: 0, hasher });
+        let decryptor = Decryptor::new_buffered(FileAt { file, head, position: 0, hasher });
         let known = Known(&self.key);
         decryptor
             .and_then(|decryptor| decryptor.decrypt([&known as &dyn Identity].into_iter()))
@@ -343,6 +348,47 @@ impl Seek for FileAt {
     }
 }
 
+/// Of what it looks at while it parses.
+impl BufRead for FileAt {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        let from = usize::try_from(self.position).unwrap_or(usize::MAX);
+        Ok(self.head.get(from..).unwrap_or_default())
+    }
+
+    fn consume(&mut self, count: usize) {
+        let from = usize::try_from(self.position).unwrap_or(usize::MAX);
+        if let (Some(hasher), Some(rest)) = (&self.hasher, self.head.get(from..)) {
+            let mut hasher = hasher.lock().unwrap_or_else(PoisonError::into_inner);
+            hasher.update(&rest[..count.min(rest.len())]);
+        }
+        self.position += count as u64;
+    }
+
+    fn read_until(&mut self, _: u8, out: &mut Vec<u8>) -> io::Result<usize> {
+        read_header(self, out)
+    }
+}
+
+impl Read for Head<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        self.0.read(out)
+    }
+}
+
+impl BufRead for Head<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        Ok(self.0)
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.0 = &self.0[count..];
+    }
+
+    fn read_until(&mut self, _: u8, out: &mut Vec<u8>) -> io::Result<usize> {
+        read_header(self, out)
+    }
+}
+
 impl Recipient for Capture<'_> {
     fn wrap_file_key(&self, key: &FileKey) -> Result<(Vec<Stanza>, HashSet<String>), EncryptError> {
         *self.key.borrow_mut() = Some(copy_of(key));
@@ -393,6 +439,22 @@ impl Identity for Known<'_> {
     fn unwrap_stanza(&self, _: &Stanza) -> Option<Result<FileKey, DecryptError>> {
         Some(Ok(copy_of(self.0)))
     }
+}
+
+/// Hands over all of a header: its parser asks for a line, and begins anew after each that it gets. Of 64 KiB
+/// that would be seconds, once for every reader.
+fn read_header(from: &mut impl BufRead, out: &mut Vec<u8>) -> io::Result<usize> {
+    let rest = from.fill_buf()?;
+    let mut end = 0;
+    for line in rest.split_inclusive(|&byte| byte == b'\n') {
+        end += line.len();
+        if line.starts_with(LAST_LINE) {
+            break;
+        }
+    }
+    out.extend_from_slice(&rest[..end]);
+    from.consume(end);
+    Ok(end)
 }
 
 /// What age said of a header, in our words.
@@ -546,5 +608,30 @@ mod tests {
         }
         assert!(seen["success"] > 10 && seen["payload failure"] > 15, "{seen:?}");
         assert!(seen["header failure"] > 40 && seen["no match"] > 5, "{seen:?}");
+    }
+
+    /// Would catch: a header that is parsed anew for each of its bytes or lines, whose cost is the square of its
+    /// length: a file of 64 KiB would keep every reader busy for seconds.
+    #[test]
+    fn a_header_is_handed_over_whole_and_nothing_behind_it() {
+        let header = b"age-encryption.org/v1\n-> x\n\n-> y\nabcd\n--- mac\n";
+        let whole = [&header[..], b"nonce\n--- more"].concat();
+        let head: Arc<[u8]> = whole.clone().into();
+        let mut out = Vec::new();
+        assert_eq!(Head(&whole).read_until(b'\n', &mut out).unwrap(), header.len());
+        assert_eq!(out, header);
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        let hasher = Arc::new(Mutex::new(Sha256::new()));
+        let mut reader = FileAt { file, head, position: 0, hasher: Some(Arc::clone(&hasher)) };
+        out.clear();
+        assert_eq!(reader.read_until(b'\n', &mut out).unwrap(), header.len());
+        assert_eq!((out.as_slice(), reader.position), (&header[..], header.len() as u64));
+        reader.read_to_end(&mut out).unwrap();
+        assert_eq!(out, whole);
+        let hashed = hasher.lock().unwrap().clone().finalize();
+        assert_eq!(hashed, Sha256::digest(&whole), "every byte is hashed once");
+        // One that does not end is all there is.
+        out.clear();
+        assert_eq!(Head(b"age\n-> x").read_until(b'\n', &mut out).unwrap(), 8);
     }
 }

@@ -208,6 +208,14 @@ fn tar_agrees(verified: &VerifiedBundle) {
     if bundle.encryption().is_some() || manifest.total_bytes() > MAX_COMPARED {
         return;
     }
+    // The crate `tar` ends a record of a PAX entry at the first line end; GNU tar goes by its length.
+    let has_lines = |artifact: &Artifact| {
+        let link = artifact.link.as_deref().unwrap_or_default();
+        artifact.path.as_bytes().contains(&b'\n') || link.contains(&b'\n')
+    };
+    if manifest.artifacts.iter().any(has_lines) {
+        return;
+    }
     let resealed = bundle.reseal(Vec::new(), None, &Control::default()).expect("a plain copy");
     let stream = zstd::decode_all(&resealed.out[..]).expect("stock zstd reads it");
     let mut archive = tar::Archive::new(&stream[..]);
