@@ -23,6 +23,24 @@ fn nothing_that_a_database_defines_is_run() {
     assert_eq!(finished.notes.len(), 1, "{:?}", finished.notes);
 }
 
+/// Would catch: a constraint of a small file that takes the memory of the machine, row by row; and a limit that
+/// no honest large value passes.
+#[test]
+fn no_expression_makes_more_than_the_file_could_hold() {
+    let table = |bytes: u64| {
+        format!(
+            "CREATE TABLE t (a, CHECK (length(hex(zeroblob({bytes}))) > 1)); INSERT INTO t VALUES ('SECRET-a')"
+        )
+    };
+    // SQLite counts a byte more for the end of a text: 16 MiB, and past it.
+    let integrity = |bytes| Scene::new(&table(bytes)).done().1.integrity;
+    assert_eq!(integrity((8 << 20) - 1), "ok");
+    let said = integrity(8 << 20);
+    assert!(said.contains("too big"), "{said}");
+    let large = "CREATE TABLE t (a); INSERT INTO t VALUES ('SECRET-a ' || hex(zeroblob(8000000)))";
+    Scene::new(large).done();
+}
+
 /// Would catch: a full-text index whose texts are its own, which is read without end.
 #[test]
 fn an_index_of_itself_ends() {
