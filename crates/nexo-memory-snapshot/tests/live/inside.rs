@@ -116,8 +116,8 @@ fn a_tree_without_end_is_refused() {
     git.run(&["branch", "endless", &commit]).unwrap();
     let meta = world.snapshot();
     assert_eq!(
-        world.entries(&meta, "git@endless:n0/n1/n2").unwrap().len(),
-        1 + 16 * (1 + 16 * (1 + 16 * 17))
+        world.entries(&meta, "git@endless:n0/n1/n2/n3").unwrap().len(),
+        1 + 16 * (1 + 16 * 17)
     );
     let error = world.entries(&meta, "git@endless").unwrap_err();
     assert!(error.to_string().contains("entries"), "{error}");

@@ -165,8 +165,8 @@ fn edited_summaries_are_refused() {
             assert_ne!(summary[field], value);
             summary[field] = value;
         });
-        // One whose names are not those of its place is no snapshot of this agent.
-        let kinds = [ErrorKind::Integrity, ErrorKind::UnknownSnapshot];
+        // One whose names are not those of its place is no snapshot of this agent, or is another's.
+        let kinds = [ErrorKind::Integrity, ErrorKind::UnknownSnapshot, ErrorKind::Refused];
         assert_refused(&world, &meta, &kinds);
         std::fs::write(sidecar_path(&meta), &sound).unwrap();
     }

@@ -443,7 +443,7 @@ mod tests {
         let tmp = tempfile::tempdir().unwrap();
         let repo = git2::Repository::init_bare(tmp.path()).unwrap();
         let limit = usize::try_from(MAX_PARSED_BYTES).unwrap();
-        assert_eq!(walked(&repo, commit_of(&repo, &[], limit)).unwrap().objects, 2);
+        assert_eq!(walked(&repo, commit_of(&repo, &[], limit)).unwrap().objects.len(), 2);
         let past = walked(&repo, commit_of(&repo, &[], limit + 1));
         assert!(matches!(
             past,
