@@ -1,12 +1,12 @@
 //! What a restore makes an index of, tried before anything live changes: libgit2 must be able to read
 //! it, and a few crafted trees can stand for more files than any disk holds.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use git2::{Index, ObjectType, Oid, Repository};
-use snapshot_core::GitInfo;
+use snapshot_core::{GitInfo, GitOid};
 
-use super::info::oid;
+use super::info::{bundle_refs, oid};
 use super::walk::{Walk, tree};
 use crate::StoresError;
 
@@ -28,18 +28,32 @@ pub(super) fn check(walk: &Walk<'_>, repo: &Repository, info: &GitInfo) -> Resul
         let stash = oid(&entry.oid)?;
         repo.find_commit(stash).map_err(|e| unusable(walk, stash, "a stash", &e))?;
     }
-    let Some(head) = info.head_oid.as_ref().map(oid).transpose()? else { return Ok(()) };
-    let odd = |e: git2::Error| unusable(walk, head, "HEAD", &e);
-    let tree = repo.find_commit(head).and_then(|commit| commit.tree()).map_err(odd)?;
-    let extent = measure(walk, tree.id())?;
-    if extent.files > MAX_TRACKED || extent.depth > MAX_DEPTH {
-        let why = format!(
-            "HEAD's files are {} in folders {} deep; {MAX_TRACKED} and {MAX_DEPTH} are the most",
-            extent.files, extent.depth
-        );
-        return Err(walk.bad(tree.id(), why));
+    for (name, id) in heads(info) {
+        let head = oid(&id)?;
+        let odd = |e: git2::Error| unusable(walk, head, &name, &e);
+        let tree = repo.find_commit(head).and_then(|commit| commit.tree()).map_err(odd)?;
+        let extent = measure(walk, tree.id())?;
+        if extent.files > MAX_TRACKED || extent.depth > MAX_DEPTH {
+            let why = format!(
+                "the files of {name} are {} in folders {} deep; {MAX_TRACKED} and {MAX_DEPTH} are the most",
+                extent.files, extent.depth
+            );
+            return Err(walk.bad(tree.id(), why));
+        }
+        Index::new().and_then(|mut index| index.read_tree(&tree)).map_err(odd)?;
     }
-    Index::new().and_then(|mut index| index.read_tree(&tree)).map_err(odd)
+    Ok(())
+}
+
+/// What HEAD may be after a restore: where the manifest does not say, the live one stays on its branch.
+fn heads(info: &GitInfo) -> BTreeMap<String, GitOid> {
+    let mut refs = bundle_refs(info);
+    let is_told = info.head_oid.is_some() || info.head_ref.is_some();
+    refs.retain(|name, _| match is_told {
+        true => name == "HEAD",
+        false => name.starts_with("refs/heads/"),
+    });
+    refs
 }
 
 /// Each tree once, however often it is named; those below a tree before it.

@@ -150,6 +150,12 @@ fn what_could_not_be_put_into_place_is_refused_before() {
         let (bytes, info) = pack_of(&scene, &objects, head);
         let error = refused(&bytes, &info);
         assert!(error.to_string().contains("as HEAD"), "{error}");
+        // The same where HEAD is not told, and stays on the branch that it is on.
+        let told = format!("# v2 git bundle\n{head} HEAD\n");
+        let bytes = [&b"# v2 git bundle\n"[..], &bytes[told.len()..]].concat();
+        let info = GitInfo { head_oid: None, head_ref: None, ..info };
+        let error = refused(&bytes, &info);
+        assert!(error.to_string().contains("as refs/heads/main"), "{error}");
         // The same as a stash entry, beside a HEAD that is sound.
         let mut all = objects.clone();
         all.extend([&*blob, &*tree, &*commit].iter().filter(|id| !objects.contains(id)));
