@@ -14,6 +14,7 @@ use snapshot_core::{
     GitHistory, GitInfo, GitOid, GitRef, GitStash, PathInside, SnapshotId, TreeEntryKind,
     error_chain, path_in_bundle,
 };
+use snapshot_fs::Dir;
 use snapshot_stores::StoresError;
 use snapshot_stores::git::{self, GitProgress, History};
 use snapshot_testkit::MemoryBundle;
@@ -57,6 +58,14 @@ const NAMES: [&[u8]; 12] = [
 const MODES: [&str; 8] =
     ["100644", "100755", "40000", "120000", "160000", "100664", "040000", "777"];
 
+/// Describes a history of two commits, with a tag and a stash.
+pub(crate) const HISTORY: &[u8] =
+    b"\x07\x00\x05hello\x00\x08hello ab\x00\x02\x02\x00\x00\x01\x01\x01\
+        \x04\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x02hi\
+        \x00\x03new\x01\x02\x02\x02\x02\x04\x00\x01\x00\x06\x03\x01v\
+        \x04\x01\x00\x01\x01\x00\x00\x00\x00\x00\x00\x00\x02ho\x01\
+        \x00\x02\x02\x06\x04\x00\x03\x00";
+
 static RULES: LazyLock<std::sync::Arc<Rules>> = LazyLock::new(Rules::builtin);
 
 /// The git history of a bundle, and what its manifest says of it.
@@ -94,15 +103,13 @@ fn take(bytes: &[u8], info: &GitInfo) -> bool {
         return false;
     }
     let memdir = scratch.sub("mem");
-    let (_, targets) = git::plan(None, info);
-    let id = SnapshotId::from_random_bytes([7; 16]);
-    // By then something live has changed: what fails here leaves an agent half restored.
-    let applied = git::apply(&memdir, &staged, &targets, id, &control);
-    if let Err(e) = applied {
-        panic!("what was staged cannot be put into place: {}", error_chain(&e));
+    if bytes.len().is_multiple_of(2) {
+        let (bytes, info) = made(&mut Input::new(HISTORY));
+        let before = scratch.sub("before");
+        git::stage(Some(&mut &*bytes), &info, &before, MAX_OBJECT, &control).expect("a history");
+        put(&memdir, &before, &info, 6);
     }
-    let progress = git::progress(memdir.path(), &targets).expect("a repository");
-    assert_eq!(progress, GitProgress::After, "what was put back is not there");
+    put(&memdir, &staged, info, 7);
     browse(&scratch, bytes, info);
     let search = Search::new(RULES.as_ref());
     let scanned = git::scan_history(
@@ -126,6 +133,20 @@ fn take(bytes: &[u8], info: &GitInfo) -> bool {
     }
     scratch.finish();
     true
+}
+
+/// Puts a staged history into place. By then something live has changed: what fails here leaves an agent half
+/// restored.
+fn put(memdir: &Dir, staged: &Dir, info: &GitInfo, id: u8) {
+    let now = git::open(memdir.path()).expect("a repository or none");
+    let now = now.map(|repo| repo.pin().expect("what was put into place can be read"));
+    let (_, targets) = git::plan(now.as_ref(), info);
+    let id = SnapshotId::from_random_bytes([id; 16]);
+    if let Err(e) = git::apply(memdir, staged, &targets, id, &Control::default()) {
+        panic!("what was staged cannot be put into place: {}", error_chain(&e));
+    }
+    let progress = git::progress(memdir.path(), &targets).expect("a repository");
+    assert_eq!(progress, GitProgress::After, "what was put back is not there");
 }
 
 /// Every entry of every tip, and every file's content.

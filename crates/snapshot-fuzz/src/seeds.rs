@@ -166,11 +166,7 @@ fn age(golden: &Golden) -> Vec<Seed> {
 
 fn histories() -> Vec<Seed> {
     let small = b"\x02\x00\x05hello\x02\x01\x00\x00\x01\x04\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x02hi\x00\x00";
-    let large = b"\x07\x00\x05hello\x00\x08hello ab\x00\x02\x02\x00\x00\x01\x01\x01\
-        \x04\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x02hi\
-        \x00\x03new\x01\x02\x02\x02\x02\x04\x00\x01\x00\x06\x03\x01v\
-        \x04\x01\x00\x01\x01\x00\x00\x00\x00\x00\x00\x00\x02ho\x01\
-        \x00\x02\x02\x06\x04\x00\x03\x00";
+    let large = git::HISTORY;
     let escaping = b"\x02\x00\x05hello\x02\x01\x00\x04\x01\x04\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x02hi\x00\x00";
     let of =
         |name: &str, how: u8, rest: &[u8]| ("git_bundle", name.to_owned(), [&[how], rest].concat());
@@ -181,7 +177,7 @@ fn histories() -> Vec<Seed> {
         of("raw_one_commit", 0, &git::bytes_of(small)),
         of("raw_two_commits", 0, &git::bytes_of(large)),
         of("trailer_made_anew", 1, &git::bytes_of(large)),
-        of("bytes_changed", 3, &[&large[..], &[60, 1, 2, 3]].concat()),
+        of("bytes_changed", 3, &[large, &[60, 1, 2, 3]].concat()),
     ]
 }
 
