@@ -359,6 +359,36 @@ mod tests {
         assert_eq!(n, 2);
     }
 
+    /// Would catch: a trigger or a view of a bundle's store that is run when the state is put into its copy.
+    #[test]
+    fn nothing_that_a_copy_defines_is_run() {
+        let tmp = tempfile::tempdir().unwrap();
+        let path = tmp.path().join("store-0.sqlite");
+        let conn = Connection::open(&path).unwrap();
+        conn.execute_batch(
+            "CREATE TABLE runs (n INTEGER); CREATE TABLE log (x); INSERT INTO runs VALUES (9);
+             CREATE TRIGGER a AFTER INSERT ON runs BEGIN INSERT INTO log VALUES ('ran'); END;
+             CREATE TRIGGER b AFTER DELETE ON runs BEGIN INSERT INTO log VALUES ('ran'); END;
+             CREATE VIEW endless AS WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n FROM c) SELECT n FROM c",
+        )
+        .unwrap();
+        let piece = StatePiece { kind: StateKind::DreamRun, json: Some(b"{\"n\":1}".to_vec()) };
+        let put = |table: &str| {
+            let (sqlite, table) = (path.clone(), table.to_owned());
+            let source = StateSource::Sqlite { sqlite, table, order_by: "n".to_owned() };
+            put_in(
+                &StateLayout { dream_run: Some(source), ..StateLayout::default() },
+                &piece,
+                &path,
+            )
+        };
+        assert!(put("runs").unwrap());
+        let count = |sql: &str| conn.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!(count("SELECT n FROM runs"), 1);
+        assert_eq!(count("SELECT count(*) FROM log"), 0);
+        assert_eq!(put("endless").unwrap_err().kind(), snapshot_core::ErrorKind::Integrity);
+    }
+
     #[test]
     fn text_that_json_cannot_hold_is_refused_not_bent() {
         let conn = Connection::open_in_memory().unwrap();

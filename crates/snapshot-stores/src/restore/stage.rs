@@ -289,7 +289,7 @@ fn rebuild(name: &str, staging: &Dir, page_size: u32) -> Result<String, StoresEr
     let rebuilt = format!("rebuilt-{name}");
     let path = staging.path().join(name);
     let fail = || StoresError::sqlite("rebuild with another page size", &path);
-    let conn = open_private(&path)?;
+    let conn = open_staged(&path)?;
     conn.pragma_update(None, "page_size", page_size).map_err(fail())?;
     let target = staging.path().join(&rebuilt);
     let target = target

@@ -29,6 +29,10 @@ const PATIENT: Duration = Duration::from_secs(5);
 const CACHE_KIB: i32 = 2000;
 /// Longest value, and row, that a comparison takes, in bytes; SQLite's own limit is 1 GB.
 const MAX_VALUE_BYTES: i32 = 16 << 20;
+/// Largest value that a small file may have, and how many times as long as its file it may be in any: what is
+/// put in the place of a secret is longer than some.
+const MIN_VALUE_BYTES: u64 = 16 << 20;
+const VALUE_PER_FILE: u64 = 4;
 
 /// A live database that we may open any number of connections to.
 #[derive(Debug, Clone)]
@@ -124,7 +128,20 @@ pub(crate) fn open_private(path: &Path) -> Result<Connection, StoresError> {
 
 /// Opens a staged copy, which must be there: an empty one would empty what it is written over.
 pub(crate) fn open_staged(path: &Path) -> Result<Connection, StoresError> {
-    open_copy(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
+    let conn = open_copy(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    bound_values(&conn, path)?;
+    Ok(conn)
+}
+
+/// Sees to it that no expression of a schema, of which a constraint, a column or an index may have any, makes
+/// a value that is out of all proportion to the file at `path`.
+pub(crate) fn bound_values(conn: &Connection, path: &Path) -> Result<(), StoresError> {
+    let file = std::fs::metadata(path).map_err(StoresError::io("look at", path))?;
+    let most = file.len().saturating_mul(VALUE_PER_FILE).max(MIN_VALUE_BYTES);
+    let most = i32::try_from(most).unwrap_or(i32::MAX);
+    // SQLite keeps its own limit where that is lower.
+    let done = conn.set_limit(Limit::SQLITE_LIMIT_LENGTH, most);
+    done.map(drop).map_err(StoresError::sqlite("configure the connection to", path))
 }
 
 /// Opens a file that nobody changes, to read it: without locks, and without a journal beside it.

@@ -6,19 +6,14 @@ use std::thread;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::limits::Limit;
 use rusqlite::{Connection, ErrorCode, Statement, ffi};
 use snapshot_core::Control;
 
 use crate::error::StoresError;
-use crate::sqlite::{integrity, open_immutable, open_staged};
+use crate::sqlite::{bound_values, integrity, open_immutable, open_staged};
 
 /// Rows between two looks at whether the caller still wants this.
 const ROWS_BETWEEN_CHECKS: u64 = 1024;
-/// Largest value that a small file may have, and how many times as long as its file it may be in any: what is
-/// put in the place of a secret is longer than some.
-const MIN_VALUE_BYTES: u64 = 16 << 20;
-const VALUE_PER_FILE: u64 = 4;
 /// Between two such looks while SQLite works by itself.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 /// What an operator can do about what cannot be redacted.
@@ -113,15 +108,10 @@ impl<'a> Store<'a> {
         Ok(store)
     }
 
-    /// Temporary files would lie outside of the spool folder. And no expression of the schema, of which a
-    /// constraint or an index may have any, makes a value that is out of all proportion to the file.
+    /// Temporary files would lie outside of the spool folder, and a value could take all memory.
     fn keep_inside(&self) -> Result<(), StoresError> {
         let fail = || self.fail("configure the connection to");
-        let file = std::fs::metadata(self.path).map_err(StoresError::io("look at", self.path))?;
-        let most = file.len().saturating_mul(VALUE_PER_FILE).max(MIN_VALUE_BYTES);
-        let most = i32::try_from(most).unwrap_or(i32::MAX);
-        // SQLite keeps its own limit where that is lower.
-        self.conn.set_limit(Limit::SQLITE_LIMIT_LENGTH, most).map_err(fail())?;
+        bound_values(&self.conn, self.path)?;
         self.conn.pragma_update(None, "temp_store", "MEMORY").map_err(fail())?;
         self.conn.pragma_update(None, "automatic_index", false).map_err(fail())
     }
