@@ -10,6 +10,7 @@ use snapshot_core::{
     SnapshotId, SnapshotMeta, Step,
 };
 use snapshot_fs::{Dir, FsError};
+use snapshot_stores::room;
 
 use super::copy::{Watch, copy_file};
 use super::extract::taken;
@@ -70,6 +71,7 @@ impl Engine {
                 return Err(SnapshotError::Exists { path: dir.path().join(name) });
             }
         }
+        room(&dir, meta.bundle_size_bytes)?;
         let sidecar = match (&opened, &req.redact) {
             (Some(opened), Some(options)) => {
                 let named = RedactedAs::copy_of(opened.bundle.manifest(), id, recipients);

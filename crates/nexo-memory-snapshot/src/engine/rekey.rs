@@ -5,6 +5,7 @@
 
 use snapshot_bundle::VerifyOptions;
 use snapshot_core::{Control, Encryption, SnapshotMeta};
+use snapshot_stores::room;
 use tracing::info_span;
 
 use super::v1::refuse_v1;
@@ -44,6 +45,7 @@ impl Engine {
         let options = VerifyOptions { trust: None, ..self.verification(said.as_ref()) };
         let verified = opened.bundle.clone().into_verified(&options, ctl)?;
         let staging = lock.staging()?;
+        room(staging.dir(), meta.bundle_size_bytes)?;
         let out = (staging.dir(), staging.create_bundle()?);
         let (file, sidecar) =
             self.reseal(verified.bundle(), said.as_ref(), Some(&recipients), out, ctl)?;

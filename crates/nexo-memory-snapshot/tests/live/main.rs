@@ -23,6 +23,7 @@ mod property;
 mod redact;
 mod restore;
 mod sealed;
+mod space;
 mod state;
 mod stock;
 mod support;

@@ -29,7 +29,8 @@ pub(crate) fn index_bytes(bundle_bytes: u64) -> u64 {
 }
 
 /// What a git bundle of this size takes at most while it is unpacked: as it came, as a pack, and the index.
-pub(crate) fn unpacked_bytes(bundle_bytes: u64) -> u64 {
+#[must_use]
+pub fn unpacked_bytes(bundle_bytes: u64) -> u64 {
     bundle_bytes.saturating_mul(2).saturating_add(index_bytes(bundle_bytes))
 }
 

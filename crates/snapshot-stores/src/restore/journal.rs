@@ -27,8 +27,8 @@ const EPOCH: &str = "epoch";
 const VERSION: u32 = 1;
 /// Bytes of an id, as text.
 const MAX_ID_BYTES: u64 = 36;
-/// Largest journal, in bytes: some million memory files.
-const MAX_JOURNAL_BYTES: u64 = 1 << 30;
+/// Largest journal, in bytes: twice the files that a bundle may have, and the runtime state.
+const MAX_JOURNAL_BYTES: u64 = 128 << 20;
 
 /// What a restore is about to do, and how to tell what it has done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -206,5 +206,38 @@ impl<'a> Work<'a> {
     /// Removes staging that belongs to no journal.
     pub(crate) fn clear_staging(&self) -> Result<(), StoresError> {
         Ok(self.dir.remove_tree(STAGED)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use snapshot_fs::DurableFs;
+
+    use super::*;
+
+    /// Would catch: a journal that is read, or written, past what a reader takes.
+    #[test]
+    fn a_journal_is_as_long_as_its_limit_and_no_longer() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = DurableFs::default().open_dir(tmp.path()).unwrap();
+        let work = Work::new(&dir);
+        let (id, ana) = (SnapshotId::from_random_bytes([7; 16]), AgentId::from_static("ana"));
+        let mut journal = Journal::new(id, ana, Tenant::default(), id);
+        work.write(&journal).unwrap();
+        let written = std::fs::metadata(tmp.path().join(JOURNAL)).unwrap().len();
+        let pad = |bytes: u64| {
+            let mut file = std::fs::File::options().append(true).open(tmp.path().join(JOURNAL));
+            let blanks = vec![b' '; usize::try_from(bytes).unwrap()];
+            file.as_mut().unwrap().write_all(&blanks).unwrap();
+        };
+        pad(MAX_JOURNAL_BYTES - written);
+        assert!(work.read().unwrap().is_some());
+        pad(1);
+        assert!(work.read().is_err());
+        let long = "x".repeat(usize::try_from(MAX_JOURNAL_BYTES).unwrap());
+        journal.memdir = Some(long.into());
+        assert!(work.write(&journal).is_err());
     }
 }

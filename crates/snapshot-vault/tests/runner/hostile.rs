@@ -36,6 +36,21 @@ fn problems(agent: &AgentVault) -> Vec<ProblemKind> {
     listing.problems.iter().map(|p| p.kind).collect()
 }
 
+/// Would catch: notes that are read past their limit, or refused within it.
+#[test]
+fn notes_are_as_long_as_their_limit_and_no_longer() {
+    const MAX_BYTES: usize = 4 << 20;
+    let tmp = tempfile::tempdir().unwrap();
+    let agent = agent_with_one(tmp.path());
+    let notes = tmp.path().join("tenants/default/notes");
+    std::fs::create_dir_all(&notes).unwrap();
+    for (length, is_read) in [(MAX_BYTES, true), (MAX_BYTES + 1, false)] {
+        let text = format!("{:length$}", "{\"version\": 1}");
+        std::fs::write(notes.join("ana.json"), text).unwrap();
+        assert_eq!(agent.notes().is_ok(), is_read, "{length}");
+    }
+}
+
 #[test]
 fn a_sidecar_is_believed_only_in_its_own_place() {
     let tmp = tempfile::tempdir().unwrap();

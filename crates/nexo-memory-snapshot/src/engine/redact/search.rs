@@ -11,7 +11,7 @@ use snapshot_core::{
     Manifest, RedactionOptions, SecretPlace, SecretSearch, Step, StoreName, path_in_bundle,
 };
 use snapshot_fs::Dir;
-use snapshot_stores::StoresError;
+use snapshot_stores::{StoresError, room};
 
 use crate::error::SnapshotError;
 
@@ -133,6 +133,7 @@ impl BundleSearch<'_> {
         tell: Tell<'_>,
     ) -> Result<(), SnapshotError> {
         let Some(info) = &self.bundle.manifest().git else { return Ok(()) };
+        room(self.spool, snapshot_stores::git::unpacked_bytes(artifact.size_bytes))?;
         let mut content = self.bundle.open(&artifact.path)?;
         snapshot_stores::git::scan_history(
             Some(&mut content),
@@ -201,6 +202,7 @@ pub(super) fn unpack(
     name: &str,
 ) -> Result<std::path::PathBuf, SnapshotError> {
     spool.remove_tree(name)?;
+    room(spool, artifact.size_bytes)?;
     let mut file = spool.create_new(name, 0o600)?;
     let mut content = bundle.open(&artifact.path)?;
     let mut buffer = vec![0; BUFFER];
