@@ -319,7 +319,7 @@ pub struct Provenance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
     /// Versions of what wrote it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "few_versions")]
     pub tool_versions: BTreeMap<String, String>,
 }
 
@@ -436,7 +436,9 @@ impl Manifest {
             ("not_carried", self.capture.not_carried.len()),
             ("unstable", self.capture.unstable.len()),
         ];
-        git.chain(redactions).chain(encryption).chain(rest).collect()
+        let origin = self.rewritten_from.iter();
+        let origin = origin.map(|from| ("rewritten_from.tool_versions", from.tool_versions.len()));
+        git.chain(redactions).chain(encryption).chain(origin).chain(rest).collect()
     }
 
     fn validate(&self) -> Result<(), ParseError> {
@@ -668,7 +670,7 @@ impl<'de> Deserialize<'de> for Artifact {
 }
 
 /// A list of at most `MAX` items; of a longer one no more is kept.
-fn at_most<'de, D, T, const MAX: usize>(d: D) -> Result<Vec<T>, D::Error>
+pub(crate) fn at_most<'de, D, T, const MAX: usize>(d: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
@@ -699,7 +701,9 @@ impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for AtMost<T, MAX>
 }
 
 /// The same of names with values.
-fn few_versions<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeMap<String, String>, D::Error> {
+pub(crate) fn few_versions<'de, D: Deserializer<'de>>(
+    d: D,
+) -> Result<BTreeMap<String, String>, D::Error> {
     d.deserialize_map(FewVersions)
 }
 

@@ -12,7 +12,7 @@ use crate::error::{ParseError, excerpt};
 use crate::id::{AgentId, SnapshotId, StoreName, Tenant};
 use crate::manifest::{
     ArtifactKind, BUNDLE_FORMAT_V1, EncryptionInfo, MAX_ARTIFACTS, MAX_MANIFEST_BYTES,
-    RedactionReport, Versions, not_json, parents, path_in_bundle, too_new,
+    RedactionReport, Versions, at_most, few_versions, not_json, parents, path_in_bundle, too_new,
 };
 use crate::meta::SchemaVersions;
 use crate::path::BundlePath;
@@ -41,6 +41,7 @@ pub struct ManifestV1 {
     /// Schema versions of the stores and of this document.
     pub schema_versions: SchemaVersions,
     /// Everything carried, in the order of the entries.
+    #[serde(deserialize_with = "at_most::<_, _, MAX_ARTIFACTS>")]
     pub artifacts: Vec<ArtifactV1>,
     /// Present where redaction was asked for, whether it found anything or not. It looked at the two state files
     /// alone.
@@ -50,7 +51,7 @@ pub struct ManifestV1 {
     #[serde(default)]
     pub encryption: Option<EncryptionInfo>,
     /// Versions of what wrote it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "few_versions")]
     pub tool_versions: BTreeMap<String, String>,
     /// The seal: SHA-256 over the artifacts' digests, as hexadecimal text, one after the other.
     #[serde(rename = "bundle_sha256")]

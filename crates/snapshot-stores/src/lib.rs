@@ -64,6 +64,7 @@ pub use restore::{
 pub use sources::{left_out, not_usable};
 pub use space::room;
 pub use sqlite::{Holder, Holders, Library, limit_heap};
+pub use state::MAX_STATE_BYTES;
 
 /// Versions of the libraries that read and write an agent's memory, for the manifest.
 pub fn tool_versions() -> [(&'static str, String); 2] {

@@ -106,6 +106,12 @@ impl<'a> Pinned<'a> {
         Ok(Self { opts, sources, stores, gates, instant, listed_after, shut_at, held })
     }
 
+    /// Bytes of all databases, as they will be written.
+    #[must_use]
+    pub fn stores_bytes(&self) -> u64 {
+        self.stores.iter().fold(0, |sum, store| sum.saturating_add(store.shape.size_bytes()))
+    }
+
     /// The instant, milliseconds since the epoch, UTC.
     #[must_use]
     pub fn instant_ms(&self) -> i64 {

@@ -16,7 +16,7 @@ use crate::folders::make_folder;
 use crate::sqlite::{Live, open_staged};
 
 /// Largest piece of runtime state, in bytes.
-pub(crate) const MAX_STATE_BYTES: u64 = 2 << 20;
+pub const MAX_STATE_BYTES: u64 = 2 << 20;
 
 /// Key under which a blob column stands in JSON, as hexadecimal text.
 const BLOB_KEY: &str = "$blob_hex";

@@ -54,6 +54,10 @@ fn lines(context: &Context, meta: &SnapshotMeta, manifest: &Manifest) -> Vec<Str
     let signer = manifest.attestation.as_ref().map(|by| &by.key_id);
     lines.extend(signer.map(|key| format!("signed    by {key} (whether that counts: verify)")));
     lines.extend(manifest.label.as_ref().map(|label| format!("label     \"{label}\"")));
+    lines.extend(manifest.rewritten_from.as_ref().map(|from| {
+        let program = from.tool_versions.get("nexo_version").map_or("", String::as_str);
+        format!("origin    {} {program}, by {:?}", from.bundle_format, from.created_by)
+    }));
     lines.extend(manifest.redactions.iter().flat_map(redaction));
     lines.extend(contents(manifest));
     let left_out = manifest.capture.not_carried.iter().map(|n| format!("{}: {}", n.path, n.why));

@@ -81,6 +81,14 @@ impl Engine {
         let bundle = match opened {
             AnyBundle::V2(bundle) => bundle,
             AnyBundle::V1(old) => {
+                if beside.summary.is_some() {
+                    return Err(SnapshotError::Unusable {
+                        path,
+                        id: Some(old.manifest().snapshot_id),
+                        why: "it is a bundle of 0.1.x, and the summary beside it is of another"
+                            .to_owned(),
+                    });
+                }
                 return self.import_v1(req, (&old, &source.file, &path), beside.sum, ctl);
             }
         };
@@ -125,8 +133,7 @@ impl Engine {
         check_owner(req, (tenant, agent_id), path)?;
         self.refuse_unsigned(path)?;
         let agent = self.parts.vault.agent(tenant, agent_id);
-        let until = ctl.wait_until(LOCK_TIMEOUT);
-        let lock = agent.lock(until, ctl)?;
+        let lock = agent.lock(ctl.wait_until(LOCK_TIMEOUT), ctl)?;
         if let Ok(there) = agent.meta(*snapshot_id) {
             return Err(SnapshotError::Exists { path: there.bundle_path });
         }
@@ -142,17 +149,19 @@ impl Engine {
         let (file, sidecar) = self.reseal(&bundle, None, recipients.as_ref(), out, ctl)?;
         drop(bundle);
         let own = agent.snapshots_path().canonicalize().ok();
-        let here = own.is_some() && own.as_deref() == path.parent();
+        let here = path.file_name().filter(|_| own.is_some() && own.as_deref() == path.parent());
         // In the clear it would lie beside what is not any more.
         let keep = old.encryption().is_some() || recipients.is_none();
         let mut original = None;
         let meta = self.publish_imported(&lock, &sidecar, || match here {
-            false => Ok(lock.publish(staging, file, &sidecar)?),
-            true => {
-                let done = lock.supersede(staging, file, &sidecar, keep, (until, ctl))?;
+            Some(name) if lock.is_bundle_of(name, *snapshot_id) => {
+                let until = ctl.wait_until(LOCK_TIMEOUT);
+                let old = (name, keep);
+                let done = lock.supersede(staging, file, &sidecar, old, (until, ctl))?;
                 original = done.1;
                 Ok(done.0)
             }
+            _ => Ok(lock.publish(staging, file, &sidecar)?),
         })?;
         drop(lock);
         self.note_check(&meta, None);

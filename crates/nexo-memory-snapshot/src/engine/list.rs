@@ -177,12 +177,12 @@ impl Engine {
 
     /// The bundle of 0.1.x that a problem is.
     fn v1_of(&self, problem: &ListProblem) -> Option<SnapshotMeta> {
-        match problem.kind {
-            ProblemKind::V1 | ProblemKind::Orphan => {
-                self.v1_meta(&problem.path, problem.id?).ok()?
-            }
-            _ => None,
-        }
+        let by_its_sum = match problem.kind {
+            ProblemKind::V1 => true,
+            ProblemKind::Orphan => false,
+            _ => return None,
+        };
+        self.v1_meta(&problem.path, problem.id?, by_its_sum).ok()?
     }
 
     /// That there is such an agent: something of it in the vault, or a memory where the host says. What is asked of

@@ -110,6 +110,10 @@ impl Engine {
         }
         let bundle = match opened {
             AnyBundle::V2(bundle) => bundle,
+            // One of 0.1.x never had a summary: this one was written for another file.
+            AnyBundle::V1(_) if located.sidecar.is_some() => {
+                return Err(other_than_said(&located.path, meta));
+            }
             AnyBundle::V1(old) => {
                 let sum = self.sum_beside(&located.path)?;
                 let agent = self.parts.vault.agent(&meta.tenant, &meta.agent_id);
@@ -186,9 +190,13 @@ impl Engine {
                     Some(said) => said.bundle_sha256,
                     None => copy_file(&mut located.file, &path, watch, |_| Ok(()))?,
                 };
-                match self.open_any(located.file, &path)? {
-                    AnyBundle::V2(bundle) => bundle.sidecar(sha256, said.as_ref()).to_meta(path),
-                    AnyBundle::V1(bundle) => v1::meta_of(&bundle, &path, sha256),
+                match (self.open_any(located.file, &path)?, said) {
+                    (AnyBundle::V2(bundle), said) => {
+                        bundle.sidecar(sha256, said.as_ref()).to_meta(path)
+                    }
+                    // Whoever opens it sees that it is not the one that its summary was written for.
+                    (AnyBundle::V1(_), Some(said)) => said.to_meta(path),
+                    (AnyBundle::V1(bundle), None) => v1::meta_of(&bundle, &path, sha256),
                 }
             }
         };
@@ -202,11 +210,12 @@ impl Engine {
     }
 
     /// The bundle of 0.1.x that lies at this path of the vault, as its name says, without reading it whole; none
-    /// where it is another.
+    /// where it is another. Of one that nothing here opens, `by_its_sum` says whether it is one.
     pub(super) fn v1_meta(
         &self,
         path: &Path,
         id: SnapshotId,
+        by_its_sum: bool,
     ) -> Result<Option<SnapshotMeta>, SnapshotError> {
         let located = self.locate_outside(path)?;
         let stat = Dir::stat_file(&located.file, path)?;
@@ -217,7 +226,7 @@ impl Engine {
         let meta = match AnyBundle::open_with(located.file, path, &identities) {
             Ok(AnyBundle::V1(bundle)) => v1::meta_of(&bundle, path, sum),
             Ok(AnyBundle::V2(_)) => return Ok(None),
-            Err(e) if e.kind() == ErrorKind::Encryption => {
+            Err(e) if by_its_sum && e.kind() == ErrorKind::Encryption => {
                 v1::sealed_meta((&tenant, &agent, id), path, (stat.size, stat.mtime_ns), sum)
             }
             Err(e) => return Err(e.into()),

@@ -9,16 +9,16 @@ use std::collections::BTreeSet;
 use std::io::{Read, Write as _};
 use std::path::Path;
 
-use snapshot_bundle::{Bundle, BundleV1, BundleWriter, WriteOptions};
+use snapshot_bundle::{Bundle, BundleError, BundleV1, BundleWriter, WriteOptions};
 use snapshot_core::{
     AgentId, Artifact, ArtifactKind, ArtifactSink, ArtifactV1, BUNDLE_FORMAT_V1, BundlePath, Clock,
-    Control, CreatedBy, FileSpec, MANIFEST_VERSION, Manifest, ManifestV1, MemoryLayout, NotCarried,
-    PortError, Provenance, SchemaVersions, Sha256Digest, SnapshotId, SnapshotMeta, StateLayout,
-    Step, Tenant, path_in_bundle,
+    Control, CreatedBy, FileSpec, MANIFEST_VERSION, MAX_ARTIFACTS, Manifest, ManifestV1,
+    MemoryLayout, NotCarried, PortError, Provenance, SchemaVersions, Sha256Digest, SnapshotId,
+    SnapshotMeta, StateLayout, Step, Tenant, path_in_bundle,
 };
 use snapshot_fs::{Dir, FsError};
 use snapshot_stores::git::RawRepo;
-use snapshot_stores::{CaptureOptions, Captured, StoresError, cut, room};
+use snapshot_stores::{CaptureOptions, Captured, MAX_STATE_BYTES, StoresError, cut, room};
 use snapshot_vault::AgentLock;
 
 use super::copy::{CopyError, Watch, copy};
@@ -33,6 +33,7 @@ const UNNAMED: &str = "imported";
 const CONTROL: char = '\u{fffd}';
 /// Names in the private folder.
 const MEMDIR: &str = "memdir";
+const HISTORY: &str = "history";
 /// What is written while a bundle is rewritten, in multiples of what it holds: itself unpacked, a pack's index or a
 /// database's log, the pack of its history, and the bundle that comes of it.
 const SPACE: u64 = 4;
@@ -74,6 +75,7 @@ impl Engine {
         check_integrity: bool,
         ctl: &Control,
     ) -> Result<Bundle, SnapshotError> {
+        check_entries(bundle.manifest(), path)?;
         let (folder, spool, out) = (lock.staging()?, lock.staging()?, lock.staging()?);
         room(folder.dir(), bundle.manifest().total_bytes().saturating_mul(SPACE))?;
         let mut unpacked = Unpacked::begin(self, (bundle, path), folder.dir(), ctl)?;
@@ -97,27 +99,48 @@ impl Engine {
             check_integrity,
         };
         let write = |unpacked: &Unpacked<'_>, name: &str| {
-            let opts = WriteOptions {
-                threads: self.parts.threads,
-                ..WriteOptions::new(old.created_at_ms)
-            };
+            let threads = self.parts.threads;
+            let opts = WriteOptions { threads, ..WriteOptions::new(old.created_at_ms) };
             let file = out.dir().create_new(name, 0o600)?;
             let mut writer = Unstamped(BundleWriter::new(file, &opts, ctl.clone())?);
             let captured = unpacked.capture(&capture, &mut writer)?;
-            Ok::<_, SnapshotError>((writer.0, captured))
+            let manifest = rewritten_manifest(lock, old, sha256, captured);
+            let written = writer.0.finish(&manifest)?.out;
+            let path = written.path().to_owned();
+            let bundle = Bundle::open(written.into_reader()?, &path)?;
+            self.check_history(&bundle, spool.dir(), ctl)?;
+            Ok::<_, SnapshotError>(bundle)
         };
-        let (writer, captured) = match write(&unpacked, "first") {
-            // Its history is not whole: 0.1.x read it while git wrote. All else is.
-            Err(SnapshotError::Stores(e)) if e.is_about_git() => {
+        match write(&unpacked, "first") {
+            // Its history is none that a restore would take: 0.1.x read it while git wrote, or nobody ever looked at
+            // it. All else is there.
+            Err(e) if unpacked.repo.is_some() && is_about_history(&e) => {
                 unpacked.leave_out_history(&e)?;
-                write(&unpacked, "second")?
+                write(&unpacked, "second")
             }
-            written => written?,
-        };
-        let manifest = rewritten_manifest(lock, old, sha256, captured);
-        let written = writer.finish(&manifest)?.out;
-        let path = written.path().to_owned();
-        Ok(Bundle::open(written.into_reader()?, &path)?)
+            written => written,
+        }
+    }
+
+    /// That a restore takes the history of `bundle`.
+    fn check_history(
+        &self,
+        bundle: &Bundle,
+        spool: &Dir,
+        ctl: &Control,
+    ) -> Result<(), SnapshotError> {
+        let manifest = bundle.manifest();
+        let Some(info) = &manifest.git else { return Ok(()) };
+        let git = manifest.artifacts.iter().find(|a| a.kind == ArtifactKind::GitBundle);
+        spool.remove_tree(HISTORY)?;
+        spool.create_dir(HISTORY, 0o700)?;
+        let into = spool.sub(HISTORY)?;
+        room(&into, git.map_or(0, |git| snapshot_stores::git::unpacked_bytes(git.size_bytes)))?;
+        let mut content = git.map(|git| bundle.read(&git.path)).transpose()?;
+        let content = content.as_mut().map(|content| content as &mut dyn Read);
+        let limit = self.parts.max_git_object_bytes;
+        snapshot_stores::git::stage(content, info, &into, limit, ctl)?;
+        Ok(spool.remove_tree(HISTORY)?)
     }
 }
 
@@ -240,6 +263,13 @@ impl<'a> Unpacked<'a> {
                 Err(e) => Err(e.into()),
             };
         }
+        let is_state =
+            matches!(artifact.kind, ArtifactKind::StateExtractCursor | ArtifactKind::StateDreamRun);
+        if is_state && artifact.size_bytes > MAX_STATE_BYTES {
+            let why = format!("a piece of runtime state of over {MAX_STATE_BYTES} bytes");
+            self.not_carried.push(NotCarried { path: artifact.path.to_string(), why });
+            return Ok(());
+        }
         let memory = artifact.path.strip_prefix(path_in_bundle::MEMORY_FILES);
         match memory {
             None => self.write(&self.root.clone(), &artifact.path, artifact, content),
@@ -314,7 +344,10 @@ impl<'a> Unpacked<'a> {
     }
 
     /// A repository that cannot be used is left out, and a restore will empty no other for it.
-    fn leave_out_history(&mut self, why: &StoresError) -> Result<(), SnapshotError> {
+    fn leave_out_history(
+        &mut self,
+        why: &(dyn std::error::Error + 'static),
+    ) -> Result<(), SnapshotError> {
         self.repo = None;
         if let Some(memdir) = &self.memdir {
             memdir.remove_tree(".git")?;
@@ -347,7 +380,16 @@ impl<'a> Unpacked<'a> {
             // 0.1.x made a snapshot of nothing.
             return Ok(Captured::default());
         }
-        let mut captured = cut(&layout, opts)?.write_to(sink)?;
+        let mut pinned = cut(&layout, opts)?;
+        let (found, declared) = (pinned.stores_bytes(), self.bundle.manifest().total_bytes());
+        if found > declared {
+            let why = format!(
+                "its databases say that they have {found} bytes, and all of it has {declared}"
+            );
+            let id = Some(self.bundle.manifest().snapshot_id);
+            return Err(SnapshotError::Unusable { path: self.path.to_owned(), id, why });
+        }
+        let mut captured = pinned.write_to(sink)?;
         captured.artifacts.iter_mut().for_each(unstamp);
         captured.capture.not_carried.extend(self.not_carried.iter().cloned());
         Ok(captured)
@@ -376,10 +418,36 @@ fn unstamp(artifact: &mut Artifact) {
     (artifact.mode, artifact.mtime_ns) = (None, None);
 }
 
+/// Whether it is a history that cannot be taken over; a manifest refuses more refs than it may have.
+fn is_about_history(error: &SnapshotError) -> bool {
+    match error {
+        SnapshotError::Stores(e) => e.is_about_git(),
+        SnapshotError::Bundle(e) => matches!(e, BundleError::ManifestRefused { .. }),
+        _ => false,
+    }
+}
+
 /// Whether reading the bundle failed, and not writing what was read.
 fn is_bundles(error: &std::io::Error) -> bool {
     let inner = error.get_ref();
-    inner.is_some_and(|inner| inner.is::<snapshot_bundle::BundleError>())
+    inner.is_some_and(|inner| inner.is::<BundleError>())
+}
+
+/// That a bundle of ours has room for what it holds: there folders count, too.
+fn check_entries(old: &ManifestV1, path: &Path) -> Result<(), SnapshotError> {
+    let mut folders = BTreeSet::new();
+    let memory = old.artifacts.iter().filter(|a| a.kind == ArtifactKind::MemoryFile);
+    let mut files = 0;
+    for artifact in memory {
+        files += 1;
+        folders.extend(artifact.path.as_path().ancestors().skip(1));
+    }
+    let entries = files + folders.len();
+    if entries <= MAX_ARTIFACTS {
+        return Ok(());
+    }
+    let why = format!("it has {entries} memory files and folders; {MAX_ARTIFACTS} are the most");
+    Err(SnapshotError::Unusable { path: path.to_owned(), id: Some(old.snapshot_id), why })
 }
 
 fn rewritten_manifest(

@@ -158,10 +158,13 @@ impl BundleV1 {
                 findings.add("bundle", None, format!("{}; what follows was not read", e.why()));
             }
         }
+        if options.expect.is_some() {
+            findings.add("sidecar", None, "speaks of a bundle of another version");
+        }
         let inside = if seal_ok && per_artifact_ok { Inside::Good } else { Inside::Bad };
         Ok(VerifyReport {
             bundle: self.source.path().to_owned(),
-            manifest_ok: seal_ok,
+            manifest_ok: seal_ok && options.expect.is_none(),
             bundle_sha256_ok,
             per_artifact_ok,
             schema_versions: Some(self.manifest.schema_versions),

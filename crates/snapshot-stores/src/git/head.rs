@@ -1,7 +1,7 @@
 //! What a restore makes an index of, tried before anything live changes: libgit2 must be able to read
 //! it, and a few crafted trees can stand for more files than any disk holds.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use git2::{Index, ObjectType, Oid, Repository};
 use snapshot_core::{GitInfo, GitOid};
@@ -68,7 +68,7 @@ fn measure(walk: &Walk<'_>, root: Oid) -> Result<Extent, StoresError> {
         }
         let object = walk.read(next)?;
         let mut extent = Extent::default();
-        let missing = stack.len();
+        let mut missing = BTreeSet::new();
         for entry in tree(object.data()) {
             let entry = entry.map_err(|why| walk.bad(next, why.to_owned()))?;
             match entry.kind {
@@ -77,15 +77,16 @@ fn measure(walk: &Walk<'_>, root: Oid) -> Result<Extent, StoresError> {
                         extent.files = extent.files.saturating_add(below.files);
                         extent.depth = extent.depth.max(below.depth + 1);
                     }
-                    None => stack.push(entry.oid),
+                    None => _ = missing.insert(entry.oid),
                 },
                 _ => extent.files = extent.files.saturating_add(1),
             }
         }
-        if stack.len() == missing {
+        if missing.is_empty() {
             stack.pop();
             known.insert(next, extent);
         }
+        stack.extend(missing);
     }
     Ok(known.get(&root).copied().unwrap_or_default())
 }

@@ -9,18 +9,21 @@ use snapshot_core::{BundlePath, Control};
 use snapshot_fs::Dir;
 
 use super::info::is_ref_name;
-use super::pack;
+use super::pack::{self, unpacked_bytes};
 use super::stage::{STAGED_PACKS, index};
 use crate::StoresError;
+use crate::space::room;
 
-/// The configuration that a repository must have.
-const CONFIG: &[u8] = b"[core]\n\trepositoryformatversion = 0\n\tbare = false\n";
+/// The configuration that a repository must have. It has no index, for theirs is not taken: what would be staged in one
+/// is none of our business.
+const CONFIG: &[u8] = b"[core]\n\trepositoryformatversion = 0\n\tbare = true\n";
 /// Name of a pack on its way.
 const INCOMING: &str = "incoming";
 /// Most bytes of a ref's file: a name and a newline.
 const MAX_REF_BYTES: u64 = 4096;
-/// Most bytes of a file that names many objects: every packed ref, every commit of a shallow list, the stash's log.
-const MAX_LIST_BYTES: u64 = 64 << 20;
+/// Most bytes of a file that names many objects (every packed ref, every commit of a shallow list, the stash's log): a
+/// manifest takes 16,384 of each, and libgit2 takes some fifteen times the text.
+const MAX_LIST_BYTES: u64 = 4 << 20;
 /// How much longer a compressed object can be than what it holds, in bytes a part of 16 KiB and for all of it
 /// (<https://zlib.net/zlib_tech.html>).
 const DEFLATE_OVERHEAD: (u64, u64) = (5, 64);
@@ -90,6 +93,7 @@ impl<'a> RawRepo<'a> {
                 return Err(StoresError::GitUnsupported { path, why: why.to_owned() });
             }
             RawFile::Pack => {
+                room(&self.dir, unpacked_bytes(size_bytes))?;
                 self.put_pack(content)?;
                 return Ok(true);
             }

@@ -142,7 +142,11 @@ pub(super) fn index(
         }
         indexer.write_all(&chunk[..got]).map_err(|e| bad(&format!("its pack is damaged: {e}")))?;
     }
-    indexer.commit().map_err(|e| bad(&format!("its pack is damaged: {}", e.message())))?;
+    // Resolving deltas takes its time; whoever waits may give up.
+    indexer.progress(|_| control.check().is_ok());
+    let indexed = indexer.commit();
+    control.check().map_err(StoresError::stopped("unpacking the git history"))?;
+    indexed.map_err(|e| bad(&format!("its pack is damaged: {}", e.message())))?;
     Ok(())
 }
 

@@ -25,6 +25,8 @@ const LINK_MODE: &[u8] = b"120000";
 const MAX_FINDINGS: usize = 20;
 /// Largest commit, tag or tree, in bytes: each is parsed whole. A tree has some 400,000 entries then.
 pub(super) const MAX_PARSED_BYTES: u64 = 16 << 20;
+/// Largest `.gitmodules`, in bytes: it is read as text, several times over.
+const MAX_MODULES_BYTES: usize = 1 << 20;
 /// Most objects that wait with a name: names only help people and packing, and crafted ones are long.
 const MAX_NAMES_WAITING: usize = 1 << 16;
 /// Longest name that is kept, in bytes.
@@ -263,6 +265,10 @@ impl Walk<'_> {
         }
         if !walked.modules.insert(entry.oid) || self.header(entry.oid)? != ObjectType::Blob {
             return Ok(None);
+        }
+        let (bytes, _) = self.odb.read_header(entry.oid).map_err(|e| self.unread(entry.oid, e))?;
+        if bytes > MAX_MODULES_BYTES {
+            return Ok(Some(format!("it holds {name:?}, which is too large to be looked at")));
         }
         let why = modules::refused(self.read(entry.oid)?.data());
         Ok(why.map(|why| format!("it holds {name:?}: {why}")))
