@@ -118,7 +118,11 @@ fn crafted(input: &mut Input<'_>) {
             4 => {
                 let at = input.below(bundle.entries.len());
                 let field = *input.pick(&["path_in_bundle", "kind", "size_bytes", "sha256"]);
-                bundle.manifest["artifacts"][at][field] = value(input);
+                if let Some(row) =
+                    bundle.manifest["artifacts"].get_mut(at).filter(|r| r.is_object())
+                {
+                    row[field] = value(input);
+                }
             }
             _ => {
                 let field = *input.pick(&FIELDS);

@@ -427,6 +427,147 @@ fn no_journal_of_theirs_is_obeyed() {
     );
 }
 
+/// Would catch: a bundle of 0.1.x that is taken for the one that a summary was written for: whoever can write to the
+/// storage would exchange a memory, and nothing would tell.
+#[test]
+fn no_summary_is_for_one_of_them() {
+    let home = Home::new();
+    let meta = home.with_ana();
+    let (id, bundle) = (text(&meta["id"]), home.real(&meta["bundle_path"]));
+    let old = OldBundle::new(id.parse().unwrap(), &AgentId::from_static("ana"), &Tenant::default())
+        .with_file("MEMORY.md", b"poisoned\n");
+    fs::write(&bundle, old.to_bytes()).unwrap();
+    let bundle = bundle.to_str().unwrap();
+    fs::remove_file(format!("{bundle}.sha256")).unwrap();
+    for args in [
+        ["show", bundle].as_slice(),
+        &["verify", bundle],
+        &["cat", bundle, "memory_files/MEMORY.md"],
+        &["diff", bundle, "live", "--agent", "ana", "--memdir", "mem"],
+        &["restore", bundle, "--agent", "ana", "--memdir", "mem", "--yes"],
+        &["import", bundle, "--root", "elsewhere"],
+    ] {
+        let said = home.run(args);
+        assert_eq!((said.code, said.out.contains("poisoned")), (4, false), "{args:?}: {said:?}");
+    }
+    assert_eq!(fs::read_to_string(home.path("mem/MEMORY.md")).unwrap(), "the user likes tea\n");
+}
+
+/// Would catch: an encrypted bundle of ours that lost its summary, called one of 0.1.x.
+#[test]
+fn an_orphan_that_nobody_opens_is_none_of_them() {
+    let (home, _) = super::sealed::sealed();
+    let (taken, code) = home.json(&["snapshot", "--agent", "ana"]);
+    assert_eq!(code, 0, "{taken}");
+    let bundle = home.real(&taken["bundle_path"]);
+    let folder = bundle.parent().unwrap();
+    fs::remove_file(folder.join(format!("{}.manifest.json", text(&taken["id"])))).unwrap();
+    let (listing, _) = home.json(&["list"]);
+    assert_eq!(listing["predecessors"], json!([]), "{listing}");
+}
+
+/// Would catch: a history that is taken over and that no restore takes, a bundle that cannot come home for one, and a
+/// log that makes a database of any size.
+#[test]
+fn what_cannot_be_restored_is_left_out_and_said_to_be() {
+    let home = Home::new();
+    let (repo, ana) = (home.path("repo"), AgentId::from_static("ana"));
+    git_init(&repo);
+    let head = git(&repo, &["rev-parse", "HEAD"]).remove(0);
+    let with = |more: &[(&str, Vec<u8>)]| {
+        let id = SnapshotId::from_random_bytes([9; 16]);
+        let mut old = OldBundle::new(id, &ana, &Tenant::default()).with_file("MEMORY.md", b"tea\n");
+        let kept = |path: &str| path.starts_with("objects/") || path.starts_with("refs/");
+        for (path, content) in files_of(&repo.join(".git")) {
+            if (kept(&path) || path == "HEAD") && more.iter().all(|(other, _)| *other != path) {
+                old = old.with(&format!("git/{path}"), "git_bundle", &content);
+            }
+        }
+        for (path, content) in more {
+            old = old.with(&format!("git/{path}"), "git_bundle", content);
+        }
+        old
+    };
+    let many: String = (0..16_390).map(|n| format!("{head} refs/tags/t{n:05}\n")).collect();
+    let cases = [
+        (
+            "nested",
+            with(&[(
+                "packed-refs",
+                format!("{head} refs/heads/q\n{head} refs/heads/q/r\n").into(),
+            )]),
+        ),
+        ("head", with(&[("HEAD", b"ref: ../../../../etc/passwd\n".to_vec())])),
+        ("many", with(&[("packed-refs", many.into())])),
+        ("long", with(&[("packed-refs", vec![b'#'; (4 << 20) + 1])])),
+        (
+            "state",
+            with(&[]).with("state/dream_run.json", "state_dream_run", &vec![b' '; (2 << 20) + 1]),
+        ),
+    ];
+    for (name, old) in cases {
+        fs::write(home.path("odd.tar.zst"), old.to_bytes()).unwrap();
+        let root = format!("root-{name}");
+        let (imported, code) = home.json(&["import", "odd.tar.zst", "--root", &root]);
+        assert_eq!(
+            (code, &imported[0]["snapshot"]["whole"]),
+            (0, &json!(false)),
+            "{name}: {imported}"
+        );
+        let id = text(&imported[0]["snapshot"]["id"]).to_owned();
+        let back = format!("back-{name}");
+        let said = home.run(&["restore", &id, "--agent", "ana", "--to", &back, "--root", &root]);
+        assert_eq!(said.code, 0, "{name}: {said:?}");
+        let memdir = home.path(&back).join("memory_files");
+        assert_eq!(fs::read_to_string(memdir.join("MEMORY.md")).unwrap(), "tea\n");
+        assert_eq!(memdir.join(".git").exists(), name == "state", "{name}");
+    }
+    let id = SnapshotId::from_random_bytes([9; 16]);
+    let (database, log) = endless(&home);
+    let old = OldBundle::new(id, &ana, &Tenant::default())
+        .with_file("x.db", &database)
+        .with_file("x.db-wal", &log);
+    fs::write(home.path("endless.tar.zst"), old.to_bytes()).unwrap();
+    let said = home.run(&["import", "endless.tar.zst"]);
+    assert!(said.code == 4 && said.err.contains("bytes"), "{said:?}");
+}
+
+/// A database, and a log of one page that says it has a hundred thousand
+/// (<https://www.sqlite.org/fileformat2.html#the_write_ahead_log>).
+fn endless(home: &Home) -> (Vec<u8>, Vec<u8>) {
+    let path = home.path("wal.db");
+    let sql = "PRAGMA journal_mode=WAL; CREATE TABLE t(x)";
+    rusqlite::Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+    let database = fs::read(&path).unwrap();
+    let page_size = usize::from(u16::from_be_bytes([database[16], database[17]]));
+    let mut log = Vec::new();
+    for word in [0x377f_0682_u32, 3_007_000, u32::try_from(page_size).unwrap(), 0, 1, 2] {
+        log.extend_from_slice(&word.to_be_bytes());
+    }
+    let mut sum = checksum((0, 0), &log);
+    log.extend([sum.0.to_be_bytes(), sum.1.to_be_bytes()].concat());
+    let head = [1u32.to_be_bytes(), 100_000u32.to_be_bytes()].concat();
+    // Without a number of its own in the header, the log's is believed.
+    let mut page = database[..page_size].to_vec();
+    page[28..32].fill(0);
+    sum = checksum(checksum(sum, &head), &page);
+    for part in [1u32, 2, sum.0, sum.1].map(u32::to_be_bytes) {
+        log.extend_from_slice(if log.len() == 32 { &head } else { &[] });
+        log.extend_from_slice(&part);
+    }
+    log.extend_from_slice(&page);
+    (database, log)
+}
+
+fn checksum(mut sum: (u32, u32), bytes: &[u8]) -> (u32, u32) {
+    for pair in bytes.chunks_exact(8) {
+        let word = |at: usize| u32::from_le_bytes(pair[at..at + 4].try_into().unwrap());
+        sum.0 = sum.0.wrapping_add(word(0)).wrapping_add(sum.1);
+        sum.1 = sum.1.wrapping_add(word(4)).wrapping_add(sum.0);
+    }
+    sum
+}
+
 /// A hot journal of no pages of this database that names a super-journal, which SQLite 3.40 removes
 /// (<https://www.sqlite.org/fileformat2.html#the_rollback_journal>, and `readSuperJournal` in SQLite's pager.c).
 fn journal(database: &[u8], names: &str) -> Vec<u8> {

@@ -100,6 +100,19 @@ fn death_at_any_change_of_an_adoption_leaves_the_old_or_the_new() {
     assert!(n > 30 && published > 0, "{n} changes, {published} of them after the commit point");
 }
 
+/// Would catch: another bundle of the id that is replaced unread, or kept aside as if it were the one that was read.
+#[test]
+fn of_two_that_have_one_id_neither_is_taken() {
+    let vault = OldVault::new();
+    let other = vault.bundle().with_extension("zst.age");
+    fs::write(&other, b"age-encryption.org/v1\nsomebody's").unwrap();
+    let engine = vault.engine(DurableFs::default());
+    let refused = vault.import(&engine, &vault.bundle()).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Refused, "{refused}");
+    assert!(vault.is_kept() && fs::read(&other).unwrap().ends_with(b"somebody's"));
+    assert!(!vault.bundle().parent().unwrap().join(".quarantine").exists());
+}
+
 /// Would catch: an import of something that became of the bundle meanwhile, and one that is repeated.
 #[test]
 fn it_is_taken_once() {

@@ -195,6 +195,17 @@ fn a_small_file_takes_no_large_memory() {
     assert_refused(&bomb.to_bytes(), "another size");
 }
 
+/// Would catch: versions without number, each of which takes many times its text once it is parsed.
+#[test]
+fn versions_hold_at_their_limit_and_not_past_it() {
+    for (count, is_read) in [(16_384, true), (16_385, false)] {
+        let mut many = bundle();
+        let versions = (0..count).map(|n| (format!("v{n}"), json!("1")));
+        many.manifest["tool_versions"] = serde_json::Value::Object(versions.collect());
+        assert_eq!(unpacked(&many.to_bytes()).is_ok(), is_read, "{count}");
+    }
+}
+
 /// Would catch: somebody who waits for a bundle that he gave up.
 #[test]
 fn reading_stops_where_it_is_told() {

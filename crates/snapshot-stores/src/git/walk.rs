@@ -443,6 +443,21 @@ mod tests {
         odb.write(ObjectType::Commit, text.as_bytes()).unwrap()
     }
 
+    /// Would catch: a `.gitmodules` of any size read as text, which takes many times its length.
+    #[test]
+    fn modules_are_as_large_as_their_limit_and_no_larger() {
+        let tmp = tempfile::tempdir().unwrap();
+        let repo = git2::Repository::init_bare(tmp.path()).unwrap();
+        let odb = repo.odb().unwrap();
+        for (bytes, complaints) in [(MAX_MODULES_BYTES, 0), (MAX_MODULES_BYTES + 1, 1)] {
+            let blob = odb.write(ObjectType::Blob, &vec![b'\n'; bytes]).unwrap();
+            let entry = [b"100644 .gitmodules\0", blob.as_bytes()].concat();
+            let tree = odb.write(ObjectType::Tree, &entry).unwrap();
+            let found = walked(&repo, tree).unwrap().escaping;
+            assert_eq!(found.len(), complaints, "{found:?}");
+        }
+    }
+
     /// Would catch: a commit of any size parsed, of which a delta of a few bytes can make one.
     #[test]
     fn what_is_parsed_is_as_large_as_its_limit_and_no_larger() {

@@ -45,7 +45,8 @@ fn notes_are_as_long_as_their_limit_and_no_longer() {
     let notes = tmp.path().join("tenants/default/notes");
     std::fs::create_dir_all(&notes).unwrap();
     for (length, is_read) in [(MAX_BYTES, true), (MAX_BYTES + 1, false)] {
-        let text = format!("{:length$}", "{\"version\": 1}");
+        let mut text = "{\"version\": 1}".to_owned();
+        text.push_str(&" ".repeat(length - text.len()));
         std::fs::write(notes.join("ana.json"), text).unwrap();
         assert_eq!(agent.notes().is_ok(), is_read, "{length}");
     }
