@@ -22,7 +22,7 @@ impl AnyBundle {
     /// Opens a bundle, encrypted or not.
     ///
     /// # Errors
-    /// As [`Bundle::open_with`] and [`BundleV1::open_with`].
+    /// As [`Bundle::open_with`].
     pub fn open_with(
         file: File,
         path: &Path,

@@ -7,9 +7,7 @@
 mod entry;
 mod stream;
 
-use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
 
 use sha2::{Digest, Sha256};
 use snapshot_core::{
@@ -21,7 +19,6 @@ use self::entry::{Header, Kind};
 use self::stream::Stream;
 use crate::error::BundleError;
 use crate::format::{SEEK_FOOTER_MAGIC, TAR_BLOCK, ZSTD_MAGIC};
-use crate::keys::Identities;
 use crate::seek::structure;
 use crate::source::Source;
 use crate::verify::{Findings, VerifyOptions};
@@ -62,19 +59,6 @@ pub(crate) fn is_v1(source: &Source) -> bool {
 }
 
 impl BundleV1 {
-    /// Opens a bundle of 0.1.x, encrypted or not; `path` is what errors and reports call it.
-    ///
-    /// # Errors
-    /// [`BundleError::Manifest`] for a newer format or a manifest that breaks its rules,
-    /// [`BundleError::Structure`] for what is no bundle of 0.1.x, and whatever keeps an encrypted one closed.
-    pub fn open_with(
-        file: File,
-        path: &Path,
-        identities: &Identities,
-    ) -> Result<Self, BundleError> {
-        Self::from_source(Source::open(file, path, identities)?)
-    }
-
     pub(crate) fn from_source(source: Source) -> Result<Self, BundleError> {
         let bytes = read_manifest(&mut Stream::start(&source, &Control::default())?)?;
         let manifest = ManifestV1::parse(&bytes)
