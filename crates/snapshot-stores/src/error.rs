@@ -318,10 +318,13 @@ impl StoresError {
     /// Whether it is a repository's own fault, and all else of a memory may be well.
     #[must_use]
     pub fn is_about_git(&self) -> bool {
+        // What the operating system refused (a full disk) is no repository's fault.
+        if let Self::Git { source, .. } = self {
+            return source.class() != git2::ErrorClass::Os;
+        }
         matches!(
             self,
-            Self::Git { .. }
-                | Self::GitUnsupported { .. }
+            Self::GitUnsupported { .. }
                 | Self::GitObjectTooLarge { .. }
                 | Self::GitVanished { .. }
                 | Self::GitObject { .. }
