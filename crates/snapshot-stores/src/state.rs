@@ -386,7 +386,7 @@ mod tests {
         let count = |sql: &str| conn.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
         assert_eq!(count("SELECT n FROM runs"), 1);
         assert_eq!(count("SELECT count(*) FROM log"), 0);
-        assert_eq!(put("endless").unwrap_err().kind(), snapshot_core::ErrorKind::Integrity);
+        assert_eq!(put("endless").unwrap_err().kind(), snapshot_core::ErrorKind::Refused);
     }
 
     #[test]
