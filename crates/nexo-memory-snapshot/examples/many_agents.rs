@@ -1,7 +1,6 @@
 //! A vault of many agents, for `cargo xtask bench retention`: makes one, plans it, ticks it.
 #![expect(
     clippy::print_stdout,
-    clippy::print_stderr,
     clippy::disallowed_methods,
     reason = "a tool of developers, whose vault is made to be measured and not to last"
 )]
@@ -20,7 +19,7 @@ use nexo_memory_snapshot::ports::{Clock, Control, SystemClock};
 use nexo_memory_snapshot::retention::{Policy, RetentionConfig, RetentionWorker};
 use serde_json::json;
 use snapshot_bundle::{BundleWriter, WriteOptions};
-use snapshot_testkit::{MemoryBundle, SeqIds};
+use snapshot_testkit::{MemoryBundle, SeqIds, tool};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -37,21 +36,12 @@ const DAY_MS: i64 = 86_400_000;
 const NEWEST_MS: i64 = 3_600_000;
 
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let done = match args.as_slice() {
+    tool::run(|args| match args {
         ["seed", vault, agents, each] => seed(Path::new(vault), agents, each),
         ["plan", vault, keep] => plan(Path::new(vault), keep),
         ["tick", vault, keep] => tick(Path::new(vault), keep),
         _ => Err(USAGE.into()),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("error: {e}");
-            ExitCode::FAILURE
-        }
-    }
+    })
 }
 
 /// Snapshots that verify, one a day and agent, of a memory in which nothing is; not synced.

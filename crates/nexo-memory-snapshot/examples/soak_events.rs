@@ -26,7 +26,7 @@ use nexo_memory_snapshot::request::SnapshotRequest;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use snapshot_fs::{Hook, Op};
-use snapshot_testkit::{Agent, Broker, KitError, Proxy, Random, Seed, Stored};
+use snapshot_testkit::{Agent, Broker, KitError, Proxy, Random, Seed, Stored, tool};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -118,19 +118,10 @@ impl Hook for Watch {
 }
 
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let done = match args.as_slice() {
+    tool::run(|args| match args {
         [dir, count, seed] => soak(Path::new(dir), count, seed),
         _ => Err(USAGE.into()),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("error: {e}");
-            ExitCode::FAILURE
-        }
-    }
+    })
 }
 
 /// Prints one JSON document; fails if a snapshot does, or an event is lost, doubled or overtaken.

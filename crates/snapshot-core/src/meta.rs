@@ -168,6 +168,14 @@ pub struct BundleFile {
     pub encryption: Option<EncryptionInfo>,
 }
 
+impl SnapshotMeta {
+    /// Whether it is a bundle of 0.1.x, which becomes a snapshot by its import.
+    #[must_use]
+    pub const fn is_v1(&self) -> bool {
+        self.schema_versions.manifest < MANIFEST_VERSION
+    }
+}
+
 impl SchemaVersions {
     /// What this program writes.
     pub const CURRENT: Self =

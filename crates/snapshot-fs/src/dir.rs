@@ -100,14 +100,7 @@ impl Dir {
     /// # Errors
     /// [`FsError::Escape`] for a path that could leave this folder, [`FsError::Io`] otherwise.
     pub fn sub(&self, path: impl AsRef<Path>) -> Result<Self, FsError> {
-        let mut dir = self.clone();
-        for component in path.as_ref().components() {
-            let Component::Normal(name) = component else {
-                return Err(self.escape(path.as_ref()));
-            };
-            dir = dir.child(name)?;
-        }
-        Ok(dir)
+        self.descend(path.as_ref(), Self::child)
     }
 
     /// Makes the folder `name` with `mode` where it is missing, durably, and opens it.
@@ -115,19 +108,21 @@ impl Dir {
     /// # Errors
     /// If it cannot be made, synced or opened.
     pub fn ensure_sub(&self, name: impl AsRef<OsStr>, mode: u32) -> Result<Self, FsError> {
-        let name = name.as_ref();
-        match self.child(name) {
-            Err(e) if e.is_not_found() => {}
-            done => return done,
+        let (dir, was_missing) = self.child_or_new(name.as_ref(), mode)?;
+        if was_missing {
+            self.sync()?;
         }
-        match self.create_dir(name, mode) {
-            // Another process was faster.
-            Err(FsError::Io { source, .. })
-                if source.kind() == std::io::ErrorKind::AlreadyExists => {}
-            done => done?,
-        }
-        self.sync()?;
-        self.child(name)
+        Ok(dir)
+    }
+
+    /// Opens the folder at `path` below this one (itself for an empty path), each on the way made with `mode` where
+    /// it is missing; follows no link. Nothing is synced: it is for what a crash may take, or a
+    /// [`Dir::sync_fs`] follows.
+    ///
+    /// # Errors
+    /// As [`Dir::sub`], or if one cannot be made.
+    pub fn make_path(&self, path: impl AsRef<Path>, mode: u32) -> Result<Self, FsError> {
+        self.descend(path.as_ref(), |dir, name| Ok(dir.child_or_new(name, mode)?.0))
     }
 
     /// Makes the folder `name`.
@@ -520,6 +515,35 @@ impl Dir {
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
+    /// The folder at `path` below this one, each on the way opened by `open`.
+    fn descend(
+        &self,
+        path: &Path,
+        open: impl Fn(&Self, &OsStr) -> Result<Self, FsError>,
+    ) -> Result<Self, FsError> {
+        let mut dir = self.clone();
+        for component in path.components() {
+            let Component::Normal(name) = component else { return Err(self.escape(path)) };
+            dir = open(&dir, name)?;
+        }
+        Ok(dir)
+    }
+
+    /// The folder `name`, made with `mode` where it is missing, and whether it was.
+    fn child_or_new(&self, name: &OsStr, mode: u32) -> Result<(Self, bool), FsError> {
+        match self.child(name) {
+            Err(e) if e.is_not_found() => {}
+            there => return Ok((there?, false)),
+        }
+        match self.create_dir(name, mode) {
+            // Another process was faster.
+            Err(FsError::Io { source, .. })
+                if source.kind() == std::io::ErrorKind::AlreadyExists => {}
+            done => done?,
+        }
+        Ok((self.child(name)?, true))
+    }
+
     fn child(&self, name: &OsStr) -> Result<Self, FsError> {
         let path = self.checked(name)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -612,6 +636,9 @@ mod tests {
         assert!(dir.sub("link").is_err());
         assert!(dir.sub("..").is_err());
         assert!(dir.sub("/etc").is_err());
+        for path in ["link", "link/made", "../made", "/etc/made"] {
+            assert!(dir.make_path(path, 0o700).is_err(), "{path}");
+        }
         assert!(dir.stat("a/b").is_err());
         assert!(dir.create_new("..", 0o600).is_err());
         assert!(dir.open_file("link").is_err());

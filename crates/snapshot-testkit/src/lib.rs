@@ -49,6 +49,7 @@ mod random;
 mod seed;
 #[cfg(feature = "nats")]
 mod stored;
+pub mod tool;
 mod torture;
 
 pub use broker::{Broker, Proxy};

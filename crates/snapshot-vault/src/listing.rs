@@ -103,7 +103,7 @@ impl Reading<'_> {
         let spoken_for = |id: &SnapshotId| scan.sidecars.contains(id) || scan.deleting.contains(id);
         for &(id, form) in scan.bundles.iter().filter(|(id, _)| !spoken_for(id)) {
             let name = layout::bundle_name(id, form);
-            let (kind, why) = if is_v1(dir, &name)? {
+            let (kind, why) = if has_v1_sum(dir, &name)? {
                 (ProblemKind::V1, "a bundle of 0.1.x: `import --all` takes it in")
             } else {
                 (ProblemKind::Orphan, "a bundle without its summary: its publish died half-way")
@@ -211,7 +211,7 @@ fn checked_meta(agent: &AgentVault, dir: &Dir, id: SnapshotId) -> Result<Snapsho
 }
 
 /// Whether the checksum file beside a bundle is one of 0.1.x: bare hexadecimal digits.
-fn is_v1(dir: &Dir, bundle: &str) -> Result<bool, VaultError> {
+fn has_v1_sum(dir: &Dir, bundle: &str) -> Result<bool, VaultError> {
     let sum = layout::sum_name(bundle);
     let small = dir
         .stat(&sum)?

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use nexo_memory_snapshot::manifest::MANIFEST_VERSION;
 use nexo_memory_snapshot::meta::SnapshotMeta;
 use serde_json::json;
 
@@ -69,7 +68,7 @@ fn row(context: &Context, meta: &SnapshotMeta) -> Vec<String> {
 fn named(meta: &SnapshotMeta) -> String {
     let sealed = (meta.label.is_none() && meta.encrypted).then_some("(encrypted)");
     let redacted = meta.redactions_applied.then_some("(redacted)");
-    let old = (meta.schema_versions.manifest < MANIFEST_VERSION).then_some("(0.1.x)");
+    let old = meta.is_v1().then_some("(0.1.x)");
     let parts = [meta.label.as_deref(), sealed, redacted, old];
     parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }

@@ -1,10 +1,6 @@
 //! Makes `fixtures/damaged` for `cargo xtask fixtures`: one bundle for each kind of damage, and beside it
 //! what a verification says.
-#![expect(
-    clippy::print_stderr,
-    clippy::disallowed_methods,
-    reason = "a tool of developers, whose files are its own"
-)]
+#![expect(clippy::disallowed_methods, reason = "a tool of developers, whose files are its own")]
 
 mod kinds;
 mod report;
@@ -17,26 +13,18 @@ use kinds::{Damaged, Whole};
 use nexo_memory_snapshot::keys::generate_identity;
 use report::{Outcome, TEXT};
 use snapshot_bundle::{Identities, Recipients};
+use snapshot_testkit::tool;
 
 const USAGE: &str = "usage:
   damaged_bundles make SEALED OUT   every damaged bundle into the folder OUT; SEALED holds the encrypted one
   damaged_bundles seal SEALED       a whole encrypted bundle with its summary and its identity, once";
 
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let done = match args.as_slice() {
+    tool::run(|args| match args {
         ["make", sealed, out] => make(Path::new(sealed), Path::new(out)),
         ["seal", sealed] => seal(Path::new(sealed)),
         _ => Err(USAGE.into()),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("error: {e}");
-            ExitCode::FAILURE
-        }
-    }
+    })
 }
 
 fn make(sealed: &Path, out: &Path) -> Outcome<()> {

@@ -21,6 +21,7 @@ use std::time::Instant;
 use bench::{Bench, Outcome};
 use judge::{Judge, Table};
 use snapshot_testkit::damage::{Beside, Damage};
+use snapshot_testkit::tool;
 
 const USAGE: &str = "usage: soak_bits DIR";
 /// Cases between two lines of progress.
@@ -29,18 +30,10 @@ const STEP: usize = 5000;
 const TOLD: u64 = 20;
 
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let done = match args.as_slice() {
-        [dir] => soak(Path::new(dir)),
+    tool::run(|args| match args {
+        [dir] => soak(Path::new(dir)).map_err(|e| e as _),
         _ => Err(USAGE.into()),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("error: {e}");
-            ExitCode::FAILURE
-        }
-    }
+    })
 }
 
 /// Prints a table for each kind of bundle; fails if anything is wrong.

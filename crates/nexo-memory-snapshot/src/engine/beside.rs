@@ -1,9 +1,9 @@
-//! The checksum file beside a bundle.
+//! The checksum file beside a bundle, and whether what lies there is of that bundle.
 
 use std::path::{Path, PathBuf};
 
 use snapshot_bundle::DIGEST_EXTENSION;
-use snapshot_core::{Sha256Digest, Sidecar};
+use snapshot_core::{Sha256Digest, Sidecar, SnapshotId};
 
 use super::Engine;
 use crate::error::SnapshotError;
@@ -16,6 +16,22 @@ pub(super) fn sum_path(bundle: &Path) -> PathBuf {
     let mut path = bundle.as_os_str().to_owned();
     path.push(DIGEST_EXTENSION);
     path.into()
+}
+
+/// That the bundle at `path` has the digest that `what` beside it says, where it says one.
+pub(super) fn check_said(
+    what: &str,
+    said: Option<Sha256Digest>,
+    found: Sha256Digest,
+    (path, id): (&Path, Option<SnapshotId>),
+) -> Result<(), SnapshotError> {
+    match said.filter(|said| *said != found) {
+        None => Ok(()),
+        Some(said) => {
+            let why = format!("its SHA-256 is {found}, the {what} beside it says {said}");
+            Err(SnapshotError::Unusable { path: path.to_owned(), id, why })
+        }
+    }
 }
 
 impl Engine {

@@ -208,7 +208,7 @@ impl Output {
     /// Makes a folder; one may be there for what lies in it.
     fn dir(&mut self, path: &BundlePath) -> Result<(), SnapshotError> {
         let (dir, name) = self.place(path)?;
-        dir.ensure_sub(&name, DIR_MODE).map_err(taken)?;
+        dir.make_path(&name, DIR_MODE).map_err(taken)?;
         self.done.entries += 1;
         Ok(())
     }
@@ -237,19 +237,21 @@ impl Output {
 
     /// The folder that `path` goes to, made where it is missing, and its name in it.
     fn place(&self, path: &BundlePath) -> Result<(Dir, OsString), SnapshotError> {
-        let path = path.as_path();
-        let name = path.file_name().unwrap_or_default().to_owned();
-        let mut dir = self.root.clone();
-        for component in path.parent().into_iter().flat_map(Path::iter) {
-            dir = dir.ensure_sub(component, DIR_MODE).map_err(taken)?;
-        }
-        Ok((dir, name))
+        place(&self.root, path, DIR_MODE).map_err(taken)
     }
 
     fn finish(self) -> Result<Extracted, SnapshotError> {
         self.root.sync_fs()?;
         Ok(self.done)
     }
+}
+
+/// The folder below `root` that `path` goes to, made with `mode` where it is missing, and its name in it; not
+/// synced.
+pub(super) fn place(root: &Dir, path: &BundlePath, mode: u32) -> Result<(Dir, OsString), FsError> {
+    let path = path.as_path();
+    let dir = root.make_path(path.parent().unwrap_or(Path::new("")), mode)?;
+    Ok((dir, path.file_name().unwrap_or_default().to_owned()))
 }
 
 /// The error of a name that is in use, by a file or a link where a folder belongs too.

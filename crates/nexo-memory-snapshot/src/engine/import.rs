@@ -16,6 +16,7 @@ use snapshot_fs::{Dir, FsError};
 use snapshot_stores::room;
 use snapshot_vault::{AgentLock, ProblemKind};
 
+use super::beside::check_said;
 use super::copy::{Watch, copy_file};
 use super::open::locked_or_damaged;
 use super::{Engine, LOCK_TIMEOUT};
@@ -273,13 +274,8 @@ impl Beside {
     /// That the file is the one that they were written for.
     fn check_sum(&self, path: &Path, found: Sha256Digest) -> Result<(), SnapshotError> {
         let summary = self.summary.as_ref().map(|summary| summary.bundle_sha256);
-        for (what, said) in [("summary", summary), ("checksum file", self.sum)] {
-            if let Some(said) = said.filter(|said| *said != found) {
-                let why = format!("its SHA-256 is {found}, the {what} beside it says {said}");
-                return Err(SnapshotError::Unusable { path: path.to_owned(), id: None, why });
-            }
-        }
-        Ok(())
+        check_said("summary", summary, found, (path, None))?;
+        check_said("checksum file", self.sum, found, (path, None))
     }
 
     /// That the summary says what `true_one` does, which was made of the bundle.

@@ -153,16 +153,15 @@ impl Engine {
             let (wanted, root) = (prefix.to_owned(), self.root().to_owned());
             return Err(SnapshotError::Ambiguous { wanted, candidates, root });
         }
-        match unusable.into_iter().next() {
-            Some(problem) if self.v1_of(&problem).is_some() => Ok(self.v1_of(&problem)),
-            Some(ListProblem { path, kind: ProblemKind::TooNew, why, .. }) => {
-                Err(SnapshotError::TooNew { path, why })
-            }
-            Some(ListProblem { path, id, why, .. }) => {
-                Err(SnapshotError::Unusable { path, id, why })
-            }
-            None => Ok(found.pop()),
+        let Some(problem) = unusable.into_iter().next() else { return Ok(found.pop()) };
+        if let Some(predecessor) = self.v1_of(&problem) {
+            return Ok(Some(predecessor));
         }
+        let ListProblem { path, id, kind, why } = problem;
+        Err(match kind {
+            ProblemKind::TooNew => SnapshotError::TooNew { path, why },
+            _ => SnapshotError::Unusable { path, id, why },
+        })
     }
 
     /// The bundles of 0.1.x among the problems of a listing, newest first: what their own manifests say, which

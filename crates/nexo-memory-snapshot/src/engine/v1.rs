@@ -21,7 +21,9 @@ use snapshot_stores::git::RawRepo;
 use snapshot_stores::{CaptureOptions, Captured, MAX_STATE_BYTES, StoresError, cut, room};
 use snapshot_vault::AgentLock;
 
+use super::beside::check_said;
 use super::copy::{CopyError, Watch, copy};
+use super::extract::place;
 use super::seal::{About, manifest};
 use super::snapshot::{MAX_LABEL_BYTES, refusal};
 use super::{Engine, LOCK_TIMEOUT};
@@ -31,6 +33,8 @@ use crate::error::SnapshotError;
 const UNNAMED: &str = "imported";
 /// What stands for a label's control characters.
 const CONTROL: char = '\u{fffd}';
+/// Mode of the folders in the private one.
+const MODE: u32 = 0o700;
 /// Names in the private folder.
 const MEMDIR: &str = "memdir";
 const HISTORY: &str = "history";
@@ -81,11 +85,7 @@ impl Engine {
         let mut unpacked = Unpacked::begin(self, (bundle, path), folder.dir(), ctl)?;
         let sha256 =
             bundle.unpack(ctl, &mut |artifact, content| unpacked.put(artifact, content))?;
-        if let Some(said) = sum.filter(|said| *said != sha256) {
-            let why = format!("its SHA-256 is {sha256}, the checksum file beside it says {said}");
-            let id = Some(bundle.manifest().snapshot_id);
-            return Err(SnapshotError::Unusable { path: path.to_owned(), id, why });
-        }
+        check_said("checksum file", sum, sha256, (path, Some(bundle.manifest().snapshot_id)))?;
         let old = bundle.manifest();
         let capture = CaptureOptions {
             agent: &old.agent_id,
@@ -133,7 +133,7 @@ impl Engine {
         let Some(info) = &manifest.git else { return Ok(()) };
         let git = manifest.artifacts.iter().find(|a| a.kind == ArtifactKind::GitBundle);
         spool.remove_tree(HISTORY)?;
-        spool.create_dir(HISTORY, 0o700)?;
+        spool.create_dir(HISTORY, MODE)?;
         let into = spool.sub(HISTORY)?;
         room(&into, git.map_or(0, |git| snapshot_stores::git::unpacked_bytes(git.size_bytes)))?;
         let mut content = git.map(|git| bundle.read(&git.path)).transpose()?;
@@ -196,14 +196,9 @@ pub(super) fn sealed_meta(
     }
 }
 
-/// Whether a snapshot is a bundle of 0.1.x.
-pub(super) const fn is_v1(meta: &SnapshotMeta) -> bool {
-    meta.schema_versions.manifest < MANIFEST_VERSION
-}
-
 /// Refuses what is only done with a bundle of ours.
 pub(super) fn refuse_v1(meta: &SnapshotMeta) -> Result<(), SnapshotError> {
-    match is_v1(meta) {
+    match meta.is_v1() {
         true => Err(SnapshotError::Predecessor { path: meta.bundle_path.clone() }),
         false => Ok(()),
     }
@@ -244,7 +239,7 @@ impl<'a> Unpacked<'a> {
         if let Some(memdir) = &self.memdir {
             return Ok(memdir.clone());
         }
-        self.root.create_dir(MEMDIR, 0o700)?;
+        self.root.create_dir(MEMDIR, MODE)?;
         let memdir = self.root.sub(MEMDIR)?;
         Ok(self.memdir.insert(memdir).clone())
     }
@@ -314,17 +309,7 @@ impl<'a> Unpacked<'a> {
         artifact: &ArtifactV1,
         content: &mut dyn Read,
     ) -> Result<(), SnapshotError> {
-        let (parents, name) = match path.as_path().parent().zip(path.as_path().file_name()) {
-            Some((parent, name)) => (parent.to_owned(), name.to_owned()),
-            None => (std::path::PathBuf::new(), path.as_path().as_os_str().to_owned()),
-        };
-        let mut dir = below.clone();
-        for folder in parents.iter() {
-            if dir.stat(folder)?.is_none() {
-                dir.create_dir(folder, 0o700)?;
-            }
-            dir = dir.sub(folder)?;
-        }
+        let (dir, name) = place(below, path, MODE)?;
         let mut file = dir.create_new(name, 0o600)?;
         let at = file.path().to_owned();
         // Its own progress is told by whoever unpacks.

@@ -3,22 +3,22 @@
 //! Invariants: no configuration, hook, alternate, index or attribute of theirs reaches a disk; packs are bounded
 //! and indexed anew, for an index is obeyed; what is laid out is a repository that [`super::open`] opens.
 
-use std::io::{self, Read, Seek as _, Write as _};
+use std::io::{self, Read, Write as _};
 
 use snapshot_core::{BundlePath, Control};
 use snapshot_fs::Dir;
 
 use super::info::is_ref_name;
-use super::pack::{self, unpacked_bytes};
-use super::stage::{STAGED_PACKS, index};
+use super::pack::unpacked_bytes;
+use super::stage::{STAGED_PACKS, take_pack};
 use crate::StoresError;
 use crate::space::room;
 
 /// The configuration that a repository must have. It has no index, for theirs is not taken: what would be staged in one
 /// is none of our business.
 const CONFIG: &[u8] = b"[core]\n\trepositoryformatversion = 0\n\tbare = true\n";
-/// Name of a pack on its way.
-const INCOMING: &str = "incoming";
+/// Mode of its folders.
+const MODE: u32 = 0o700;
 /// Most bytes of a ref's file: a name and a newline.
 const MAX_REF_BYTES: u64 = 4096;
 /// Most bytes of a file that names many objects (every packed ref, every commit of a shallow list, the stash's log): a
@@ -64,11 +64,11 @@ impl<'a> RawRepo<'a> {
         max_object_bytes: u64,
         control: &'a Control,
     ) -> Result<Self, StoresError> {
-        memdir.create_dir(".git", 0o700)?;
+        memdir.create_dir(".git", MODE)?;
         let dir = memdir.sub(".git")?;
         let repo = Self { dir, max_object_bytes, control };
         for folder in ["refs", "objects"] {
-            repo.dir.create_dir(folder, 0o700)?;
+            repo.dir.create_dir(folder, MODE)?;
         }
         repo.write("config", &mut &*CONFIG)?;
         Ok(repo)
@@ -94,7 +94,8 @@ impl<'a> RawRepo<'a> {
             }
             RawFile::Pack => {
                 room(&self.dir, unpacked_bytes(size_bytes))?;
-                self.put_pack(content)?;
+                let packs = self.dir.make_path(STAGED_PACKS, MODE)?;
+                take_pack(content, (&self.dir, &packs), self.max_object_bytes, self.control)?;
                 return Ok(true);
             }
             RawFile::Ref => MAX_REF_BYTES,
@@ -117,21 +118,9 @@ impl<'a> RawRepo<'a> {
         self.max_object_bytes.saturating_add(parts.saturating_mul(each)).saturating_add(all)
     }
 
-    fn put_pack(&self, content: &mut dyn Read) -> Result<(), StoresError> {
-        let packs = folders(&self.dir, STAGED_PACKS)?;
-        let mut incoming = self.dir.create_new(INCOMING, 0o600)?;
-        let at = incoming.path().to_owned();
-        io::copy(content, &mut incoming).map_err(StoresError::io("write", &at))?;
-        let mut incoming = incoming.into_reader()?;
-        pack::check(&mut incoming, self.max_object_bytes, self.control)?;
-        incoming.rewind().map_err(StoresError::io("rewind", &at))?;
-        index(&mut incoming, &packs, self.control)?;
-        Ok(self.dir.unlink(INCOMING)?)
-    }
-
     fn write(&self, path: &str, content: &mut dyn Read) -> Result<(), StoresError> {
         let (dir, name) = match path.rsplit_once('/') {
-            Some((parent, name)) => (folders(&self.dir, parent)?, name),
+            Some((parent, name)) => (self.dir.make_path(parent, MODE)?, name),
             None => (self.dir.clone(), path),
         };
         let mut file = dir.create_new(name, 0o600)?;
@@ -145,18 +134,6 @@ impl std::fmt::Debug for RawRepo<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("RawRepo").field(&self.dir.path()).finish()
     }
-}
-
-/// The folder at `path` below `dir`, made where it is missing; nothing of it need survive a crash.
-fn folders(dir: &Dir, path: &str) -> Result<Dir, StoresError> {
-    let mut dir = dir.clone();
-    for name in path.split('/') {
-        if dir.stat(name)?.is_none() {
-            dir.create_dir(name, 0o700)?;
-        }
-        dir = dir.sub(name)?;
-    }
-    Ok(dir)
 }
 
 /// What the file at `path` of a `.git` folder is.

@@ -71,14 +71,7 @@ pub(super) fn unpack(
     let packs = into.ensure_sub("objects", 0o700)?.ensure_sub("pack", 0o700)?;
     let mut bundle = BufReader::with_capacity(CHUNK_BYTES, bundle);
     check_header(&mut bundle, &refs)?;
-    let mut incoming = into.create_new(INCOMING, 0o600)?;
-    let at = incoming.path().to_owned();
-    io::copy(&mut bundle, &mut incoming).map_err(StoresError::io("unpack the bundle to", &at))?;
-    let mut incoming = incoming.into_reader()?;
-    let objects = pack::check(&mut incoming, max_object_bytes, control)?;
-    incoming.rewind().map_err(StoresError::io("rewind", &at))?;
-    index(&mut incoming, &packs, control)?;
-    into.unlink(INCOMING)?;
+    let objects = take_pack(&mut bundle, (into, &packs), max_object_bytes, control)?;
     check_objects(into, info, (objects, max_object_bytes), control, visit)
 }
 
@@ -123,12 +116,27 @@ fn line(bundle: &mut impl BufRead) -> Result<Vec<u8>, StoresError> {
     Ok(line)
 }
 
-/// Lets libgit2 hash every object and write the pack with its index.
-pub(super) fn index(
-    incoming: &mut impl Read,
-    packs: &Dir,
+/// Takes somebody's pack into the folder `packs` once it is found to be bounded, and returns how many objects it
+/// says it has; on its way it lies in `work`.
+pub(super) fn take_pack(
+    pack: &mut dyn Read,
+    (work, packs): (&Dir, &Dir),
+    max_object_bytes: u64,
     control: &Control,
-) -> Result<(), StoresError> {
+) -> Result<u32, StoresError> {
+    let mut incoming = work.create_new(INCOMING, 0o600)?;
+    let at = incoming.path().to_owned();
+    io::copy(pack, &mut incoming).map_err(StoresError::io("unpack the bundle to", &at))?;
+    let mut incoming = incoming.into_reader()?;
+    let objects = pack::check(&mut incoming, max_object_bytes, control)?;
+    incoming.rewind().map_err(StoresError::io("rewind", &at))?;
+    index(&mut incoming, packs, control)?;
+    work.unlink(INCOMING)?;
+    Ok(objects)
+}
+
+/// Lets libgit2 hash every object and write the pack with its index.
+fn index(incoming: &mut impl Read, packs: &Dir, control: &Control) -> Result<(), StoresError> {
     let path = packs.path();
     packs.durable_fs().external("index the git history", path)?;
     let fail = || StoresError::git("unpack the bundle", path);

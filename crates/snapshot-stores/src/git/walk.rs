@@ -229,7 +229,7 @@ impl Walk<'_> {
                 for entry in tree(content) {
                     let entry = entry.map_err(malformed)?;
                     let unsorted =
-                        before.is_some_and(|before| before.sorts_as() > entry.sorts_as());
+                        before.is_some_and(|before| before.sorts_as().gt(entry.sorts_as()));
                     let why = escape(entry.name, &mut names)
                         .or_else(|| unsorted.then(|| "its entries are in no order".to_owned()));
                     let odd = self.odd_modules(&entry, walked)?;
@@ -324,9 +324,9 @@ pub(super) struct TreeEntry<'a> {
 
 impl TreeEntry<'_> {
     /// What git sorts it by: a folder as if its name ended in a slash.
-    fn sorts_as(&self) -> Vec<u8> {
+    fn sorts_as(&self) -> impl Iterator<Item = &u8> {
         let end: &[u8] = if self.kind == Some(ObjectType::Tree) { b"/" } else { b"" };
-        [self.name, end].concat()
+        self.name.iter().chain(end)
     }
 }
 

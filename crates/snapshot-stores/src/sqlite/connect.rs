@@ -135,7 +135,7 @@ pub(crate) fn open_staged(path: &Path) -> Result<Connection, StoresError> {
 
 /// Sees to it that no expression of a schema, of which a constraint, a column or an index may have any, makes
 /// a value that is out of all proportion to the file at `path`.
-pub(crate) fn bound_values(conn: &Connection, path: &Path) -> Result<(), StoresError> {
+fn bound_values(conn: &Connection, path: &Path) -> Result<(), StoresError> {
     let file = std::fs::metadata(path).map_err(StoresError::io("look at", path))?;
     let most = file.len().saturating_mul(VALUE_PER_FILE).max(MIN_VALUE_BYTES);
     let most = i32::try_from(most).unwrap_or(i32::MAX);
@@ -147,7 +147,9 @@ pub(crate) fn bound_values(conn: &Connection, path: &Path) -> Result<(), StoresE
 /// Opens a file that nobody changes, to read it: without locks, and without a journal beside it.
 pub(crate) fn open_immutable(path: &Path) -> Result<Connection, StoresError> {
     let mode = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-    open_copy(Path::new(&immutable_uri(path)), mode)
+    let conn = open_copy(Path::new(&immutable_uri(path)), mode)?;
+    bound_values(&conn, path)?;
+    Ok(conn)
 }
 
 /// Opens a file to work with, that goes with its connection: nothing of it is ever made durable, and

@@ -17,8 +17,8 @@ pub(crate) use acting::{Acting, acting, without};
 pub(crate) use check::integrity;
 pub use connect::limit_heap;
 pub(crate) use connect::{
-    Live, MAGIC, Shape, bound_cache, bound_values, immutable_uri, open_immutable, open_private,
-    open_scratch, open_staged,
+    Live, MAGIC, Shape, bound_cache, immutable_uri, open_immutable, open_private, open_scratch,
+    open_staged,
 };
 pub(crate) use gate::{Backoff, Gates};
 pub(crate) use holders::holders;

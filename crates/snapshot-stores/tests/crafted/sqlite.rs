@@ -4,7 +4,7 @@ use std::fs;
 
 use proptest::prelude::*;
 use rusqlite::Connection;
-use snapshot_core::ErrorKind;
+use snapshot_core::{ErrorKind, error_chain};
 use snapshot_stores::{Applied, StoresError};
 
 use crate::support::{Target, with_store};
@@ -54,10 +54,13 @@ fn restored(bytes: &[u8]) -> Result<Applied, StoresError> {
     let before = fs::read(target.store()).unwrap();
     let done = target.restore(&with_store(bytes));
     let after = fs::read(target.store()).unwrap();
-    if let Err(e) = &done {
-        assert_eq!(after, before, "refused, but it changed the live store: {e}");
-        let kinds = [ErrorKind::Integrity, ErrorKind::Io, ErrorKind::Refused];
-        assert!(kinds.contains(&e.kind()), "{e:?}");
+    match &done {
+        Ok(_) => assert_ne!(after, before, "taken, but the live store is as it was"),
+        Err(e) => {
+            assert_eq!(after, before, "refused, but it changed the live store: {e}");
+            let kinds = [ErrorKind::Integrity, ErrorKind::Io, ErrorKind::Refused];
+            assert!(kinds.contains(&e.kind()), "{e:?}");
+        }
     }
     done
 }
@@ -77,59 +80,64 @@ fn crafted_databases_are_refused_or_data() {
         bytes
     };
     let page_of = |at: usize| u32::try_from(at / PAGE + 1).unwrap();
-    let cases: [(&str, Vec<u8>); 20] = [
-        ("sound", good.clone()),
-        ("more pages than the file", with(&|b| put_u32(b, 28, u32::MAX - 1))),
-        ("fewer pages than the file", with(&|b| put_u32(b, 28, 3))),
-        ("a number of pages that is not known", with(&|b| put_u32(b, 92, 77))),
+    // Of what is refused, why.
+    let cases: [(&str, Option<&str>, Vec<u8>); 20] = [
+        ("sound", None, good.clone()),
+        (
+            "more pages than the file",
+            Some("disk image is malformed"),
+            with(&|b| put_u32(b, 28, u32::MAX - 1)),
+        ),
+        ("fewer pages than the file", None, with(&|b| put_u32(b, 28, 3))),
+        ("a number of pages that is not known", None, with(&|b| put_u32(b, 92, 77))),
         (
             "another one that does not count",
+            None,
             with(&|b| {
                 put_u32(b, 92, 77);
                 put_u32(b, 28, 3);
             }),
         ),
-        ("no pages", with(&|b| put_u32(b, 28, 0))),
-        ("cut in a page", with(&|b| b.truncate(b.len() - 100))),
+        ("no pages", None, with(&|b| put_u32(b, 28, 0))),
+        ("cut in a page", None, with(&|b| b.truncate(b.len() - 100))),
         (
             "a free list in a circle",
+            None,
             with(&|b| put_u32(b, (first_free - 1) * PAGE, page_of((first_free - 1) * PAGE))),
         ),
-        ("a free list out of the file", with(&|b| put_u32(b, 32, 1 << 30))),
-        ("more free pages than pages", with(&|b| put_u32(b, 36, u32::MAX))),
-        ("a tree in a circle", with(&|b| put_u32(b, table + 8, page_of(table)))),
-        ("an index in a circle", with(&|b| put_u32(b, index + 8, page_of(index)))),
-        ("a tree that leads to the schema", with(&|b| put_u32(b, table + 8, 1))),
-        ("cells out of their page", with(&|b| b[table + 12..table + 40].fill(0xff))),
+        ("a free list out of the file", None, with(&|b| put_u32(b, 32, 1 << 30))),
+        ("more free pages than pages", None, with(&|b| put_u32(b, 36, u32::MAX))),
+        ("a tree in a circle", None, with(&|b| put_u32(b, table + 8, page_of(table)))),
+        ("an index in a circle", None, with(&|b| put_u32(b, index + 8, page_of(index)))),
+        ("a tree that leads to the schema", None, with(&|b| put_u32(b, table + 8, 1))),
+        ("cells out of their page", None, with(&|b| b[table + 12..table + 40].fill(0xff))),
         (
             "a schema in a circle",
+            Some("disk image is malformed"),
             with(&|b| {
                 b[100] = 5;
                 put_u32(b, 108, 1)
             }),
         ),
-        ("a page of no size", with(&|b| b[16..18].fill(0))),
-        ("a page that is all reserved", with(&|b| b[20] = 255)),
-        ("an encoding that is none", with(&|b| put_u32(b, 56, 7))),
-        ("a schema format to come", with(&|b| put_u32(b, 44, 99))),
-        ("a format to come", with(&|b| b[18..20].fill(3))),
+        ("a page of no size", Some("file is not a database"), with(&|b| b[16..18].fill(0))),
+        ("a page that is all reserved", Some("disk image is malformed"), with(&|b| b[20] = 255)),
+        (
+            "an encoding that is none",
+            Some("malformed database schema"),
+            with(&|b| put_u32(b, 56, 7)),
+        ),
+        ("a schema format to come", Some("unsupported file format"), with(&|b| put_u32(b, 44, 99))),
+        ("a format to come", Some("its header has unknown versions"), with(&|b| b[18..20].fill(3))),
     ];
-    for (what, bytes) in &cases {
-        let done = restored(bytes);
-        let refused = matches!(
-            *what,
-            "more pages than the file"
-                | "a page of no size"
-                | "a format to come"
-                | "an encoding that is none"
-                | "a schema format to come"
-        );
-        assert!(done.is_ok() || *what != "sound", "{what}: {done:?}");
-        assert!(done.is_err() || !refused, "{what} was taken");
-        println!(
-            "{what}: {:?}",
-            done.map(|_| ()).map_err(|e| (e.kind(), e.to_string(), format!("{:?}", e)))
-        );
+    for (what, refused, bytes) in &cases {
+        match (restored(bytes), refused) {
+            (Ok(_), None) => {}
+            (Err(e), Some(why)) => {
+                assert_eq!(e.kind(), ErrorKind::Integrity, "{what}: {e:?}");
+                assert!(error_chain(&e).contains(why), "{what}: {e:?}");
+            }
+            (done, _) => panic!("{what}: {done:?}"),
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use snapshot_core::AgentId;
 use snapshot_testkit::compare::Database;
 use snapshot_testkit::floor;
 use snapshot_testkit::oracle::Values;
-use snapshot_testkit::{Agent, Journal, Scale, Seed, Torture};
+use snapshot_testkit::{Agent, Journal, Scale, Seed, Torture, tool};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -29,9 +29,7 @@ const USAGE: &str = "usage:
   nexo-testkit cuts PROGRAM DIR COUNT wal|delete COUNT cuts by PROGRAM under four writing processes";
 
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let done = match args.as_slice() {
+    tool::run(|args| match args {
         ["seed", dir, scale] => seed(Path::new(dir), scale),
         ["same", a, b] => same(Path::new(a), Path::new(b)),
         ["hash-floor", bundle] => floor::decode_and_hash(Path::new(bundle)).map_err(Into::into),
@@ -41,15 +39,7 @@ fn main() -> ExitCode {
         ["cuts", program, dir, count, journal] => cuts(program, Path::new(dir), count, journal),
         ["writer"] => Torture::child().map_err(Into::into),
         _ => Err(USAGE.into()),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            let cause = e.source().map_or(String::new(), |cause| format!(": {cause}"));
-            eprintln!("error: {e}{cause}");
-            ExitCode::FAILURE
-        }
-    }
+    })
 }
 
 fn seed(dir: &Path, scale: &str) -> Outcome<()> {

@@ -10,7 +10,7 @@ use rusqlite::{Connection, ErrorCode, Statement, ffi};
 use snapshot_core::Control;
 
 use crate::error::StoresError;
-use crate::sqlite::{bound_values, integrity, open_immutable, open_staged};
+use crate::sqlite::{integrity, open_immutable, open_staged};
 
 /// Rows between two looks at whether the caller still wants this.
 const ROWS_BETWEEN_CHECKS: u64 = 1024;
@@ -85,7 +85,6 @@ impl<'a> Store<'a> {
         store.conn.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(fail())?;
         for (setting, on) in [
             (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, false),
-            (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false),
             (DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, false),
             // A full-text index may be built from one; what has no end is stopped with its caller.
             (DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, true),
@@ -108,10 +107,9 @@ impl<'a> Store<'a> {
         Ok(store)
     }
 
-    /// Temporary files would lie outside of the spool folder, and a value could take all memory.
+    /// Temporary files would lie outside of the spool folder.
     fn keep_inside(&self) -> Result<(), StoresError> {
         let fail = || self.fail("configure the connection to");
-        bound_values(&self.conn, self.path)?;
         self.conn.pragma_update(None, "temp_store", "MEMORY").map_err(fail())?;
         self.conn.pragma_update(None, "automatic_index", false).map_err(fail())
     }
