@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::tools::{Outcome, cargo, output};
 
 /// Which of our crates each may depend on. `xtask` is absent: it may use all.
-const ALLOWED: [(&str, &[&str]); 11] = [
+const ALLOWED: [(&str, &[&str]); 12] = [
     ("snapshot-core", &[]),
     ("snapshot-fs", &["snapshot-core"]),
     ("snapshot-bundle", &["snapshot-core", "snapshot-fs"]),
@@ -30,6 +30,7 @@ const ALLOWED: [(&str, &[&str]); 11] = [
         ],
     ),
     ("nexo-memory-cli", &["nexo-memory-snapshot", "snapshot-testkit"]),
+    ("snapshot-soak", &["snapshot-fs", "nexo-memory-snapshot", "snapshot-testkit"]),
     (
         "snapshot-fuzz",
         &[

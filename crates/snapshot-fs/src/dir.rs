@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid};
 
 use crate::error::FsError;
 use crate::file::{DurableFile, Meta, mtime};
-use crate::hook::{DurableFs, OpKind};
+use crate::hook::{DurableFs, Op, OpKind};
 use crate::process::is_dead_temp;
 
 /// Prefix of our temporary names. Others may begin theirs alike: [`crate::is_temp_name`] knows ours.
@@ -251,9 +251,9 @@ impl Dir {
         to: &Self,
         name: impl AsRef<OsStr>,
     ) -> Result<(), FsError> {
-        self.checked(from.as_ref())?;
+        let source = self.checked(from.as_ref())?;
         let path = to.checked(name.as_ref())?;
-        self.before(OpKind::Rename, &path, "rename to")?;
+        self.before_from(OpKind::Rename, &source, &path, "rename to")?;
         rustix::fs::renameat(&*self.fd, from.as_ref(), &*to.fd, name.as_ref())
             .map_err(FsError::os("rename to", &path))
     }
@@ -267,9 +267,9 @@ impl Dir {
         from: impl AsRef<OsStr>,
         name: impl AsRef<OsStr>,
     ) -> Result<(), FsError> {
-        self.checked(from.as_ref())?;
+        let source = self.checked(from.as_ref())?;
         let path = self.checked(name.as_ref())?;
-        self.before(OpKind::Rename, &path, "rename to")?;
+        self.before_from(OpKind::Rename, &source, &path, "rename to")?;
         let flags = rustix::fs::RenameFlags::NOREPLACE;
         let renamed =
             rustix::fs::renameat_with(&*self.fd, from.as_ref(), &*self.fd, name.as_ref(), flags);
@@ -295,9 +295,9 @@ impl Dir {
         to: &Self,
         name: impl AsRef<OsStr>,
     ) -> Result<(), FsError> {
-        self.checked(from.as_ref())?;
+        let source = self.checked(from.as_ref())?;
         let path = to.checked(name.as_ref())?;
-        self.before(OpKind::Link, &path, "link to")?;
+        self.before_from(OpKind::Link, &source, &path, "link to")?;
         let none = AtFlags::empty();
         rustix::fs::linkat(&*self.fd, from.as_ref(), &*to.fd, name.as_ref(), none)
             .map_err(FsError::os("link to", &path))
@@ -348,7 +348,7 @@ impl Dir {
     /// If the name exists or the operating system refuses.
     pub fn symlink(&self, target: &OsStr, name: impl AsRef<OsStr>) -> Result<(), FsError> {
         let path = self.checked(name.as_ref())?;
-        self.before(OpKind::Symlink, &path, "make the link")?;
+        self.before_from(OpKind::Symlink, Path::new(target), &path, "make the link")?;
         rustix::fs::symlinkat(target, &*self.fd, name.as_ref())
             .map_err(FsError::os("make the link", &path))
     }
@@ -566,7 +566,18 @@ impl Dir {
     }
 
     fn before(&self, kind: OpKind, path: &Path, verb: &'static str) -> Result<(), FsError> {
-        self.fs.before(kind, path, 0).map_err(FsError::io(verb, path))
+        self.fs.before(&Op::new(kind, path)).map_err(FsError::io(verb, path))
+    }
+
+    fn before_from(
+        &self,
+        kind: OpKind,
+        from: &Path,
+        path: &Path,
+        verb: &'static str,
+    ) -> Result<(), FsError> {
+        let op = Op { from: Some(from), ..Op::new(kind, path) };
+        self.fs.before(&op).map_err(FsError::io(verb, path))
     }
 }
 

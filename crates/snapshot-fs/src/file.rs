@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid};
 
 use crate::error::FsError;
-use crate::hook::{DurableFs, OpKind};
+use crate::hook::{DurableFs, Op, OpKind};
 
 /// A file being written; nothing of it counts as durable before [`DurableFile::sync`].
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl DurableFile {
     pub fn set_meta(&self, meta: Meta) -> Result<(), FsError> {
         let fail = |op| FsError::os(op, &self.path);
         self.fs
-            .before(OpKind::SetMeta, &self.path, 0)
+            .before(&Op::new(OpKind::SetMeta, &self.path))
             .map_err(FsError::io("set the attributes of", &self.path))?;
         if let Some((uid, gid)) = meta.owner {
             rustix::fs::fchown(&self.file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
@@ -68,7 +68,7 @@ impl DurableFile {
     /// If the sync fails; the content must then be given up, never synced again.
     pub fn sync(&self) -> Result<(), FsError> {
         self.fs
-            .before(OpKind::SyncFile, &self.path, 0)
+            .before(&Op::new(OpKind::SyncFile, &self.path))
             .and_then(|()| Ok(rustix::fs::fsync(&self.file)?))
             .map_err(FsError::io("sync", &self.path))
     }
@@ -93,8 +93,9 @@ impl DurableFile {
 
 impl Write for DurableFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.fs.before(OpKind::Write, &self.path, bytes.len())?;
-        self.file.write(bytes)
+        let op = Op { data: bytes, ..Op::new(OpKind::Write, &self.path) };
+        self.fs.before(&op)?;
+        self.file.write(&bytes[..self.fs.takes(&op)])
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -21,6 +21,12 @@ pub trait Hook: Send + Sync {
     /// # Errors
     /// The error that the operation is to fail with instead of being done.
     fn before(&self, op: &Op<'_>) -> io::Result<()>;
+
+    /// How many of the bytes about to be written are: fewer are a short write, which a disk that is about
+    /// to be full makes.
+    fn takes(&self, op: &Op<'_>) -> usize {
+        op.data.len()
+    }
 }
 
 /// One state-changing operation.
@@ -30,8 +36,10 @@ pub struct Op<'a> {
     pub kind: OpKind,
     /// On what.
     pub path: &'a Path,
-    /// Bytes about to be written.
-    pub bytes: usize,
+    /// Where what is renamed or linked lies, or what a symbolic link says.
+    pub from: Option<&'a Path>,
+    /// The bytes about to be written.
+    pub data: &'a [u8],
 }
 
 /// The state-changing operations.
@@ -102,14 +110,21 @@ impl DurableFs {
     /// # Errors
     /// Only what a test's hook injects.
     pub fn external(&self, what: &'static str, path: &Path) -> Result<(), FsError> {
-        self.before(OpKind::External(what), path, 0).map_err(FsError::io(what, path))
+        self.before(&Op::new(OpKind::External(what), path)).map_err(FsError::io(what, path))
     }
 
-    pub(crate) fn before(&self, kind: OpKind, path: &Path, bytes: usize) -> io::Result<()> {
-        match &self.hook {
-            Some(hook) => hook.before(&Op { kind, path, bytes }),
-            None => Ok(()),
-        }
+    pub(crate) fn before(&self, op: &Op<'_>) -> io::Result<()> {
+        self.hook.as_ref().map_or(Ok(()), |hook| hook.before(op))
+    }
+
+    pub(crate) fn takes(&self, op: &Op<'_>) -> usize {
+        self.hook.as_ref().map_or(op.data.len(), |hook| hook.takes(op).min(op.data.len()))
+    }
+}
+
+impl<'a> Op<'a> {
+    pub(crate) const fn new(kind: OpKind, path: &'a Path) -> Self {
+        Self { kind, path, from: None, data: &[] }
     }
 }
 

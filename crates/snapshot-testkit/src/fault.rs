@@ -139,7 +139,7 @@ impl Recorder {
 
 impl Hook for Recorder {
     fn before(&self, op: &Op<'_>) -> io::Result<()> {
-        let change = Recorded { kind: op.kind, path: op.path.to_owned(), bytes: op.bytes };
+        let change = Recorded { kind: op.kind, path: op.path.to_owned(), bytes: op.data.len() };
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(change);
         Ok(())
     }

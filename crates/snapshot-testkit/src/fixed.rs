@@ -32,6 +32,12 @@ impl Clock for FixedClock {
 }
 
 impl SeqIds {
+    /// The same sequence from its `n`th on.
+    #[must_use]
+    pub const fn starting_at(n: u64) -> Self {
+        Self(AtomicU64::new(n))
+    }
+
     /// The id that is given `n`th, from 0.
     #[must_use]
     pub fn nth(n: u64) -> SnapshotId {

@@ -1,0 +1,394 @@
+//! A small agent with a vault: what deeds are done to, and what is judged afterwards.
+//!
+//! The vault holds three snapshots, the oldest of a memory that the agent has left behind since, the second
+//! encrypted; beside it lies a bundle of another vault. Ids and times are the same in every run.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use nexo_memory_snapshot::error::error_chain;
+use nexo_memory_snapshot::id::{AgentId, SnapshotId, Tenant};
+use nexo_memory_snapshot::local_fs::{Engine, EngineBuilder, RecoveryOutcome};
+use nexo_memory_snapshot::meta::SnapshotMeta;
+use nexo_memory_snapshot::ports::{Control, DefaultPathResolver, DurableFs};
+use nexo_memory_snapshot::request::{
+    DecryptionIdentity, Encryption, EncryptionKey, Secret, SnapshotRequest,
+};
+use snapshot_fs::TEMP_PREFIX;
+use snapshot_testkit::compare::Memory;
+use snapshot_testkit::{Agent, FixedClock, Seed, SeqIds};
+use tempfile::TempDir;
+
+use crate::Outcome;
+use crate::deed::Deed;
+
+/// The moment of every operation, milliseconds since the epoch, UTC: after all that the seed made.
+const NOW_MS: i64 = 1_795_302_600_000;
+/// Ids of snapshots that a deed takes begin here.
+const NEXT_ID: u64 = 100;
+/// The id of the bundle of another vault.
+const FOREIGN_ID: u64 = 50;
+/// Names below a scene's folder.
+const AGENT: &str = "agent";
+const VAULT: &str = "vault";
+const ELSEWHERE: &str = "another-vault";
+const IDENTITIES: &str = "identities";
+/// Who reads the encrypted snapshot, and who shall once it is encrypted anew: identities for tests alone.
+const READER: [&str; 2] = [
+    "age1twalvvlv6kcm6apwwgjkh94p8g54jtt3j62vkul0q3dt24dmu3nsghd7gk",
+    "AGE-SECRET-KEY-1WMY47UVQR7DLVAU8FYH80VUG74ARASNK6YXKF9QCEMPNLGU3WE3S5QAGYM",
+];
+const NEXT_READER: [&str; 2] = [
+    "age1s2tmsxlfx8t76cc4vaanwhy3rtz2y9r4k3ryt565gaem2s200p7q0kfnzl",
+    "AGE-SECRET-KEY-1LMUKUWTKYZJPGTXJEPUSWP5FDL2QJVDT6G5PRWG0ALFMWYD86RYQ67KUXN",
+];
+
+/// An agent and a vault in a folder of their own.
+#[derive(Debug)]
+pub struct Scene {
+    dir: PathBuf,
+    /// Removed with the scene.
+    _scratch: Option<TempDir>,
+}
+
+/// What there is at one moment.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// The agent's memory.
+    pub memory: Memory,
+    /// The snapshots that are listed, whole all of them, with who can read them.
+    pub snapshots: BTreeMap<SnapshotId, Vec<String>>,
+}
+
+/// Before a deed and after it, as they are where nothing goes wrong.
+#[derive(Debug, Clone)]
+pub struct Sides {
+    /// Before.
+    pub before: Seen,
+    /// After.
+    pub after: Seen,
+}
+
+/// Which of the two a memory is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// As before the deed.
+    Before,
+    /// As after it.
+    After,
+}
+
+impl Scene {
+    /// Makes one below `dir`, which is not there yet or empty.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn create(dir: &Path) -> Outcome<Self> {
+        let scene = Self { dir: dir.to_owned(), _scratch: None };
+        let agent = Agent::create(&scene.dir.join(AGENT), ana(), &Seed::tiny(7))?;
+        fs::write(scene.identities(), identities())?;
+        fs::set_permissions(scene.identities(), fs::Permissions::from_mode(0o600))?;
+        scene.take(VAULT, 0, Encryption::Never)?;
+        agent.remember("A fact", "learned after the oldest snapshot")?;
+        let sealed = EncryptionKey::AgePublicKey(READER[0].to_owned());
+        scene.take(VAULT, 1, Encryption::For(sealed))?;
+        let foreign = scene.take(ELSEWHERE, FOREIGN_ID, Encryption::Never)?;
+        fs::rename(foreign.bundle_path, scene.outside())?;
+        fs::remove_dir_all(scene.dir.join(ELSEWHERE))?;
+        agent.remember("Another fact", "learned after the encrypted one")?;
+        scene.take(VAULT, 2, Encryption::Never)?;
+        agent.remember("Poison", "one fact too many")?;
+        Ok(scene)
+    }
+
+    /// One in a scratch folder, which goes with it.
+    ///
+    /// # Errors
+    /// As [`Scene::create`].
+    pub fn scratch() -> Outcome<Self> {
+        let scratch = TempDir::new()?;
+        let scene = Self::create(scratch.path())?;
+        Ok(Self { _scratch: Some(scratch), ..scene })
+    }
+
+    /// The one that was made below `dir`, or a copy of it.
+    #[must_use]
+    pub fn at(dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), _scratch: None }
+    }
+
+    /// A copy in a scratch folder, which goes with it.
+    ///
+    /// # Errors
+    /// If it cannot be copied.
+    pub fn copy(&self) -> Outcome<Self> {
+        let scratch = TempDir::new()?;
+        let scene = self.copy_to(scratch.path())?;
+        Ok(Self { _scratch: Some(scratch), ..scene })
+    }
+
+    /// A copy below `dir`.
+    ///
+    /// # Errors
+    /// If it cannot be copied.
+    pub fn copy_to(&self, dir: &Path) -> Outcome<Self> {
+        fs::create_dir_all(dir)?;
+        let copied = Command::new("cp").arg("-a").args([&self.dir.join("."), dir]).status()?;
+        match copied.success() {
+            true => Ok(Self::at(dir)),
+            false => Err(format!("cannot copy {}", self.dir.display()).into()),
+        }
+    }
+
+    /// The id of the oldest snapshot, in the clear.
+    #[must_use]
+    pub fn oldest() -> SnapshotId {
+        SeqIds::nth(0)
+    }
+
+    /// The id of the encrypted snapshot.
+    #[must_use]
+    pub fn sealed() -> SnapshotId {
+        SeqIds::nth(1)
+    }
+
+    /// Its folder.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The agent.
+    #[must_use]
+    pub fn agent(&self) -> Agent {
+        Agent::at(&self.dir.join(AGENT), ana())
+    }
+
+    /// The vault's folder.
+    #[must_use]
+    pub fn vault(&self) -> PathBuf {
+        self.dir.join(VAULT)
+    }
+
+    /// A bundle that is in no vault.
+    #[must_use]
+    pub fn outside(&self) -> PathBuf {
+        self.dir.join("outside.tar.zst")
+    }
+
+    /// The file of the identities that open the encrypted snapshot, before [`Deed::Rekey`] and after.
+    #[must_use]
+    pub fn identities(&self) -> PathBuf {
+        self.dir.join(IDENTITIES)
+    }
+
+    /// Whom [`Deed::Rekey`] encrypts for.
+    #[must_use]
+    pub const fn next_reader() -> &'static str {
+        NEXT_READER[0]
+    }
+
+    /// An engine over the vault, whose changes go through `fs`.
+    ///
+    /// # Errors
+    /// If it cannot be built.
+    pub fn engine(&self, fs: DurableFs) -> Outcome<Engine> {
+        Ok(self.builder(VAULT, fs, NEXT_ID).build()?)
+    }
+
+    /// Finishes what was interrupted, as the next command after a crash does, and clears away what it left.
+    /// What became of an interrupted restore comes back.
+    ///
+    /// # Errors
+    /// If something does not let itself be finished, or the doctor finds what it does not mend. A restore that
+    /// waits for a decision is no error.
+    pub fn recover(&self) -> Outcome<RecoveryOutcome> {
+        let (engine, control) = (self.engine(DurableFs::default())?, Control::default());
+        let recovered = engine.recover_all(&control)?.pop().map(|recovery| recovery.outcome);
+        let outcome = recovered.unwrap_or(RecoveryOutcome::Nothing);
+        if matches!(outcome, RecoveryOutcome::Pending { .. }) {
+            return Ok(outcome);
+        }
+        let report = engine.doctor(&Tenant::default(), Some(&ana()), true, &control)?;
+        match report.findings.iter().find(|finding| !finding.fixed) {
+            Some(left) => {
+                Err(format!("the doctor leaves {}: {}", left.path.display(), left.why).into())
+            }
+            None => Ok(outcome),
+        }
+    }
+
+    /// What there is now. Nobody writes meanwhile.
+    ///
+    /// # Errors
+    /// If the memory cannot be read, a snapshot is not whole, or the vault holds what belongs to none.
+    pub fn look(&self) -> Outcome<Seen> {
+        let memory = Memory::read(&self.agent().layout())?;
+        let engine = self.engine(DurableFs::default())?;
+        let listing = engine.list(&Tenant::default(), Some(&ana()))?;
+        if let Some(problem) = listing.problems.first() {
+            return Err(format!("{}: {problem:?}", problem.path.display()).into());
+        }
+        let mut snapshots = BTreeMap::new();
+        for meta in &listing.snapshots {
+            let report = engine.verify(meta, &Control::default());
+            let report = report.map_err(|e| format!("{}: {}", meta.id, error_chain(&e)))?;
+            if !report.is_good() {
+                return Err(format!("{} is not good: {report:?}", meta.id).into());
+            }
+            let readers = meta.encryption.as_ref().map(|e| e.recipients_fingerprint.clone());
+            snapshots.insert(meta.id, readers.unwrap_or_default());
+        }
+        self.refuse_strays(&listing.snapshots)?;
+        Ok(Seen { memory, snapshots })
+    }
+
+    /// Before the deed, and after it where nothing goes wrong.
+    ///
+    /// # Errors
+    /// If something goes wrong, or the deed changes nothing.
+    pub fn sides(&self, deed: Deed) -> Outcome<Sides> {
+        let scene = self.copy()?;
+        let before = scene.look()?;
+        let engine = scene.engine(DurableFs::default())?;
+        deed.perform(&scene, &engine).map_err(|e| format!("{deed}: {e}"))?;
+        let after = scene.look()?;
+        if before.snapshots == after.snapshots {
+            return Err(format!("{deed} changes no snapshot").into());
+        }
+        Ok(Sides { before, after })
+    }
+
+    fn take(&self, vault: &str, id: u64, encrypt: Encryption) -> Outcome<SnapshotMeta> {
+        let engine = self.builder(vault, DurableFs::default(), id).build()?;
+        let mut req = SnapshotRequest::cli(ana(), Tenant::default());
+        req.encrypt = encrypt;
+        Ok(engine.snapshot(&req, &Control::default())?)
+    }
+
+    fn builder(&self, vault: &str, fs: DurableFs, first_id: u64) -> EngineBuilder {
+        let agent = self.agent();
+        let (memdir_root, sqlite_root) = (agent.memdir_root(), agent.sqlite_root());
+        Engine::builder()
+            .root(self.dir.join(vault))
+            .layouts(Arc::new(DefaultPathResolver { memdir_root, sqlite_root }))
+            .clock(Arc::new(FixedClock::at(NOW_MS)))
+            .ids(Arc::new(SeqIds::starting_at(first_id)))
+            .fs(fs)
+            .identity(DecryptionIdentity::AgeIdentities(Secret::new(identities())))
+            .threads(1)
+    }
+
+    /// That nothing lies in the vault but what belongs to `snapshots`, and locks and notes, nor anything of ours
+    /// in the memory.
+    fn refuse_strays(&self, snapshots: &[SnapshotMeta]) -> Outcome<()> {
+        let ids: Vec<String> = snapshots.iter().map(|meta| meta.id.to_string()).collect();
+        let belongs = |path: &Path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            ids.iter().any(|id| name.starts_with(id.as_str())) || is_furniture(path)
+        };
+        for path in files_below(&self.vault())? {
+            if !belongs(&path) {
+                return Err(format!("left over: {}", path.display()).into());
+            }
+        }
+        let ours = |path: &PathBuf| path.to_string_lossy().contains(TEMP_PREFIX);
+        match files_below(&self.dir.join(AGENT))?.into_iter().find(ours) {
+            Some(path) => Err(format!("left over: {}", path.display()).into()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Sides {
+    /// What is wrong with what was found after a deed that was interrupted, and after the recovery: the memory is
+    /// one of the two sides and so is each snapshot; what was said to be done (`told`) is there; what was put over
+    /// is in a snapshot. Which side the memory is comes back where nothing is.
+    ///
+    /// # Errors
+    /// What is wrong, a sentence each.
+    pub fn judge(&self, now: &Seen, told: bool) -> Result<Side, Vec<String>> {
+        let mut wrong = Vec::new();
+        let after = self.after.memory.differences_after_restore(&now.memory);
+        let before = self.before.memory.differences_after_restore(&now.memory);
+        // Where the two are the same memory, only the snapshots tell the sides apart.
+        let side = match (before.is_empty(), after.is_empty()) {
+            (_, true) if told => Side::After,
+            (true, _) => Side::Before,
+            (false, true) => Side::After,
+            (false, false) => {
+                wrong.push(format!("the memory is neither old ({before:?}) nor new ({after:?})"));
+                Side::Before
+            }
+        };
+        for (id, readers) in &now.snapshots {
+            if ![&self.before, &self.after].iter().any(|s| s.snapshots.get(id) == Some(readers)) {
+                wrong.push(format!("snapshot {id} for {readers:?} is of neither side"));
+            }
+        }
+        for id in self.before.snapshots.keys() {
+            if self.after.snapshots.contains_key(id) && !now.snapshots.contains_key(id) {
+                wrong.push(format!("snapshot {id} is lost"));
+            }
+        }
+        if told && now.snapshots != self.after.snapshots {
+            let (now, after) = (&now.snapshots, &self.after.snapshots);
+            wrong.push(format!("said to be done, and is not: {now:?} instead of {after:?}"));
+        }
+        if told && !after.is_empty() {
+            wrong.push(format!("said to be done, and the memory is not: {after:?}"));
+        }
+        // A memory that was put over another is kept first.
+        if side == Side::After && !before.is_empty() {
+            let kept = self.after.snapshots.keys().all(|id| now.snapshots.contains_key(id));
+            if !kept {
+                wrong.push("the memory is new, and what it was is in no snapshot".to_owned());
+            }
+        }
+        if wrong.is_empty() { Ok(side) } else { Err(wrong) }
+    }
+}
+
+/// The agent of every scene.
+#[must_use]
+pub fn ana() -> AgentId {
+    AgentId::from_static("ana")
+}
+
+/// As a file of identities holds them.
+fn identities() -> String {
+    format!("{}\n{}\n", READER[1], NEXT_READER[1])
+}
+
+/// Every file below a folder that may not be there.
+fn files_below(dir: &Path) -> Outcome<Vec<PathBuf>> {
+    let (mut found, mut folders) = (Vec::new(), vec![dir.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        let entries = match fs::read_dir(&folder) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            match entry.file_type()?.is_dir() {
+                true => folders.push(entry.path()),
+                false => found.push(entry.path()),
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Files of a vault that belong to no snapshot and stay: locks, notes of agents, and what tells a runtime that
+/// its memory was put back.
+fn is_furniture(path: &Path) -> bool {
+    let within = |name: &str| path.iter().any(|part| part == name);
+    path.extension().is_some_and(|ending| ending == "lock")
+        || within("notes")
+        || (within("restore") && path.ends_with("epoch"))
+}
