@@ -30,7 +30,16 @@ const ALLOWED: [(&str, &[&str]); 12] = [
         ],
     ),
     ("nexo-memory-cli", &["nexo-memory-snapshot", "snapshot-testkit"]),
-    ("snapshot-soak", &["snapshot-fs", "nexo-memory-snapshot", "snapshot-testkit"]),
+    (
+        "snapshot-soak",
+        &[
+            "snapshot-core",
+            "snapshot-fs",
+            "snapshot-bundle",
+            "nexo-memory-snapshot",
+            "snapshot-testkit",
+        ],
+    ),
     (
         "snapshot-fuzz",
         &[

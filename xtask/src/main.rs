@@ -37,11 +37,12 @@ const USAGE: &str = "usage: cargo xtask <task>
                         listing, planning and ticking 100 and 1,000 agents with 30 snapshots each
   bench seal [--docs]   what encryption costs, on the standard agent of 1 GB
   bench diff [--docs]   two snapshots of a store of 150 and of 600 MB, compared
-  soak [--count N]      N cuts (10,000) in each journal mode under writers in other processes
+  soak [--minutes N] [--only PART]... [--seed S] [--fresh] [--case N]
+                        every proof of docs/reliability.md in its full count, or for N minutes: one table.
+                        It goes on where it was stopped; --fresh forgets what was run, --case is one alone
   soak events [--count N]
                         N snapshots (200) with events beside as many without, while the NATS server
                         is killed, restarted and made half-open
-  soak bits             whatever can be done to a small bundle, plain and encrypted, put to every verb
   soak fuzz [--minutes N] [--target T]
                         what reads untrusted bytes, fuzzed for N minutes (60) in all; needs cargo-fuzz
                         and a nightly compiler";
@@ -70,12 +71,10 @@ fn task() -> ExitCode {
         ["bench", "diff"] => bench::diff::bench(false),
         ["bench", "diff", "--docs"] => bench::diff::bench(true),
         ["bench", flags @ ..] => bench::run_flags(flags),
-        ["soak"] => soak::soak("10000"),
-        ["soak", "--count", count] => soak::soak(count),
-        ["soak", "bits"] => soak::bits(),
         ["soak", "events"] => soak::events("200"),
         ["soak", "events", "--count", count] => soak::events(count),
         ["soak", "fuzz", flags @ ..] => fuzz::soak(flags),
+        ["soak", flags @ ..] => soak::soak(flags),
         // Of `bench`: runs one command alone and reports what it cost.
         ["measure", report, command @ ..] => measure::child(report, command),
         ["--help" | "-h" | "help"] => {

@@ -8,6 +8,8 @@
     reason = "it plays the world around the product: disks, other processes, the agent"
 )]
 
+pub mod bits;
+pub mod cuts;
 pub mod deed;
 pub mod part;
 pub mod scene;

@@ -7,22 +7,25 @@ use std::time::Duration;
 
 use snapshot_soak::Outcome;
 use snapshot_soak::part::{PARTS, Slice};
-use snapshot_testkit::tool;
+use snapshot_testkit::{Torture, tool};
 
 const USAGE: &str = "usage:
-  nexo-soak parts                                      the names of the parts, a line each
-  nexo-soak PART SEED FROM SECONDS DIR PROGRAM         a slice of a part's cases: its tally as JSON";
+  nexo-soak parts                                    the names of the parts, a line each
+  nexo-soak PART SEED FROM COUNT SECONDS DIR PROGRAM a slice of a part's cases: its tally as JSON";
 
 fn main() -> ExitCode {
     tool::run(|args| match args {
+        // Of the cuts: a process that writes.
+        ["writer"] => Torture::child().map_err(Into::into),
         ["parts"] => {
             PARTS.iter().for_each(|(name, _)| println!("{name}"));
             Ok(())
         }
-        [part, seed, from, seconds, dir, program] => {
+        [part, seed, from, count, seconds, dir, program] => {
             let slice = Slice {
                 seed: seed.parse()?,
                 from: from.parse()?,
+                count: count.parse()?,
                 time: Duration::from_secs(seconds.parse()?),
                 dir: PathBuf::from(dir),
                 program: PathBuf::from(program),

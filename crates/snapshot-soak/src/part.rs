@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::Outcome;
 use crate::tally::Tally;
+use crate::{bits, cuts};
 
 /// Which cases of a part, and with what.
 #[derive(Debug, Clone)]
@@ -13,6 +14,8 @@ pub struct Slice {
     pub seed: u64,
     /// The first case.
     pub from: u64,
+    /// So many cases at most.
+    pub count: u64,
     /// No case begins after so long.
     pub time: Duration,
     /// An empty folder to work in.
@@ -25,11 +28,16 @@ pub struct Slice {
 pub type Part = (&'static str, fn(&Slice) -> Outcome<Tally>);
 
 /// Every part.
-pub const PARTS: &[Part] = &[];
+pub const PARTS: &[Part] = &[
+    ("bits-plain", bits::plain),
+    ("bits-encrypted", bits::encrypted),
+    ("cuts-wal", cuts::wal),
+    ("cuts-rollback", cuts::rollback),
+];
 
 impl Slice {
-    /// Runs cases from the first on, until there are `total` or the time is over: `case` says what is wrong with
-    /// its number.
+    /// Runs cases from the first on, until there are enough or the time is over; `case` notes what is
+    /// wrong with its number.
     ///
     /// # Errors
     /// If a case could not be run.
@@ -39,7 +47,7 @@ impl Slice {
         mut case: impl FnMut(u64, &mut Tally) -> Outcome<()>,
     ) -> Outcome<Tally> {
         let (mut tally, began) = (Tally::of(total), Instant::now());
-        for n in self.from..total {
+        for n in (self.from..total).take_while(|n| n - self.from < self.count) {
             if n > self.from && began.elapsed() >= self.time {
                 break;
             }

@@ -250,9 +250,12 @@ fn run_all(options: &Options) -> Outcome {
             }
         }
     }
-    let cuts = soak::run_cuts(&options.cuts, "wal").map_or_else(
+    let cuts = soak::run_cuts(&options.cuts).map_or_else(
         |why| json!({"failed": why}),
-        |text| serde_json::from_str(&text).unwrap_or_default(),
+        |cuts| {
+            let held: Vec<u64> = cuts.times_us.into_values().flatten().collect();
+            json!({"cuts": cuts.done, "torn": cuts.wrong.len(), "held": soak::quantiles(&held)})
+        },
     );
     report(options, &results, &cuts)
 }
@@ -419,9 +422,11 @@ fn markdown(
     }
     let _ = write!(
         text,
-        "\nWriters held, in microseconds, over {} cuts under four writing processes (write-ahead log, \
-         small agent): {}; torn: {}.\n",
-        cuts["cuts"], cuts["held_us"], cuts["torn"]
+        "\nWriters held, over {} cuts under four writing processes (write-ahead log, small agent): {}; \
+         torn: {}.\n",
+        cuts["cuts"],
+        cuts["held"].as_str().unwrap_or_default(),
+        cuts["torn"]
     );
     text
 }
@@ -442,11 +447,11 @@ mod tests {
         let missing =
             Measured { failed: Some("restic is not installed".to_owned()), ..Measured::default() };
         let results = BTreeMap::from([(0, measured(2.0)), (1, measured(4.0)), (3, missing)]);
-        let cuts = json!({"cuts": 5, "torn": 0, "held_us": {"p50": 80}});
+        let cuts = json!({"cuts": 5, "torn": 0, "held": "p50 0.08"});
         let text = markdown("1", 1, &["a machine".to_owned()], &results, &cuts);
         assert!(text.contains("| first snapshot | ours | 2.00 | 2.00 | 10 | 1.0 |  |"), "{text}");
         assert!(text.contains("| 4.00 | 4.00 | 10 | 1.0 | 0.50, 0.50 |"), "{text}");
         assert!(text.contains("not measured: restic is not installed"), "{text}");
-        assert!(text.contains("over 5 cuts"), "{text}");
+        assert!(text.contains("over 5 cuts under four writing processes (write-ahead log, small agent): p50 0.08; torn: 0."), "{text}");
     }
 }

@@ -8,7 +8,6 @@
 
 #[cfg(feature = "tokio")]
 mod adapters;
-mod bits;
 mod damaged;
 mod delete;
 mod doctor;

@@ -1,4 +1,9 @@
 //! The small runs of the proofs, for the gate.
-#![expect(clippy::disallowed_methods, reason = "it plays the world around the product")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests: it plays the world around the product, and a failed step fails the test"
+)]
 
+mod bits;
 mod scene;

@@ -2,7 +2,6 @@
 //! stopped, did what it does with the whole one, or did something else.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -17,14 +16,16 @@ use nexo_memory_snapshot::request::{
 };
 use snapshot_testkit::damage::{Archive, Beside, Damage, File};
 
-use super::bench::{Bench, HOME, OUTSIDE, Outcome, TAKING, VAULT, ana, put, tree};
+use super::bench::{Bench, HOME, OUTSIDE, TAKING, VAULT, put, tree};
+use crate::Outcome;
+use crate::scene::ana;
 
 /// Where restores go.
 const RESTORED: &str = "restored";
 
 /// How a verb ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum End {
+pub(super) enum End {
     /// With an error of this kind, and nothing of the damage was used.
     Stopped(ErrorKind),
     /// As with the whole bundle.
@@ -43,30 +44,18 @@ enum Must {
 }
 
 /// What came of one damage.
-pub(crate) struct Verdict {
+pub(super) struct Verdict {
     /// In the order of [`VERBS`].
-    pub(crate) ends: [End; 5],
+    pub(super) ends: [End; 5],
     /// What is wrong about it.
-    pub(crate) wrong: Vec<String>,
+    pub(super) wrong: Vec<String>,
 }
 
 /// What the judge judges.
-pub(crate) const VERBS: [&str; 5] = ["verify", "restore", "import", "cat", "diff"];
-
-/// Counts of one kind of damage.
-#[derive(Debug, Default, Clone)]
-pub(crate) struct Row {
-    pub(crate) cases: u64,
-    pub(crate) stopped: [u64; 5],
-    pub(crate) wrong: u64,
-}
-
-/// Rows by kind and by what lies beside.
-#[derive(Debug, Default, Clone)]
-pub(crate) struct Table(pub(crate) BTreeMap<(String, Beside), Row>);
+pub(super) const VERBS: [&str; 5] = ["verify", "restore", "import", "cat", "diff"];
 
 /// A bench, its engines, and what is right.
-pub(crate) struct Judge {
+pub(super) struct Judge {
     bench: Bench,
     engine: Engine,
     taking: Engine,
@@ -87,7 +76,7 @@ struct Told {
 }
 
 impl Judge {
-    pub(crate) fn new(bench: Bench) -> Outcome<Self> {
+    pub(super) fn new(bench: Bench) -> Outcome<Self> {
         let (engine, taking) = (bench.engine(VAULT)?, bench.engine(TAKING)?);
         for folder in [OUTSIDE, TAKING] {
             fs::create_dir_all(bench.dir.join(folder))?;
@@ -128,7 +117,7 @@ impl Judge {
     }
 
     /// Does the damage and puts it to every verb; `n` varies what cannot be done to all.
-    pub(crate) fn judge(&mut self, n: usize, damage: &Damage, beside: Beside) -> Outcome<Verdict> {
+    pub(super) fn judge(&mut self, n: usize, damage: &Damage, beside: Beside) -> Outcome<Verdict> {
         let files = self.bench.specimen.damaged(damage, beside)?;
         let outside = self.bench.names(&self.bench.dir.join(OUTSIDE));
         put(&outside, &files)?;
@@ -321,46 +310,6 @@ impl Judge {
         let mut all = tree(&self.bench.dir.join(HOME), &|path| path.ends_with(".git"))?;
         all.extend(tree(&self.bench.dir.join(VAULT), &is_bookkeeping)?);
         Ok(all)
-    }
-}
-
-impl Row {
-    pub(crate) fn add(&mut self, row: &Self) {
-        self.cases += row.cases;
-        self.wrong += row.wrong;
-        self.stopped.iter_mut().zip(row.stopped).for_each(|(sum, n)| *sum += n);
-    }
-}
-
-impl Table {
-    pub(crate) fn add(&mut self, damage: &Damage, beside: Beside, verdict: &Verdict) {
-        let row = self.0.entry((damage.kind(), beside)).or_default();
-        row.cases += 1;
-        row.wrong += u64::from(!verdict.wrong.is_empty());
-        for (count, end) in row.stopped.iter_mut().zip(&verdict.ends) {
-            *count += u64::from(matches!(end, End::Stopped(_)));
-        }
-    }
-
-    pub(crate) fn total(&self) -> Row {
-        self.0.values().fold(Row::default(), |mut sum, row| {
-            sum.add(row);
-            sum
-        })
-    }
-}
-
-impl fmt::Display for Table {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "| damage | beside it | cases | {} stopped | wrong |", VERBS.join(", "))?;
-        writeln!(f, "|---|---|---|---|---|")?;
-        let total = (("all".to_owned(), Beside::Kept), self.total());
-        let rows = self.0.iter().map(|((kind, beside), row)| (kind, beside.as_str(), row));
-        for (kind, beside, row) in rows.chain([(&total.0.0, "", &total.1)]) {
-            let stopped = row.stopped.map(|n| n.to_string()).join(", ");
-            writeln!(f, "| {kind} | {beside} | {} | {stopped} | {} |", row.cases, row.wrong)?;
-        }
-        Ok(())
     }
 }
 

@@ -2,13 +2,12 @@
 //! and again.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nexo_memory_snapshot::id::{AgentId, SnapshotId, Tenant};
+use nexo_memory_snapshot::id::{SnapshotId, Tenant};
 use nexo_memory_snapshot::keys::generate_identity;
 use nexo_memory_snapshot::local_fs::Engine;
 use nexo_memory_snapshot::meta::SnapshotMeta;
@@ -19,29 +18,30 @@ use snapshot_core::Sha256Digest;
 use snapshot_testkit::damage::{Archive, Files, Seal, Specimen};
 use snapshot_testkit::{FixedClock, Git, SeqIds};
 
-pub(crate) type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+use crate::Outcome;
+use crate::scene::ana;
 
 /// Most content of a frame of the damaged bundles, in bytes: artifacts share frames, and lie in several.
 const CUT: usize = 1500;
 
 /// Names below a bench's folder.
-pub(crate) const VAULT: &str = "vault";
-pub(crate) const OUTSIDE: &str = "outside";
-pub(crate) const TAKING: &str = "taking";
-pub(crate) const HOME: &str = "home";
+pub(super) const VAULT: &str = "vault";
+pub(super) const OUTSIDE: &str = "outside";
+pub(super) const TAKING: &str = "taking";
+pub(super) const HOME: &str = "home";
 
 /// What every worker damages: an agent, a vault with two snapshots, and what they are made of.
-pub(crate) struct Bench {
-    pub(crate) dir: PathBuf,
-    pub(crate) id: SnapshotId,
-    pub(crate) sibling: SnapshotId,
-    pub(crate) specimen: Arc<Specimen>,
-    pub(crate) identity: Option<Secret>,
+pub(super) struct Bench {
+    pub(super) dir: PathBuf,
+    pub(super) id: SnapshotId,
+    pub(super) sibling: SnapshotId,
+    pub(super) specimen: Arc<Specimen>,
+    pub(super) identity: Option<Secret>,
 }
 
 impl Bench {
     /// Makes one below `dir`.
-    pub(crate) fn create(dir: &Path, sealed: bool) -> Outcome<Self> {
+    pub(super) fn create(dir: &Path, sealed: bool) -> Outcome<Self> {
         let home = dir.join(HOME);
         let git = agent(&home)?;
         let (identity, recipient) = generate_identity();
@@ -64,12 +64,12 @@ impl Bench {
         Ok(bench)
     }
 
-    pub(crate) fn is_sealed(&self) -> bool {
+    pub(super) fn is_sealed(&self) -> bool {
         self.identity.is_some()
     }
 
     /// An engine over the vault of this name.
-    pub(crate) fn engine(&self, vault: &str) -> Outcome<Engine> {
+    pub(super) fn engine(&self, vault: &str) -> Outcome<Engine> {
         let (memdir_root, sqlite_root) = roots(&self.dir.join(HOME));
         let builder = Engine::builder()
             .root(self.dir.join(vault))
@@ -82,12 +82,12 @@ impl Bench {
     }
 
     /// The folder of the snapshots in the vault.
-    pub(crate) fn snapshots(&self) -> PathBuf {
+    pub(super) fn snapshots(&self) -> PathBuf {
         self.dir.join(VAULT).join("tenants/default/snapshots/ana")
     }
 
     /// The files of the damaged snapshot in a folder, in the order bundle, summary, checksum file.
-    pub(crate) fn names(&self, dir: &Path) -> [PathBuf; 3] {
+    pub(super) fn names(&self, dir: &Path) -> [PathBuf; 3] {
         self.names_of(self.id, dir)
     }
 
@@ -131,7 +131,7 @@ impl Bench {
 }
 
 /// Writes the files that there are, and removes the others.
-pub(crate) fn put(paths: &[PathBuf; 3], files: &Files) -> io::Result<()> {
+pub(super) fn put(paths: &[PathBuf; 3], files: &Files) -> io::Result<()> {
     for (path, bytes) in paths.iter().zip([&files.bundle, &files.sidecar, &files.sum]) {
         match bytes {
             Some(bytes) => fs::write(path, bytes)?,
@@ -143,7 +143,7 @@ pub(crate) fn put(paths: &[PathBuf; 3], files: &Files) -> io::Result<()> {
 }
 
 /// Every file below a folder whose name does not make `ignored` true.
-pub(crate) fn tree(
+pub(super) fn tree(
     root: &Path,
     ignored: &dyn Fn(&Path) -> bool,
 ) -> io::Result<BTreeMap<PathBuf, Vec<u8>>> {
@@ -171,10 +171,6 @@ pub(crate) fn tree(
         }
     }
     Ok(found)
-}
-
-pub(crate) fn ana() -> AgentId {
-    AgentId::from_static("ana")
 }
 
 fn roots(home: &Path) -> (PathBuf, PathBuf) {
