@@ -11,8 +11,12 @@
 pub mod bits;
 pub mod cuts;
 pub mod deed;
+pub mod fault_calls;
+pub mod kill;
 pub mod part;
 pub mod scene;
+pub mod stage;
+pub mod strace;
 pub mod tally;
 
 use std::error::Error;

@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use snapshot_testkit::Random;
+
 use crate::Outcome;
 use crate::tally::Tally;
-use crate::{bits, cuts};
+use crate::{bits, cuts, fault_calls, kill};
 
 /// Which cases of a part, and with what.
 #[derive(Debug, Clone)]
@@ -33,9 +35,19 @@ pub const PARTS: &[Part] = &[
     ("bits-encrypted", bits::encrypted),
     ("cuts-wal", cuts::wal),
     ("cuts-rollback", cuts::rollback),
+    ("kill", kill::single),
+    ("kill-pairs", kill::pairs),
+    ("fault-calls", fault_calls::run),
 ];
 
 impl Slice {
+    /// What chance there is in case `n`.
+    #[must_use]
+    pub fn random(&self, n: u64) -> Random {
+        // Numbers side by side must not give sequences alike.
+        Random::new(Random::new(self.seed).next_u64() ^ n.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
     /// Runs cases from the first on, until there are enough or the time is over; `case` notes what is
     /// wrong with its number.
     ///

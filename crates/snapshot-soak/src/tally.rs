@@ -26,6 +26,14 @@ impl Tally {
         Self { total, ..Self::default() }
     }
 
+    /// No cases at all, and why.
+    #[must_use]
+    pub fn not_run(why: &str) -> Self {
+        let mut tally = Self::default();
+        tally.count(format!("NOT RUN: {why}"));
+        tally
+    }
+
     /// Adds one to what is called `what`.
     pub fn count(&mut self, what: impl Into<String>) {
         self.add(what, 1);

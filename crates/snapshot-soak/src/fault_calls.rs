@@ -1,0 +1,68 @@
+//! The real program with a system call that fails: once, or from then on. SQLite's and libgit2's own calls are
+//! among them, which no hook of ours sees.
+
+use crate::Outcome;
+use crate::part::Slice;
+use crate::stage::Stage;
+use crate::strace::{Ended, Fault, Strace};
+use crate::tally::Tally;
+
+/// What a call fails with.
+const ERRORS: [&str; 3] = ["ENOSPC", "EIO", "EDQUOT"];
+/// What an opening fails with, too.
+const OPENING: &str = "EMFILE";
+
+/// The part "fault-calls": each state-changing call of each deed fails, once and for good; with which error is the
+/// seed's choice.
+///
+/// # Errors
+/// If a case could not be run.
+pub fn run(slice: &Slice) -> Outcome<Tally> {
+    if Strace::is_missing() {
+        return Ok(Tally::not_run("strace is missing"));
+    }
+    let stage = Stage::set(slice)?;
+    slice.run(2 * stage.points(), |n, tally| {
+        let (_, (_, name)) = stage.point(n / 2)?;
+        let errors = if name == "openat" { [ERRORS[0], ERRORS[1], OPENING] } else { ERRORS };
+        let error = errors[slice.random(n).below(errors.len())];
+        fail(&stage, n, error, tally)
+    })
+}
+
+fn fail(stage: &Stage, n: u64, error: &'static str, tally: &mut Tally) -> Outcome<()> {
+    let ((deed, (call, name)), scene) = (stage.point(n / 2)?, stage.begin()?);
+    let once = n.is_multiple_of(2);
+    let fault = if once { Fault::Once(error) } else { Fault::From(error) };
+    let ended = stage.perform(&scene, deed, (fault, *call))?;
+    let what = format!("{deed}, {name} (call {call}), {fault:?}");
+    if let Some(why) = badly_ended(&ended) {
+        tally.wrong(n, format!("{what}: {why}"));
+    }
+    let told = ended.status.success();
+    tally.count(if told { "done all the same" } else { "an error" });
+    if let Err(why) = stage.judge(&scene, deed, told)? {
+        tally.wrong(n, format!("{what}, exit {:?}: {why}", ended.status.code()));
+    }
+    Ok(())
+}
+
+/// What is wrong about the end of a run: an error must be told in a line that names a place, where it can be told.
+fn badly_ended(ended: &Ended) -> Option<String> {
+    let Ended { status, stderr, was_silenced } = ended;
+    let why = match status.code() {
+        Some(0) => return None,
+        None | Some(101) => "it died",
+        Some(_) if stderr.contains("panicked") => "it panicked",
+        Some(_) if *was_silenced => return None,
+        Some(_) => {
+            let mut errors = stderr.lines().filter(|line| line.starts_with("error: "));
+            match errors.next() {
+                None => "no error is told",
+                Some(first) if !first.contains('/') => "the error names no place",
+                Some(_) => return None,
+            }
+        }
+    };
+    Some(format!("{why}: {status}: {stderr}"))
+}

@@ -1,0 +1,83 @@
+//! The real program, killed (SIGKILL) at each of its state-changing system calls, and in its recovery too.
+
+use snapshot_testkit::Random;
+
+use crate::Outcome;
+use crate::part::Slice;
+use crate::scene::Side;
+use crate::stage::Stage;
+use crate::strace::{Fault, Strace};
+use crate::tally::Tally;
+
+/// Cases of the part "kill-pairs".
+const PAIRS: u64 = 1_200;
+
+/// The part "kill": a death at each state-changing call of each deed.
+///
+/// # Errors
+/// If a case could not be run.
+pub fn single(slice: &Slice) -> Outcome<Tally> {
+    if Strace::is_missing() {
+        return Ok(Tally::not_run("strace is missing"));
+    }
+    let stage = Stage::set(slice)?;
+    slice.run(stage.points(), |n, tally| kill(&stage, n, tally))
+}
+
+/// The part "kill-pairs": a death in a deed, and another in the recovery from it.
+///
+/// # Errors
+/// If a case could not be run.
+pub fn pairs(slice: &Slice) -> Outcome<Tally> {
+    if Strace::is_missing() {
+        return Ok(Tally::not_run("strace is missing"));
+    }
+    let stage = Stage::set(slice)?;
+    slice.run(PAIRS, |n, tally| kill_twice(&stage, &mut slice.random(n), n, tally))
+}
+
+fn kill(stage: &Stage, n: u64, tally: &mut Tally) -> Outcome<()> {
+    let ((deed, (call, name)), scene) = (stage.point(n)?, stage.begin()?);
+    let ended = stage.perform(&scene, deed, (Fault::Kill, *call))?;
+    if !ended.was_killed() && !ended.status.success() {
+        tally.wrong(n, format!("{deed}, call {call}: {}: {}", ended.status, ended.stderr));
+    }
+    tally.count(if ended.was_killed() { "killed" } else { "ended before" });
+    match stage.judge(&scene, deed, ended.status.success())? {
+        Ok(side) => tally.count(word(side)),
+        Err(why) => tally.wrong(n, format!("{deed} killed at call {call}, {name}: {why}")),
+    }
+    Ok(())
+}
+
+fn kill_twice(stage: &Stage, random: &mut Random, n: u64, tally: &mut Tally) -> Outcome<()> {
+    loop {
+        let ((deed, (call, name)), scene) =
+            (stage.point(random.next_u64() % stage.points())?, stage.begin()?);
+        let told = stage.perform(&scene, deed, (Fault::Kill, *call))?.status.success();
+        stage.save(&scene)?;
+        let calls = stage.recovery_calls(&scene)?;
+        if calls.is_empty() {
+            continue;
+        }
+        let scene = stage.saved()?;
+        let (second, its_name) = &calls[random.below(calls.len())];
+        let killed = stage.recover(&scene, Some((Fault::Kill, *second)))?.was_killed();
+        tally.count(if killed { "killed twice" } else { "recovered before" });
+        match stage.judge(&scene, deed, told)? {
+            Ok(side) => tally.count(word(side)),
+            Err(why) => {
+                let at = format!("call {call}, {name}, its recovery at {second}, {its_name}");
+                tally.wrong(n, format!("{deed} killed at {at}: {why}"));
+            }
+        }
+        return Ok(());
+    }
+}
+
+const fn word(side: Side) -> &'static str {
+    match side {
+        Side::Before => "old",
+        Side::After => "new",
+    }
+}
