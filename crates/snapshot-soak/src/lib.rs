@@ -8,10 +8,13 @@
     reason = "it plays the world around the product: disks, other processes, the agent"
 )]
 
+pub mod crash;
 pub mod deed;
+pub mod ground;
 pub mod part;
 pub mod scene;
 pub mod tally;
+pub mod work;
 
 use std::error::Error;
 

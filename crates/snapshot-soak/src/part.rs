@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::Outcome;
 use crate::tally::Tally;
+use crate::{Outcome, crash, work};
 
 /// Which cases of a part, and with what.
 #[derive(Debug, Clone)]
@@ -25,7 +25,8 @@ pub struct Slice {
 pub type Part = (&'static str, fn(&Slice) -> Outcome<Tally>);
 
 /// Every part.
-pub const PARTS: &[Part] = &[];
+pub const PARTS: &[Part] =
+    &[("crash index", crash::index), ("crash pairs", crash::pairs), ("crash work", work::work)];
 
 impl Slice {
     /// Runs cases from the first on, until there are `total` or the time is over: `case` says what is wrong with
