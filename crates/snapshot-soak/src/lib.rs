@@ -9,15 +9,18 @@
 )]
 
 pub mod bits;
+pub mod crash;
 pub mod cuts;
 pub mod deed;
 pub mod fault_calls;
+pub mod ground;
 pub mod kill;
 pub mod part;
 pub mod scene;
 pub mod stage;
 pub mod strace;
 pub mod tally;
+pub mod work;
 
 use std::error::Error;
 

@@ -7,7 +7,7 @@ use snapshot_testkit::Random;
 
 use crate::Outcome;
 use crate::tally::Tally;
-use crate::{bits, cuts, fault_calls, kill};
+use crate::{bits, crash, cuts, fault_calls, kill, work};
 
 /// Which cases of a part, and with what.
 #[derive(Debug, Clone)]
@@ -33,11 +33,14 @@ pub type Part = (&'static str, fn(&Slice) -> Outcome<Tally>);
 pub const PARTS: &[Part] = &[
     ("bits-plain", bits::plain),
     ("bits-encrypted", bits::encrypted),
+    ("crash-index", crash::index),
+    ("crash-pairs", crash::pairs),
+    ("crash-work", work::work),
     ("cuts-wal", cuts::wal),
     ("cuts-rollback", cuts::rollback),
+    ("fault-calls", fault_calls::run),
     ("kill", kill::single),
     ("kill-pairs", kill::pairs),
-    ("fault-calls", fault_calls::run),
 ];
 
 impl Slice {

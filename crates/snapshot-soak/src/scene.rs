@@ -3,12 +3,13 @@
 //! The vault holds three snapshots, the oldest of a memory that the agent has left behind since, the second
 //! encrypted; beside it lies a bundle of another vault. Ids and times are the same in every run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nexo_memory_snapshot::error::error_chain;
 use nexo_memory_snapshot::id::{AgentId, SnapshotId, Tenant};
@@ -30,6 +31,8 @@ use crate::deed::Deed;
 const NOW_MS: i64 = 1_795_302_600_000;
 /// Ids of snapshots that a deed takes begin here.
 const NEXT_ID: u64 = 100;
+/// A process that there never is: Linux counts to 4194304.
+const NOBODY: u32 = 99_999_999;
 /// The id of the bundle of another vault.
 const FOREIGN_ID: u64 = 50;
 /// Names below a scene's folder.
@@ -51,6 +54,9 @@ const NEXT_READER: [&str; 2] = [
 #[derive(Debug)]
 pub struct Scene {
     dir: PathBuf,
+    /// Snapshots that were read whole and found good, by all the bytes of their files: one that is in many copies of
+    /// a scene is read once.
+    good: Arc<Mutex<BTreeSet<u64>>>,
     /// Removed with the scene.
     _scratch: Option<TempDir>,
 }
@@ -88,7 +94,7 @@ impl Scene {
     /// # Errors
     /// If it cannot be made.
     pub fn create(dir: &Path) -> Outcome<Self> {
-        let scene = Self { dir: dir.to_owned(), _scratch: None };
+        let scene = Self::at(dir);
         let agent = Agent::create(&scene.dir.join(AGENT), ana(), &Seed::tiny(7))?;
         fs::write(scene.identities(), identities())?;
         fs::set_permissions(scene.identities(), fs::Permissions::from_mode(0o600))?;
@@ -118,7 +124,7 @@ impl Scene {
     /// The one that was made below `dir`, or a copy of it.
     #[must_use]
     pub fn at(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), _scratch: None }
+        Self { dir: dir.to_owned(), good: Arc::default(), _scratch: None }
     }
 
     /// A copy in a scratch folder, which goes with it.
@@ -126,7 +132,15 @@ impl Scene {
     /// # Errors
     /// If it cannot be copied.
     pub fn copy(&self) -> Outcome<Self> {
-        let scratch = TempDir::new()?;
+        self.copy_in(&std::env::temp_dir())
+    }
+
+    /// A copy in a scratch folder below `dir`, which goes with it.
+    ///
+    /// # Errors
+    /// If it cannot be copied.
+    pub fn copy_in(&self, dir: &Path) -> Outcome<Self> {
+        let scratch = TempDir::new_in(dir)?;
         let scene = self.copy_to(scratch.path())?;
         Ok(Self { _scratch: Some(scratch), ..scene })
     }
@@ -139,7 +153,7 @@ impl Scene {
         fs::create_dir_all(dir)?;
         let copied = Command::new("cp").arg("-a").args([&self.dir.join("."), dir]).status()?;
         match copied.success() {
-            true => Ok(Self::at(dir)),
+            true => Ok(Self { good: self.good.clone(), ..Self::at(dir) }),
             false => Err(format!("cannot copy {}", self.dir.display()).into()),
         }
     }
@@ -154,6 +168,12 @@ impl Scene {
     #[must_use]
     pub fn sealed() -> SnapshotId {
         SeqIds::nth(1)
+    }
+
+    /// The id of the newest snapshot, in the clear.
+    #[must_use]
+    pub fn newest() -> SnapshotId {
+        SeqIds::nth(2)
     }
 
     /// Its folder.
@@ -200,6 +220,14 @@ impl Scene {
         Ok(self.builder(VAULT, fs, NEXT_ID).build()?)
     }
 
+    /// Another engine, whose snapshots get ids from the `first_id`th on.
+    ///
+    /// # Errors
+    /// If it cannot be built.
+    pub fn later_engine(&self, first_id: u64) -> Outcome<Engine> {
+        Ok(self.builder(VAULT, DurableFs::default(), first_id).build()?)
+    }
+
     /// Finishes what was interrupted, as the next command after a crash does, and clears away what it left.
     /// What became of an interrupted restore comes back.
     ///
@@ -207,7 +235,15 @@ impl Scene {
     /// If something does not let itself be finished, or the doctor finds what it does not mend. A restore that
     /// waits for a decision is no error.
     pub fn recover(&self) -> Outcome<RecoveryOutcome> {
-        let (engine, control) = (self.engine(DurableFs::default())?, Control::default());
+        self.recover_with(DurableFs::default())
+    }
+
+    /// As [`Scene::recover`], its changes through `fs`.
+    ///
+    /// # Errors
+    /// As [`Scene::recover`].
+    pub fn recover_with(&self, fs: DurableFs) -> Outcome<RecoveryOutcome> {
+        let (engine, control) = (self.engine(fs)?, Control::default());
         let recovered = engine.recover_all(&control)?.pop().map(|recovery| recovery.outcome);
         let outcome = recovered.unwrap_or(RecoveryOutcome::Nothing);
         if matches!(outcome, RecoveryOutcome::Pending { .. }) {
@@ -220,6 +256,22 @@ impl Scene {
             }
             None => Ok(outcome),
         }
+    }
+
+    /// What this process left half written is a dead one's from now on: names of temporary files tell the
+    /// process that makes them, and what a living one makes is spared.
+    ///
+    /// # Errors
+    /// If a file cannot be renamed.
+    pub fn bury(&self) -> Outcome<()> {
+        let ours = format!("{TEMP_PREFIX}{}-", std::process::id());
+        for path in files_below(&self.dir)? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if let Some(rest) = name.strip_prefix(&ours) {
+                fs::rename(&path, path.with_file_name(format!("{TEMP_PREFIX}{NOBODY}-{rest}")))?;
+            }
+        }
+        Ok(())
     }
 
     /// What there is now. Nobody writes meanwhile.
@@ -235,11 +287,7 @@ impl Scene {
         }
         let mut snapshots = BTreeMap::new();
         for meta in &listing.snapshots {
-            let report = engine.verify(meta, &Control::default());
-            let report = report.map_err(|e| format!("{}: {}", meta.id, error_chain(&e)))?;
-            if !report.is_good() {
-                return Err(format!("{} is not good: {report:?}", meta.id).into());
-            }
+            self.refuse_damage(&engine, meta)?;
             let readers = meta.encryption.as_ref().map(|e| e.recipients_fingerprint.clone());
             snapshots.insert(meta.id, readers.unwrap_or_default());
         }
@@ -281,6 +329,28 @@ impl Scene {
             .fs(fs)
             .identity(DecryptionIdentity::AgeIdentities(Secret::new(identities())))
             .threads(1)
+    }
+
+    /// That a snapshot is whole.
+    fn refuse_damage(&self, engine: &Engine, meta: &SnapshotMeta) -> Outcome<()> {
+        let (id, mut hasher) = (meta.id.to_string(), DefaultHasher::new());
+        for path in files_below(&self.vault())? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name.starts_with(&id) {
+                (name, fs::read(&path)?).hash(&mut hasher);
+            }
+        }
+        let content = hasher.finish();
+        if self.good.lock().unwrap_or_else(PoisonError::into_inner).contains(&content) {
+            return Ok(());
+        }
+        let report = engine.verify(meta, &Control::default());
+        let report = report.map_err(|e| format!("{id}: {}", error_chain(&e)))?;
+        if !report.is_good() {
+            return Err(format!("{id} is not good: {report:?}").into());
+        }
+        self.good.lock().unwrap_or_else(PoisonError::into_inner).insert(content);
+        Ok(())
     }
 
     /// That nothing lies in the vault but what belongs to `snapshots`, and locks and notes, nor anything of ours

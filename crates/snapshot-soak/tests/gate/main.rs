@@ -6,4 +6,5 @@
 )]
 
 mod bits;
+mod crash;
 mod scene;

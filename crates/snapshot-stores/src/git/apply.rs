@@ -108,7 +108,7 @@ pub(super) fn make_empty(
 }
 
 /// Temporary files of ours that an interrupted restore left where git looks.
-fn sweep(git: &Dir, common: &Dir) -> Result<(), StoresError> {
+pub(super) fn sweep(git: &Dir, common: &Dir) -> Result<(), StoresError> {
     let folders = ["refs", "logs/refs", STAGED_PACKS].map(|path| common.sub(path));
     let folders = folders.into_iter().filter_map(Result::ok);
     for dir in [git.clone(), common.clone()].into_iter().chain(folders) {

@@ -9,6 +9,7 @@ use std::ffi::OsString;
 use snapshot_core::SnapshotId;
 use snapshot_fs::{Dir, FileType, FsError};
 
+use super::apply::sweep;
 use super::open::{GitRepo, open};
 use crate::StoresError;
 
@@ -30,7 +31,8 @@ pub fn lock(memdir: &Dir, id: SnapshotId) -> Result<(), StoresError> {
     }
 }
 
-/// Releases the index lock, if restore `id` holds it.
+/// Releases the index lock, if restore `id` holds it, and clears away what it left half written in the
+/// repository: where the restore is given up nobody else would.
 ///
 /// # Errors
 /// If it cannot be removed.
@@ -38,6 +40,7 @@ pub fn unlock(memdir: &Dir, id: SnapshotId) -> Result<(), StoresError> {
     let Some(repo) = open(memdir.path())? else { return Ok(()) };
     let git = git_folder(memdir, &repo)?;
     if is_ours(&git, id)? {
+        sweep(&git, &memdir.durable_fs().open_dir(repo.repo.commondir())?)?;
         git.unlink(LOCK)?;
         git.sync()?;
     }

@@ -1,0 +1,114 @@
+//! Death at every change of every deed, and in the recovery from it, and what the next command makes of it.
+
+use std::sync::Arc;
+
+use nexo_memory_snapshot::local_fs::RecoveryOutcome;
+use nexo_memory_snapshot::ports::DurableFs;
+use snapshot_testkit::{FaultHook, Random, Recorder};
+
+use crate::Outcome;
+use crate::ground::{Ground, Known};
+use crate::part::Slice;
+use crate::scene::{Scene, Side};
+use crate::tally::Tally;
+
+/// Cases of the part "crash pairs".
+const PAIRS: u64 = 1200;
+/// Of so many recoveries that die, one is followed by another that does.
+const THIRD: usize = 4;
+
+/// The part "crash index": a death at each change.
+///
+/// # Errors
+/// If a case could not be run.
+pub fn index(slice: &Slice) -> Outcome<Tally> {
+    let ground = Ground::lay(&slice.dir)?;
+    slice.run(ground.points(), |case, tally| index_case(&ground, case, tally))
+}
+
+/// The part "crash pairs": a death at a change, and another in the recovery.
+///
+/// # Errors
+/// If a case could not be run.
+pub fn pairs(slice: &Slice) -> Outcome<Tally> {
+    let ground = Ground::lay(&slice.dir)?;
+    slice.run(PAIRS, |case, tally| pair_case(&ground, slice.seed, case, tally))
+}
+
+/// Dies at the `case`th change of all.
+///
+/// # Errors
+/// If it could not be run.
+pub fn index_case(ground: &Ground, case: u64, tally: &mut Tally) -> Outcome<()> {
+    let ((known, n), scene) = (ground.point(case), ground.copy()?);
+    let told = known.die_at(&scene, n)?;
+    match known.recovered(&scene, told) {
+        Ok((side, outcome)) => count(tally, side, &outcome),
+        Err(wrong) => tally.wrong(case, format!("{} dies at {n}: {wrong:?}", known.deed)),
+    }
+    Ok(())
+}
+
+/// Dies at some change whose recovery changes something, and in that recovery.
+///
+/// # Errors
+/// If it could not be run.
+pub fn pair_case(ground: &Ground, seed: u64, case: u64, tally: &mut Tally) -> Outcome<()> {
+    let mut random = Random::new(Random::new(seed).next_u64() ^ case);
+    loop {
+        let (known, n) = ground.point(random.next_u64());
+        let changes = recovery_changes(known, &ground.copy()?, n)?;
+        if changes == 0 {
+            continue;
+        }
+        let scene = ground.copy()?;
+        let told = known.die_at(&scene, n)?;
+        let mut deaths = vec![random.below(changes)];
+        if random.below(THIRD) == 0 {
+            deaths.push(random.below(changes));
+            tally.count("third deaths");
+        }
+        match recovered_after(known, &scene, told, &deaths) {
+            Ok((side, outcome)) => count(tally, side, &outcome),
+            Err(wrong) => {
+                let at = format!("{} dies at {n}, its recovery at {deaths:?}", known.deed);
+                tally.wrong(case, format!("{at}: {wrong:?}"));
+            }
+        }
+        return Ok(());
+    }
+}
+
+/// How much a recovery from death at `n` changes. Of a scene of its own: a journal names its places whole, and a
+/// recovery in a copy would go over what was copied.
+fn recovery_changes(known: &Known, scene: &Scene, n: u64) -> Outcome<usize> {
+    let recorder = Arc::new(Recorder::default());
+    known.die_at(scene, n)?;
+    scene.recover_with(DurableFs::with_hook(recorder.clone()))?;
+    Ok(recorder.changes().len())
+}
+
+/// Recoveries that die at these changes, where they make so many, and one that does not.
+fn recovered_after(
+    known: &Known,
+    scene: &Scene,
+    told: bool,
+    deaths: &[usize],
+) -> Result<(Side, RecoveryOutcome), Vec<String>> {
+    for death in deaths {
+        let fs = DurableFs::with_hook(Arc::new(FaultHook::dying_at(*death as u64)));
+        if let Ok(pending @ RecoveryOutcome::Pending { .. }) = scene.recover_with(fs) {
+            return Err(vec![format!("nobody has worked since, and {pending:?}")]);
+        }
+        scene.bury().map_err(|e| vec![e.to_string()])?;
+    }
+    known.recovered(scene, told)
+}
+
+fn count(tally: &mut Tally, side: Side, outcome: &RecoveryOutcome) {
+    tally.count(match (side, outcome) {
+        (_, RecoveryOutcome::RolledForward { .. }) => "rolled forward",
+        (Side::Before, _) => "old",
+        (Side::After, _) => "new",
+    });
+}

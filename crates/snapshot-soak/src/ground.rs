@@ -1,0 +1,141 @@
+//! What proofs that interrupt a deed begin with: a scene, and what each deed does to it where nothing
+//! goes wrong. The changes of all deeds, one after another, are the points at which they are interrupted.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nexo_memory_snapshot::local_fs::RecoveryOutcome;
+use nexo_memory_snapshot::ports::{Control, DurableFs};
+use snapshot_testkit::{FaultHook, Recorded, Recorder};
+
+use crate::Outcome;
+use crate::deed::Deed;
+use crate::scene::{Scene, Side, Sides};
+
+/// A scene and its deeds.
+#[derive(Debug)]
+pub struct Ground {
+    dir: PathBuf,
+    scene: Scene,
+    deeds: Vec<Known>,
+}
+
+/// A deed where nothing goes wrong.
+#[derive(Debug)]
+pub struct Known {
+    /// Which.
+    pub deed: Deed,
+    /// Before it and after it.
+    pub sides: Sides,
+    /// Its changes, in order.
+    pub changes: Vec<Recorded>,
+}
+
+impl Ground {
+    /// Makes one in `dir`, which is empty; copies of the scene are made there too.
+    ///
+    /// # Errors
+    /// If a deed goes wrong though nothing interrupts it.
+    pub fn lay(dir: &Path) -> Outcome<Self> {
+        let scene = Scene::create(&dir.join("ground"))?;
+        let known = |deed: Deed| -> Outcome<Known> {
+            let (copy, recorder) = (scene.copy_in(dir)?, Arc::new(Recorder::default()));
+            let engine = copy.engine(DurableFs::with_hook(recorder.clone()))?;
+            deed.perform(&copy, &engine).map_err(|e| format!("{deed}: {e}"))?;
+            Ok(Known { deed, sides: scene.sides(deed)?, changes: recorder.changes() })
+        };
+        let deeds = Deed::ALL.into_iter().map(known).collect::<Outcome<_>>()?;
+        Ok(Self { dir: dir.to_owned(), scene, deeds })
+    }
+
+    /// The deeds, in the order of [`Deed::ALL`].
+    #[must_use]
+    pub fn deeds(&self) -> &[Known] {
+        &self.deeds
+    }
+
+    /// How many changes all deeds make.
+    #[must_use]
+    pub fn points(&self) -> u64 {
+        self.deeds.iter().map(Known::len).sum()
+    }
+
+    /// The deed that makes the `point`th change of all, and which of its own that is; both in turns.
+    #[must_use]
+    pub fn point(&self, point: u64) -> (&Known, u64) {
+        let mut left = point % self.points();
+        for known in &self.deeds {
+            if left < known.len() {
+                return (known, left);
+            }
+            left -= known.len();
+        }
+        unreachable!("a point below their number is in one of them")
+    }
+
+    /// A copy of the scene, which goes with its value.
+    ///
+    /// # Errors
+    /// If it cannot be copied.
+    pub fn copy(&self) -> Outcome<Scene> {
+        self.scene.copy_in(&self.dir)
+    }
+}
+
+impl Known {
+    /// How many changes it makes.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.changes.len() as u64
+    }
+
+    /// Whether it changes nothing, which no deed does.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// Does it to `scene` until death at its `n`th change; whether it was said to be done all the same.
+    ///
+    /// # Errors
+    /// If it did not come so far.
+    pub fn die_at(&self, scene: &Scene, n: u64) -> Outcome<bool> {
+        let hook = Arc::new(FaultHook::dying_at(n));
+        let engine = scene.engine(DurableFs::with_hook(hook.clone()))?;
+        let told = self.deed.perform(scene, &engine).is_ok();
+        drop(engine);
+        scene.bury()?;
+        match hook.fired() {
+            true => Ok(told),
+            false => Err(format!("{} has no change {n} here", self.deed).into()),
+        }
+    }
+
+    /// Recovers `scene` and says which side it is on, and how the recovery went; or what is wrong, a line each.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn recovered(
+        &self,
+        scene: &Scene,
+        told: bool,
+    ) -> Result<(Side, RecoveryOutcome), Vec<String>> {
+        let one = |what: &str, e: &dyn std::fmt::Display| vec![format!("{what}: {e}")];
+        let outcome = scene.recover().map_err(|e| one("the recovery", &e))?;
+        let now = scene.look().map_err(|e| one("after the recovery", &e))?;
+        let side = self.sides.judge(&now, told)?;
+        let rolled = matches!(outcome, RecoveryOutcome::RolledForward { .. });
+        let new = self.sides.after.memory.differences_after_restore(&now.memory).is_empty();
+        match &outcome {
+            RecoveryOutcome::Nothing => {}
+            RecoveryOutcome::RolledForward { .. } if new => {}
+            _ if rolled => return Err(vec!["rolled forward, and not new".to_owned()]),
+            other => return Err(vec![format!("nobody has worked since, and {other:?}")]),
+        }
+        let engine = scene.engine(DurableFs::default()).map_err(|e| one("an engine", &e))?;
+        match engine.recover_all(&Control::default()).map_err(|e| one("a second recovery", &e))? {
+            none if none.is_empty() => Ok((side, outcome)),
+            again => Err(vec![format!("a second recovery finds {again:?}")]),
+        }
+    }
+}
