@@ -10,6 +10,7 @@
 
 pub mod deed;
 pub mod part;
+pub mod power;
 pub mod scene;
 pub mod tally;
 
