@@ -96,6 +96,8 @@ pub(super) enum Event {
     SyncFile(Inode),
     SyncFolder(Inode),
     SyncAll,
+    /// A sync that was taken out, to see whether that is noticed.
+    Nothing,
 }
 
 /// What became of a change that was not synced.
@@ -198,7 +200,9 @@ impl Disk {
         // A hole where an earlier write was lost.
         content.resize(at, 0);
         match fate {
-            Some(Fate::Part(share)) => content.extend(&bytes[..bytes.len() * usize::from(share) / 256]),
+            Some(Fate::Part(share)) => {
+                content.extend(&bytes[..bytes.len() * usize::from(share) / 256])
+            }
             Some(Fate::Zeros) => content.resize(at + bytes.len(), 0),
             _ => content.extend(bytes),
         }
@@ -233,6 +237,7 @@ pub(super) fn unsynced(events: &[Event]) -> Vec<usize> {
     let mut open: Vec<(usize, &Item)> = Vec::new();
     for (n, event) in events.iter().enumerate() {
         match event {
+            Event::Nothing => {}
             Event::Change(item) if item.kept => {}
             Event::Change(item) => open.push((n, item)),
             Event::SyncAll => open.clear(),

@@ -8,6 +8,8 @@ use std::process::Command;
 
 use crate::Outcome;
 
+/// Tries to unmount. A process that another thread of ours is starting has our files open until it is its own.
+const TRIES: usize = 200;
 /// Room for a scene; the file is sparse.
 const BYTES: &str = "48M";
 
@@ -78,7 +80,7 @@ impl Mount {
 
     /// Unmounts it, or says why not: somebody still has a file open there.
     pub(super) fn unmount(self) -> Outcome<()> {
-        run(Command::new("umount").arg(&self.0))?;
+        unmount(&self.0)?;
         std::mem::forget(self);
         Ok(())
     }
@@ -86,7 +88,7 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        if run(Command::new("umount").arg(&self.0)).is_err() {
+        if unmount(&self.0).is_err() {
             // Goes with the last file that is open there.
             let _ = run(Command::new("umount").arg("-l").arg(&self.0));
         }
@@ -109,6 +111,18 @@ pub(super) fn unavailable(dir: &Path) -> Option<String> {
     let why = tried().err().map(|e| e.to_string());
     let _ = std::fs::remove_file(dir.join("trial.img"));
     why
+}
+
+fn unmount(dir: &Path) -> Outcome<()> {
+    let mut done = run(Command::new("umount").arg(dir));
+    for _ in 1..TRIES {
+        if done.is_ok() {
+            break;
+        }
+        std::thread::yield_now();
+        done = run(Command::new("umount").arg(dir));
+    }
+    done
 }
 
 fn run(command: &mut Command) -> Outcome<()> {

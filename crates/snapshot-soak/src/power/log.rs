@@ -6,8 +6,8 @@
 //!
 //! The databases of the agent are SQLite's, which syncs them itself before it calls a transaction done: what changes
 //! in them, their logs and journals between two looks counts as durable and atomic. That SQLite keeps this promise
-//! and that we use it rightly is for the real cuts to show. What libgit2 writes counts as any other file: it syncs
-//! nothing.
+//! and that we use it rightly is for the real cuts to show. So it is with the content of refs that libgit2 writes: it
+//! is told to sync them. Their names, and all else that it writes, count as any other file.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
@@ -23,6 +23,9 @@ use snapshot_fs::{Hook, Op, OpKind};
 use super::disk::{Body, Change, Disk, Entry, Event, Inode, Item, Node, ROOT, Stamp};
 use crate::Outcome;
 
+/// What libgit2 is announced to do, and to sync.
+const REFS: OpKind = OpKind::External("set the refs");
+
 /// What a deed did.
 #[derive(Debug)]
 pub(super) struct Log {
@@ -32,6 +35,15 @@ pub(super) struct Log {
     /// Moments at which the power may go: right before each operation, and after the last. Each is the number
     /// of events until then.
     pub(super) moments: Vec<usize>,
+    /// Numbers of the syncs, with what is synced.
+    pub(super) syncs: Vec<(usize, String)>,
+}
+
+impl Log {
+    /// Nothing yet.
+    fn of(base: Disk) -> Self {
+        Self { base, events: Vec::new(), moments: Vec::new(), syncs: Vec::new() }
+    }
 }
 
 /// The hook.
@@ -48,6 +60,8 @@ struct Seen {
     names: Names,
     /// Of each file at the last look, by what the real file system calls it.
     known: HashMap<u64, Known>,
+    /// What was announced last.
+    last: Option<OpKind>,
 }
 
 /// Every name, by folder, with what it leads to and its path.
@@ -77,8 +91,9 @@ impl Recorder {
         let mut disk = Disk::default();
         let top = fs::symlink_metadata(root)?;
         disk.add(Node { body: Body::Folder(BTreeMap::new()), stamp: stamp(&top) });
-        let log = Log { base: disk.clone(), events: Vec::new(), moments: Vec::new() };
-        let mut seen = Seen { log, now: disk, names: Names::new(), known: HashMap::new() };
+        let log = Log::of(disk.clone());
+        let mut seen =
+            Seen { log, now: disk, names: Names::new(), known: HashMap::new(), last: None };
         seen.look(root)?;
         // What is there already is durable.
         seen.log.base = seen.now.clone();
@@ -92,8 +107,8 @@ impl Recorder {
         seen.look(&self.root)?;
         let events = seen.log.events.len();
         seen.log.moments.push(events);
-        let base = seen.log.base.clone();
-        Ok(std::mem::replace(&mut seen.log, Log { base, events: Vec::new(), moments: Vec::new() }))
+        let empty = Log::of(Disk::default());
+        Ok(std::mem::replace(&mut seen.log, empty))
     }
 }
 
@@ -111,7 +126,11 @@ impl Hook for Recorder {
             // A sync by a path that leads nowhere any more is believed to do nothing.
             _ => None,
         };
-        seen.log.events.extend(sync);
+        if let Some(sync) = sync {
+            seen.log.syncs.push((events, format!("{:?} {}", op.kind, op.path.display())));
+            seen.log.events.push(sync);
+        }
+        seen.last = Some(op.kind);
         Ok(())
     }
 }
@@ -190,7 +209,8 @@ impl Seen {
         let bytes = std::sync::Arc::new(new[at..].to_vec());
         let what = format!("{} bytes at {at} of {}", bytes.len(), path.display());
         let change = Change::Data { inode, at, bytes };
-        self.note(Item { change, stamps: vec![(inode, stamp)], kept: is_store(path), what });
+        let kept = is_store(path) || (self.last == Some(REFS) && is_ref(path));
+        self.note(Item { change, stamps: vec![(inode, stamp)], kept, what });
         Ok(())
     }
 
@@ -250,6 +270,13 @@ fn entry(key: &(Inode, OsString), is: Option<Inode>) -> Entry {
 fn is_store(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name.contains(".sqlite") && path.iter().any(|part| part == "sqlite")
+}
+
+/// A ref of a repository, HEAD, or the log of one.
+fn is_ref(path: &Path) -> bool {
+    let mut inside = path.iter().skip_while(|part| *part != ".git").skip(1);
+    let part = inside.next().unwrap_or_default().to_string_lossy();
+    ["refs", "logs", "HEAD", "packed-refs"].contains(&&*part)
 }
 
 /// A file's content. Of a live database by another process: closing it here would drop this one's locks on it.

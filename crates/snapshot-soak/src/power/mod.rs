@@ -10,17 +10,23 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::Path;
 
+use nexo_memory_snapshot::error::error_chain;
+use nexo_memory_snapshot::id::Tenant;
 use nexo_memory_snapshot::local_fs::RecoveryOutcome;
+use nexo_memory_snapshot::ports::{Control, DurableFs};
 use snapshot_fs::TEMP_PREFIX;
 
 use crate::Outcome;
-use crate::scene::{Scene, Side, Sides};
+use crate::scene::{Scene, Side, Sides, ana};
 
 /// A process that no machine has: more than the kernel's highest number.
 const NOBODY: u32 = 999_999_999;
 
 /// What the next command makes of a scene after a power cut: a word for what happened, or what is wrong.
 fn judge(scene: &Scene, sides: &Sides, told: bool) -> Result<String, String> {
+    if told {
+        promised(scene, sides).map_err(|e| format!("before any recovery: {e}"))?;
+    }
     let recovered = scene.recover().map_err(|e| format!("not recovered: {e}"))?;
     if let RecoveryOutcome::Pending { why, .. } = &recovered {
         return Err(format!("asks what to do although nobody worked since: {why}"));
@@ -32,6 +38,24 @@ fn judge(scene: &Scene, sides: &Sides, told: bool) -> Result<String, String> {
         (_, Side::Before) => "as before".to_owned(),
         (_, Side::After) => "as after".to_owned(),
     })
+}
+
+/// That the snapshots are those which there are after the deed, and whole, before anybody mends anything.
+fn promised(scene: &Scene, sides: &Sides) -> Outcome<()> {
+    let engine = scene.engine(DurableFs::default())?;
+    let listed = engine.list(&Tenant::default(), Some(&ana()))?.snapshots;
+    for meta in &listed {
+        let report = engine.verify(meta, &Control::default());
+        if !report.map_err(|e| format!("{}: {}", meta.id, error_chain(&e)))?.is_good() {
+            return Err(format!("{} is not good", meta.id).into());
+        }
+    }
+    let mut ids: Vec<_> = listed.iter().map(|meta| meta.id).collect();
+    ids.sort();
+    match ids.iter().eq(sides.after.snapshots.keys()) {
+        true => Ok(()),
+        false => Err(format!("what was said to be done is not: there are {ids:?}").into()),
+    }
 }
 
 /// A name as it is after the power came back: whoever made a temporary file is gone, though here it is us.

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -35,6 +36,13 @@ pub struct Model {
     stories: Vec<Story>,
     /// Disks that were judged already, with what was told.
     judged: HashSet<(usize, bool, u64)>,
+}
+
+/// A sync that was taken out of a deed.
+pub struct Forgotten {
+    number: usize,
+    sync: usize,
+    event: Event,
 }
 
 struct Story {
@@ -82,13 +90,29 @@ impl Model {
 
     /// The numbers of the cases in which a deed had been said to be done.
     #[must_use]
-    pub fn told(&self) -> Vec<u64> {
-        let mut end = 0;
-        let last = |story: &Story| {
-            end += story.cases();
-            end - CHOICES..end
-        };
-        self.stories.iter().flat_map(last).collect()
+    pub fn told(&self, deed: Deed) -> Range<u64> {
+        let upto = self.stories.iter().position(|story| story.deed == deed).unwrap_or_default();
+        let end = self.stories[..=upto].iter().map(Story::cases).sum();
+        end - CHOICES..end
+    }
+
+    /// The syncs of a deed: a number, and what is synced.
+    #[must_use]
+    pub fn syncs(&self, deed: Deed) -> Vec<(usize, String)> {
+        let of = |story: &Story| (story.deed == deed).then(|| story.log.syncs.clone());
+        self.stories.iter().find_map(of).unwrap_or_default()
+    }
+
+    /// From now on, the deed without this one of its syncs.
+    pub fn forget(&mut self, deed: Deed, sync: usize) -> Forgotten {
+        let number = self.stories.iter().position(|story| story.deed == deed).unwrap_or_default();
+        let event = &mut self.stories[number].log.events[sync];
+        Forgotten { number, sync, event: std::mem::replace(event, Event::Nothing) }
+    }
+
+    /// The deed is again as it was.
+    pub fn remember(&mut self, forgotten: Forgotten) {
+        self.stories[forgotten.number].log.events[forgotten.sync] = forgotten.event;
     }
 
     /// Runs one case.
@@ -143,7 +167,8 @@ impl Model {
     ) -> Outcome<BTreeMap<usize, Fate>> {
         let lost: Vec<usize> = fates.keys().copied().collect();
         for n in lost {
-            let Some(fate) = fates.insert(n, Fate::There).filter(|fate| *fate != Fate::There) else {
+            let Some(fate) = fates.insert(n, Fate::There).filter(|fate| *fate != Fate::There)
+            else {
                 continue;
             };
             let disk = after(&story.log.base, events, &fates);
