@@ -36,8 +36,16 @@ struct Bench {
     dir: PathBuf,
     image: Image,
     sides: BTreeMap<Deed, Sides>,
-    /// Of each deed, the changes; those before or after which another library works.
-    changes: BTreeMap<Deed, (u64, Vec<u64>)>,
+    changes: BTreeMap<Deed, Changes>,
+}
+
+/// What changes in a deed.
+struct Changes {
+    count: u64,
+    /// Those before or after which another library works.
+    outside: Vec<u64>,
+    /// The one after libgit2 set the refs.
+    refs_set: Option<u64>,
 }
 
 /// When the power goes.
@@ -95,14 +103,19 @@ impl Bench {
         Ok(Self { seed, dir, image, sides, changes })
     }
 
-    /// Half of the cases are restores; a quarter is cut after the deed, a quarter where other libraries work.
+    /// Half of the cases are restores; a quarter is cut after the deed, a quarter where other libraries work. The
+    /// last case is one that once left an empty branch.
     fn choose(&self, n: u64) -> Case {
+        let (deed, options, cut) = (Deed::Restore, Options::NoAutoAlloc, Cut::Flushed);
+        if let (true, Some(at)) = (n == TOTAL - 1, self.changes[&deed].refs_set) {
+            return Case { deed, at, options, cut };
+        }
         let mut random = Random::new(self.seed ^ n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let deed = match random.below(2) {
             0 => Deed::Restore,
             _ => Deed::ALL[random.below(Deed::ALL.len())],
         };
-        let (count, outside) = &self.changes[&deed];
+        let Changes { count, outside, .. } = &self.changes[&deed];
         let below = |random: &mut Random| random.next_u64() % count;
         let at = match random.below(4) {
             0 => *count,
@@ -164,16 +177,17 @@ impl Hook for CutAt {
     }
 }
 
-/// How many changes a deed makes, and at which another library works: right before its work, and after it.
-fn census(base: &Scene, deed: Deed) -> Outcome<(u64, Vec<u64>)> {
+/// What changes in a deed: it is done once.
+fn census(base: &Scene, deed: Deed) -> Outcome<Changes> {
     let (scene, recorder) = (base.copy()?, Arc::new(Recorder::default()));
     let engine = scene.engine(DurableFs::with_hook(recorder.clone()))?;
     deed.perform(&scene, &engine).map_err(|e| format!("{deed}: {e}"))?;
-    let mut outside = Vec::new();
+    let (mut outside, mut refs_set) = (Vec::new(), None);
     for (n, change) in (0..).zip(recorder.changes()) {
-        if matches!(change.kind, OpKind::External(_)) {
+        if let OpKind::External(what) = change.kind {
             outside.extend([n, n + 1]);
+            refs_set = refs_set.or((what == "set the refs").then_some(n + 1));
         }
     }
-    Ok((recorder.changes().len() as u64, outside))
+    Ok(Changes { count: recorder.changes().len() as u64, outside, refs_set })
 }
