@@ -16,6 +16,7 @@ pub mod fault_calls;
 pub mod ground;
 pub mod kill;
 pub mod part;
+pub mod power;
 pub mod scene;
 pub mod stage;
 pub mod strace;

@@ -7,4 +7,5 @@
 
 mod bits;
 mod crash;
+mod power;
 mod scene;

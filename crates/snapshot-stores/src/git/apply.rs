@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::io;
 
-use git2::{Index, Odb, Oid};
+use git2::{ConfigLevel, Index, Odb, Oid};
 use snapshot_core::{Control, SnapshotId};
 use snapshot_fs::{Dir, FileType, Meta, is_temp_name};
 
@@ -24,6 +24,10 @@ const PACK_MODE: u32 = 0o444;
 const FILE_MODE: u32 = 0o644;
 /// Name of the new index in the staging folder.
 const STAGED_INDEX: &str = "index";
+/// Name, in the staging folder, of the configuration that libgit2 gets from us for as long as it works here.
+const STAGED_CONFIG: &str = "config";
+/// Without it libgit2 renames a ref into place before its content is durable: a power cut leaves an empty one.
+const DURABLE: &[u8] = b"[core]\n\tfsyncObjectFiles = true\n";
 /// The configuration that `git init` writes.
 const CONFIG: &[u8] = b"[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n\
                         \tlogallrefupdates = true\n";
@@ -51,6 +55,7 @@ pub fn apply(
         path: memdir.path().to_owned(),
         why: "it was removed during the restore".to_owned(),
     })?;
+    sync_refs(&repo, staged)?;
     let fs = memdir.durable_fs();
     let git = git_folder(memdir, &repo)?;
     let common = fs.open_dir(repo.repo.commondir())?;
@@ -69,6 +74,15 @@ pub fn apply(
     common.sync_fs()?;
     git.sync_fs()?;
     lock::unlock(memdir, id)
+}
+
+/// Has libgit2 sync what it writes through `repo`. Before its first look at a ref: it asks once.
+fn sync_refs(repo: &GitRepo, staged: &Dir) -> Result<(), StoresError> {
+    staged.write_atomic(STAGED_CONFIG, DURABLE, 0o600)?;
+    let config = repo.repo.config();
+    config
+        .and_then(|mut c| c.add_file(&staged.path().join(STAGED_CONFIG), ConfigLevel::App, true))
+        .map_err(repo.fail("have the refs synced"))
 }
 
 /// Makes an empty repository where there is none: beside its place, then in one step.
