@@ -9,6 +9,7 @@
 )]
 
 pub mod deed;
+pub mod live;
 pub mod part;
 pub mod scene;
 pub mod tally;

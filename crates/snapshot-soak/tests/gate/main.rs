@@ -1,4 +1,5 @@
 //! The small runs of the proofs, for the gate.
 #![expect(clippy::disallowed_methods, reason = "it plays the world around the product")]
 
+mod live;
 mod scene;
