@@ -11,6 +11,7 @@
 pub mod deed;
 pub mod live;
 pub mod part;
+pub mod processes;
 pub mod scene;
 pub mod tally;
 

@@ -25,7 +25,7 @@ pub struct Slice {
 pub type Part = (&'static str, fn(&Slice) -> Outcome<Tally>);
 
 /// Every part.
-pub const PARTS: &[Part] = &[("live", crate::live::run)];
+pub const PARTS: &[Part] = &[("live", crate::live::run), ("processes", crate::processes::run)];
 
 impl Slice {
     /// Runs cases from the first on, until there are `total` or the time is over: `case` says what is wrong with
