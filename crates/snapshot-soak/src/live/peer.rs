@@ -193,8 +193,8 @@ impl Peer {
             Order::Mark => Said::Done,
             Order::End => {
                 self.active = false;
-                let open = self.watch.iter().filter(|conn| !conn.is_autocommit());
-                open.map(|conn| conn.execute_batch("ROLLBACK")).collect::<Result<(), _>>()?;
+                let mut open = self.watch.iter().filter(|conn| !conn.is_autocommit());
+                open.try_for_each(|conn| conn.execute_batch("ROLLBACK"))?;
                 Said::Done
             }
             Order::Look => Said::Rows(self.look()?),
@@ -259,10 +259,10 @@ impl Peer {
             return say(Said::Turn);
         }
         for store in 0..self.watch.len() {
-            let now = Some(rows(&self.watch[store])?);
-            if self.seen[store] != now {
-                self.seen[store].clone_from(&now);
-                say(Said::Saw { store, rows: now.unwrap_or_default() })?;
+            let now = rows(&self.watch[store])?;
+            if self.seen[store].as_ref() != Some(&now) {
+                self.seen[store] = Some(now.clone());
+                say(Said::Saw { store, rows: now })?;
             }
         }
         say(Said::Turn)

@@ -39,7 +39,8 @@ pub fn run_some(slice: &Slice, end: u64) -> Outcome<Tally> {
         let world = template.copy_to(&slice.dir.join(format!("round-{n}")))?;
         let acts = plan(slice.seed, n);
         let ended = race(&slice.program, &world, acts)?;
-        for wrong in judge(&slice.program, &world, &ended, tally)? {
+        let wrong = judge(&slice.program, &world, &ended, tally);
+        for wrong in wrong.unwrap_or_else(|e| vec![e.to_string()]) {
             let acts: Vec<String> = ended.iter().map(ToString::to_string).collect();
             tally.wrong(n, format!("{wrong} ({})", acts.join("; ")));
         }
