@@ -29,7 +29,7 @@ const ALLOWED: [(&str, &[&str]); 12] = [
             "snapshot-retention",
         ],
     ),
-    ("nexo-memory-cli", &["nexo-memory-snapshot", "snapshot-testkit"]),
+    ("nexo-memory-cli", &["nexo-memory-snapshot", "snapshot-testkit", "snapshot-soak"]),
     (
         "snapshot-soak",
         &[
@@ -71,6 +71,9 @@ const ALLOWED: [(&str, &[&str]); 12] = [
 /// The crate that any other may use in its tests. Those that it is built on may not in the tests of
 /// `src/`: these are of another build of the crate than the testkit's, and the types of the two differ.
 const TESTKIT: &str = "snapshot-testkit";
+
+/// The crate that others may use in their tests alone.
+const SOAK: &str = "snapshot-soak";
 
 /// As code names it.
 const TESTKIT_PATH: &str = "snapshot_testkit::";
@@ -154,6 +157,8 @@ fn wrong_edges(edges: &[Edge]) -> Vec<String> {
             wrong.push(format!("{from} -> {to}{}", if *dev { " (tests)" } else { "" }));
         } else if from == "nexo-memory-cli" && to == TESTKIT && !optional {
             wrong.push(format!("{from} -> {to} must be optional: only the demo needs it"));
+        } else if to == SOAK && !dev {
+            wrong.push(format!("{from} -> {to} is for tests alone"));
         }
     }
     wrong
@@ -192,6 +197,8 @@ mod tests {
         assert_eq!(wrong_edges(&[edge("snapshot-core", "snapshot-fs", false)]).len(), 1);
         assert_eq!(wrong_edges(&[edge("snapshot-stores", "snapshot-bundle", true)]).len(), 1);
         assert_eq!(wrong_edges(&[edge("snapshot-new", "snapshot-core", false)]).len(), 1);
+        assert!(wrong_edges(&[edge("nexo-memory-cli", SOAK, true)]).is_empty());
+        assert_eq!(wrong_edges(&[edge("nexo-memory-cli", SOAK, false)]).len(), 1);
         assert!(wrong_edges(&[edge("xtask", "snapshot-stores", false)]).is_empty());
     }
 

@@ -106,7 +106,7 @@ impl RetentionWorker {
         Ok(next)
     }
 
-    /// Deletes what the plan drops, oldest first; `deleted` counts.
+    /// Deletes what the plan drops, oldest first; `deleted` counts. What somebody else deleted since is passed over.
     ///
     /// # Errors
     /// The first failure; the next run goes on.
@@ -119,8 +119,13 @@ impl RetentionWorker {
         control: &Control,
     ) -> Result<(), PortError> {
         for entry in plan.dropped().rev() {
-            self.keeper.delete(tenant, agent, entry.id, control)?;
-            *deleted += 1;
+            match self.keeper.delete(tenant, agent, entry.id, control) {
+                Err(gone) if gone.kind == ErrorKind::UnknownSnapshot => {}
+                done => {
+                    done?;
+                    *deleted += 1;
+                }
+            }
         }
         Ok(())
     }

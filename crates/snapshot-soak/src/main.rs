@@ -6,12 +6,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use snapshot_soak::Outcome;
+use snapshot_soak::live;
 use snapshot_soak::part::{PARTS, Slice};
 use snapshot_testkit::{Torture, tool};
 
 const USAGE: &str = "usage:
   nexo-soak parts                                    the names of the parts, a line each
-  nexo-soak PART SEED FROM COUNT SECONDS DIR PROGRAM a slice of a part's cases: its tally as JSON";
+  nexo-soak PART SEED FROM COUNT SECONDS DIR PROGRAM a slice of a part's cases: its tally as JSON
+  nexo-soak peer SETUP                               holds connections for the part live; orders on stdin";
 
 fn main() -> ExitCode {
     tool::run(|args| match args {
@@ -21,6 +23,7 @@ fn main() -> ExitCode {
             PARTS.iter().for_each(|(name, _)| println!("{name}"));
             Ok(())
         }
+        ["peer", setup] => live::peer(setup, &mut std::io::stdout()).map_err(|e| e as _),
         [part, seed, from, count, seconds, dir, program] => {
             let slice = Slice {
                 seed: seed.parse()?,

@@ -7,7 +7,7 @@ use snapshot_testkit::Random;
 
 use crate::Outcome;
 use crate::tally::Tally;
-use crate::{bits, crash, cuts, fault_calls, kill, power, work};
+use crate::{bits, crash, cuts, fault_calls, kill, live, power, processes, work};
 
 /// Which cases of a part, and with what.
 #[derive(Debug, Clone)]
@@ -41,8 +41,10 @@ pub const PARTS: &[Part] = &[
     ("fault-calls", fault_calls::run),
     ("kill", kill::single),
     ("kill-pairs", kill::pairs),
+    ("live", live::run),
     ("power-model", power::model::run),
     ("power-cut", power::cut::run),
+    ("processes", processes::run),
 ];
 
 impl Slice {

@@ -353,24 +353,9 @@ impl Scene {
         Ok(())
     }
 
-    /// That nothing lies in the vault but what belongs to `snapshots`, and locks and notes, nor anything of ours
-    /// in the memory.
     fn refuse_strays(&self, snapshots: &[SnapshotMeta]) -> Outcome<()> {
-        let ids: Vec<String> = snapshots.iter().map(|meta| meta.id.to_string()).collect();
-        let belongs = |path: &Path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            ids.iter().any(|id| name.starts_with(id.as_str())) || is_furniture(path)
-        };
-        for path in files_below(&self.vault())? {
-            if !belongs(&path) {
-                return Err(format!("left over: {}", path.display()).into());
-            }
-        }
-        let ours = |path: &PathBuf| path.to_string_lossy().contains(TEMP_PREFIX);
-        match files_below(&self.dir.join(AGENT))?.into_iter().find(ours) {
-            Some(path) => Err(format!("left over: {}", path.display()).into()),
-            None => Ok(()),
-        }
+        let ids: Vec<SnapshotId> = snapshots.iter().map(|meta| meta.id).collect();
+        refuse_strays(&self.vault(), &self.dir.join(AGENT), &ids)
     }
 }
 
@@ -432,6 +417,26 @@ pub fn ana() -> AgentId {
 /// As a file of identities holds them.
 fn identities() -> String {
     format!("{}\n{}\n", READER[1], NEXT_READER[1])
+}
+
+/// That nothing lies in a vault but what belongs to `snapshots`, and locks and notes, nor anything of ours in the
+/// memory below `agents`.
+pub(crate) fn refuse_strays(vault: &Path, agents: &Path, snapshots: &[SnapshotId]) -> Outcome<()> {
+    let ids: Vec<String> = snapshots.iter().map(ToString::to_string).collect();
+    let belongs = |path: &Path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        ids.iter().any(|id| name.starts_with(id.as_str())) || is_furniture(path)
+    };
+    for path in files_below(vault)? {
+        if !belongs(&path) {
+            return Err(format!("left over: {}", path.display()).into());
+        }
+    }
+    let ours = |path: &PathBuf| path.to_string_lossy().contains(TEMP_PREFIX);
+    match files_below(agents)?.into_iter().find(ours) {
+        Some(path) => Err(format!("left over: {}", path.display()).into()),
+        None => Ok(()),
+    }
 }
 
 /// Every file below a folder that may not be there.

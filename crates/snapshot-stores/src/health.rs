@@ -110,7 +110,8 @@ pub fn shell_quoted(path: &Path) -> String {
 }
 
 /// What the dead left among an agent's memory: what a restore staged there that died, by `work`, the folder of
-/// the agent's restores; and the temporary files of processes that are gone. Nothing else that begins alike.
+/// the agent's restores; and the temporary files of processes that are gone. Nothing else that begins alike. And
+/// what it staged in `work`.
 /// Only for the holder of the agent's lock, and only while there is no journal.
 ///
 /// # Errors
@@ -141,7 +142,8 @@ pub fn strays(
             strays.extend(dead_temps(&dir)?);
         }
     }
-    Ok(strays.into_iter().collect())
+    let staged = work.map(|work| Work::new(work).staged()).transpose()?.flatten();
+    Ok(strays.into_iter().chain(staged).collect())
 }
 
 /// Folders in the memdir that have the name of a restore's staging, though no restore of `work` made them:
@@ -162,7 +164,8 @@ pub fn unclaimed_staging(
     Ok(others.map(|name| memdir.path().join(name)).collect())
 }
 
-/// Removes what [`strays`] found, under the same lock; a failure keeps none of the others.
+/// Removes what [`strays`] found among the memory, under the same lock; a failure keeps none of the others. What lies
+/// in `work`, and what it says is ours, goes by [`crate::sweep`].
 ///
 /// # Errors
 /// The first thing that cannot be removed.

@@ -54,6 +54,8 @@ fn many(context: &mut Context, args: &VerifyArgs, engine: &Engine) -> Ended {
                 reports.push(report);
             }
             Err(failure) if failure.kind() == ErrorKind::Interrupted => return Err(failure),
+            // Somebody deleted it since it was listed.
+            Err(failure) if failure.kind() == ErrorKind::UnknownSnapshot => {}
             Err(failure) => {
                 failures.push(context.one_failed(&failure, ("bundle", json!(meta.bundle_path))));
                 worst = gravest(worst, Some(failure.kind()));

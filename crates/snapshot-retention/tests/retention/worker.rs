@@ -76,7 +76,12 @@ impl Keeper for Shelf {
         _: &Control,
     ) -> Result<(), PortError> {
         self.log.lock().unwrap().push(format!("delete {}", id.short()));
-        self.agents.lock().unwrap().get_mut(agent.as_str()).unwrap().retain(|c| c.id != id);
+        let mut agents = self.agents.lock().unwrap();
+        let all = agents.get_mut(agent.as_str()).unwrap();
+        let Some(at) = all.iter().position(|c| c.id == id) else {
+            return Err(PortError::plain(ErrorKind::UnknownSnapshot, "gone"));
+        };
+        all.remove(at);
         Ok(())
     }
 
@@ -140,6 +145,20 @@ fn a_plan_is_what_is_executed() {
     worker.execute(&tenant, &ana, &plan, &mut deleted, &control).unwrap();
     let stays: Vec<_> = plan.entries.iter().filter(|e| e.keep).map(|e| e.id).collect();
     assert_eq!((shelf.left("ana"), deleted), (stays, 3));
+}
+
+/// Would catch: a run that fails, and leaves the rest, because another one was quicker.
+#[test]
+fn what_another_deleted_meanwhile_is_passed_over() {
+    let shelf = Arc::new(Shelf::of(&[("ana", daily(5))]));
+    let (worker, control) = (worker(&shelf, 2), Control::default());
+    let (tenant, ana) = (Tenant::default(), AgentId::from_static("ana"));
+    let plan = worker.plan(&tenant, &ana, &control).unwrap();
+    let oldest = ids([4])[0];
+    shelf.agents.lock().unwrap().get_mut("ana").unwrap().retain(|c| c.id != oldest);
+    let mut deleted = 0;
+    worker.execute(&tenant, &ana, &plan, &mut deleted, &control).unwrap();
+    assert_eq!((shelf.left("ana"), deleted), (ids([0, 1]), 2));
 }
 
 /// Would catch: a worker that cannot be stopped.

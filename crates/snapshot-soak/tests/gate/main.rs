@@ -7,5 +7,7 @@
 
 mod bits;
 mod crash;
+mod doctor;
+mod live;
 mod power;
 mod scene;

@@ -150,6 +150,11 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// Where the staging folder lies, if it is there.
+    pub(crate) fn staged(&self) -> Result<Option<PathBuf>, StoresError> {
+        Ok(self.dir.stat(STAGED)?.map(|_| self.dir.path().join(STAGED)))
+    }
+
     /// The staging folder as an interrupted restore left it.
     pub(crate) fn staging(&self) -> Result<Dir, StoresError> {
         Ok(self.dir.sub(STAGED)?)

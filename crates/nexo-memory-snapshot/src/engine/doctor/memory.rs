@@ -94,6 +94,7 @@ impl Round<'_> {
         let look = || strays(&parts.fs, layout, work.as_ref());
         if work.as_ref().map(snapshot_stores::pending).transpose()?.flatten().is_none() {
             // What cannot be removed is still there.
+            let _ = snapshot_stores::sweep(&parts.fs, layout, work.as_ref());
             let _ = remove_strays(&parts.fs, &look()?);
         }
         Ok(look()?)

@@ -1,0 +1,295 @@
+//! What must be true after a race.
+
+use std::collections::BTreeSet;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+
+use nexo_memory_snapshot::error::error_chain;
+use nexo_memory_snapshot::id::SnapshotId;
+use nexo_memory_snapshot::layout::{MemoryLayout, StateLayout};
+use nexo_memory_snapshot::local_fs::Engine;
+use nexo_memory_snapshot::meta::SnapshotMeta;
+use nexo_memory_snapshot::ports::Control;
+use nexo_memory_snapshot::request::{RestoreRequest, RestoreTarget, SnapshotRef};
+use rusqlite::Connection;
+use serde_json::Value;
+use snapshot_testkit::compare::Memory;
+
+use crate::Outcome;
+use crate::processes::plan::Verb;
+use crate::processes::race::{Ended, command};
+use crate::processes::world::{AGENTS, STATES, World, old_snapshot};
+use crate::scene::refuse_strays;
+use crate::tally::Tally;
+
+/// The live state, of which the world makes no snapshot.
+const LIVE: usize = STATES - 1;
+
+/// What the processes of a race said of one agent's snapshots.
+#[derive(Debug, Default)]
+struct Told {
+    /// Reported as made.
+    made: BTreeSet<SnapshotId>,
+    /// Reported as deleted.
+    deleted: BTreeSet<SnapshotId>,
+    /// Which may have been deleted by a process that could not report; where it is not known which, all.
+    may_be_gone: BTreeSet<SnapshotId>,
+    any_may_be_gone: bool,
+    /// The restores of the agent, those with their report that had one.
+    restores: Vec<Option<SnapshotId>>,
+}
+
+/// A race and the verdict on it.
+struct Judge<'a> {
+    program: &'a Path,
+    world: &'a World,
+    engine: Engine,
+    told: Vec<Told>,
+    wrong: Vec<String>,
+}
+
+/// What is wrong after a race.
+pub(super) fn judge(
+    program: &Path,
+    world: &World,
+    ended: &[Ended],
+    tally: &mut Tally,
+) -> Outcome<Vec<String>> {
+    let told = AGENTS.iter().map(|_| Told::default()).collect();
+    let mut judge = Judge { program, world, engine: world.engine()?, told, wrong: Vec::new() };
+    for process in ended {
+        tally.count("processes");
+        judge.ending(process, tally);
+        judge.listen(process);
+    }
+    judge.doctor()?;
+    let mut listed = Vec::new();
+    for agent in 0..AGENTS.len() {
+        listed.extend(judge.snapshots(agent, tally)?);
+        judge.memory(agent)?;
+    }
+    for process in ended {
+        judge.export(process);
+    }
+    for memories in world.memories() {
+        if let Err(e) = refuse_strays(&world.vault(), &memories, &listed) {
+            judge.wrong.push(e.to_string());
+        }
+    }
+    Ok(judge.wrong)
+}
+
+impl Judge<'_> {
+    /// How a process may end: as its verb is documented, and as somebody else at work may make it.
+    fn ending(&mut self, process: &Ended, tally: &mut Tally) {
+        let verb = process.act.verb;
+        let Some(status) = process.status else {
+            return self.wrong.push(format!("hung: {process}"));
+        };
+        if process.stderr.contains("panicked") {
+            self.wrong.push(format!("panicked: {process}: {}", process.stderr));
+        }
+        if process.was_killed() {
+            return tally.count(format!("{} killed", verb.as_str()));
+        }
+        let kind = process.json["error"]["kind"].as_str().unwrap_or("-");
+        let busy = ["busy", "concurrent"].contains(&kind);
+        let expected = match (status.code(), verb) {
+            (Some(0), _) => true,
+            (Some(3), Verb::Restore | Verb::Delete | Verb::Export) => kind == "unknown_snapshot",
+            (Some(5), Verb::Snapshot | Verb::Restore | Verb::Delete | Verb::Export) => busy,
+            (Some(5), Verb::Doctor) => busy,
+            (Some(5), Verb::Prune) => true,
+            (Some(6), Verb::Delete) => kind == "refused",
+            // It tells of what somebody at work has not finished.
+            (Some(11), Verb::Doctor) => kind == "-",
+            _ => false,
+        };
+        tally.count(format!("{} {}", verb.as_str(), status.code().unwrap_or(-1)));
+        if !expected {
+            let (json, stderr) = (&process.json, &process.stderr);
+            self.wrong.push(format!("unexpected: {process}: {json} {stderr}"));
+        }
+    }
+
+    /// What a process says that it did, and what it may have done where it says nothing.
+    fn listen(&mut self, process: &Ended) {
+        let (act, json) = (&process.act, &process.json);
+        let done = process.status.is_some_and(|status| status.success());
+        let told = &mut self.told[act.agent];
+        match act.verb {
+            Verb::Snapshot if done => told.made.extend(id_of(&json["id"])),
+            Verb::Restore => {
+                told.made.extend(id_of(&json["pre_snapshot"]));
+                told.restores.push(id_of(&json["from"]).filter(|_| done));
+            }
+            Verb::Delete if done => told.deleted.extend(id_of(&json["deleted"]["id"])),
+            Verb::Delete if process.was_killed() => match act.snapshot.parse() {
+                Ok(id) => _ = told.may_be_gone.insert(id),
+                Err(_) => told.any_may_be_gone = true,
+            },
+            Verb::Prune => self.listen_to_prune(process),
+            _ => {}
+        }
+    }
+
+    fn listen_to_prune(&mut self, process: &Ended) {
+        let tenant = AGENTS[process.act.agent].tenant;
+        let agents = process.json["agents"].as_array();
+        for (agent, who) in AGENTS.iter().enumerate().filter(|(_, who)| who.tenant == tenant) {
+            let mut documents = agents.into_iter().flatten();
+            let plan = documents.find(|document| document["agent_id"] == who.id);
+            let told = &mut self.told[agent];
+            match plan.and_then(|document| document["plan"]["entries"].as_array()) {
+                Some(entries) => {
+                    let dropped = entries.iter().filter(|entry| entry["keep"] == false);
+                    told.may_be_gone.extend(dropped.filter_map(|entry| id_of(&entry["id"])));
+                }
+                // Killed, or an error on the way.
+                None => told.any_may_be_gone = true,
+            }
+        }
+    }
+
+    /// The doctor mends all that is left, and then finds nothing.
+    fn doctor(&mut self) -> Outcome<()> {
+        for tenant in [AGENTS[0].tenant(), AGENTS[2].tenant()] {
+            let mut doctor = command(self.program, self.world, tenant.as_str());
+            let output = doctor.args(["doctor", "--fix"]).output()?;
+            if !output.status.success() {
+                let said = String::from_utf8_lossy(&output.stdout);
+                self.wrong.push(format!("the doctor leaves something: {}: {said}", output.status));
+            }
+            let left = self.engine.doctor(&tenant, None, false, &Control::default())?.findings;
+            if !left.is_empty() {
+                self.wrong.push(format!("the doctor did not mend: {left:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What is listed of an agent is whole and of a state that was; what was made is there, unless it was deleted.
+    fn snapshots(&mut self, agent: usize, tally: &mut Tally) -> Outcome<Vec<SnapshotId>> {
+        let who = AGENTS[agent];
+        let listing = self.engine.list(&who.tenant(), Some(&who.agent()))?;
+        for problem in &listing.problems {
+            self.wrong.push(format!("{}: {problem:?}", who.id));
+        }
+        let ids: Vec<SnapshotId> = listing.snapshots.iter().map(|meta| meta.id).collect();
+        tally.add("snapshots judged", ids.len() as u64);
+        if ids.is_empty() {
+            self.wrong.push(format!("{} has no snapshot any more", who.id));
+        }
+        let told = &self.told[agent];
+        let old = [old_snapshot(agent, 0), old_snapshot(agent, 1)];
+        let gone = |id: &SnapshotId| told.deleted.contains(id) || told.may_be_gone.contains(id);
+        for id in told.made.iter().chain(&old).filter(|id| !ids.contains(id) && !gone(id)) {
+            match told.any_may_be_gone {
+                true => tally.count("may have been deleted by who could not tell"),
+                false => self.wrong.push(format!("snapshot {id} of {} is lost", who.id)),
+            }
+        }
+        for id in told.deleted.iter().filter(|id| ids.contains(id)) {
+            self.wrong.push(format!("snapshot {id} of {} was deleted, and is back", who.id));
+        }
+        for meta in &listing.snapshots {
+            if let Err(e) = self.content(agent, meta) {
+                self.wrong.push(format!("snapshot {} of {}: {e}", meta.id, who.id));
+            }
+        }
+        Ok(ids)
+    }
+
+    /// A snapshot is whole, and what it brings back is one of the states in which the agent may have been.
+    fn content(&self, agent: usize, meta: &SnapshotMeta) -> Outcome<()> {
+        let control = Control::default();
+        let report = self.engine.verify(meta, &control).map_err(|e| error_chain(&e))?;
+        if !report.is_good() {
+            return Err(format!("{report:?}").into());
+        }
+        // What was there before the race has its digest.
+        if let Some(state) = (0..LIVE).find(|&state| old_snapshot(agent, state) == meta.id) {
+            return self.same_state(state, self.look_into(agent, meta)?);
+        }
+        let state = self.look_into(agent, meta)?;
+        match self.told[agent].restores.is_empty() {
+            true => self.same_state(LIVE, state),
+            false => Ok(()),
+        }
+    }
+
+    fn same_state(&self, expected: usize, found: usize) -> Outcome<()> {
+        match expected == found {
+            true => Ok(()),
+            false => Err(format!("state {found} instead of {expected}").into()),
+        }
+    }
+
+    /// The state that a snapshot brings back into an empty folder.
+    fn look_into(&self, agent: usize, meta: &SnapshotMeta) -> Outcome<usize> {
+        let (who, dir) = (AGENTS[agent], self.world.dir().join(format!("look-{}", meta.id)));
+        let from = SnapshotRef::Id(meta.id);
+        let mut request = RestoreRequest::new(who.agent(), who.tenant(), from);
+        request.target = RestoreTarget::Dir(dir.clone());
+        let control = Control::default();
+        let planned = self.engine.plan_restore(&request, &control);
+        planned.and_then(|planned| planned.apply(&control)).map_err(|e| error_chain(&e))?;
+        let layout = MemoryLayout {
+            memdir: Some(dir.join("memory_files")),
+            state: StateLayout::json_dir(&dir.join("state")),
+            ..MemoryLayout::classic(dir.clone(), &dir.join("sqlite"), &dir)
+        };
+        Ok(self.world.state_of(agent, &Memory::read(&layout)?)?)
+    }
+
+    /// The live memory is whole and in a state in which it may be.
+    fn memory(&mut self, agent: usize) -> Outcome<()> {
+        let who = AGENTS[agent];
+        let store = Connection::open(self.world.store(who))?;
+        let checked: String = store.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
+        drop(store);
+        if checked != "ok" {
+            self.wrong.push(format!("the store of {}: {checked}", who.id));
+        }
+        let found = self.world.state_of(agent, &Memory::read(&self.world.layout(who))?);
+        let old = |id: &SnapshotId| (0..LIVE).find(|&state| old_snapshot(agent, state) == *id);
+        let expected = match self.told[agent].restores.as_slice() {
+            [] => Some(LIVE),
+            [Some(from)] => old(from),
+            _ => None,
+        };
+        match (found, expected) {
+            (Err(why), _) => self.wrong.push(format!("the memory of {}: {why}", who.id)),
+            (Ok(found), Some(expected)) if found != expected => {
+                self.wrong.push(format!("{} is in state {found}, not {expected}", who.id));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// What was reported as exported is a whole bundle.
+    fn export(&mut self, process: &Ended) {
+        let Some(bundle) = process.json["written"][0].as_str() else { return };
+        let who = AGENTS[process.act.agent];
+        let bundle = SnapshotRef::Path(process.exported.join(bundle));
+        let meta = self.engine.resolve(&who.tenant(), Some(&who.agent()), &bundle);
+        let report = meta.and_then(|meta| self.engine.verify(&meta, &Control::default()));
+        match report {
+            Ok(report) if report.is_good() => {}
+            Ok(report) => self.wrong.push(format!("an export is not good: {report:?}")),
+            Err(e) => self.wrong.push(format!("an export: {}", error_chain(&e))),
+        }
+    }
+}
+
+impl Ended {
+    /// Whether the plan's kill ended it.
+    fn was_killed(&self) -> bool {
+        self.status.is_some_and(|status| status.signal() == Some(9))
+    }
+}
+
+fn id_of(json: &Value) -> Option<SnapshotId> {
+    json.as_str()?.parse().ok()
+}
