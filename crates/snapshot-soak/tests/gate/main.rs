@@ -2,3 +2,4 @@
 #![expect(clippy::disallowed_methods, reason = "it plays the world around the product")]
 
 mod scene;
+mod synced;
