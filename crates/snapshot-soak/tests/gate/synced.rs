@@ -1,5 +1,6 @@
 //! What is said to be done is synced, and so is whatever must be there before it counts: by the order of the changes
 //! alone, whatever a disk would make of it.
+#![expect(clippy::unwrap_used, reason = "tests and their helpers")]
 
 use std::collections::BTreeSet;
 use std::io;
