@@ -12,6 +12,7 @@ mod embeds;
 mod fixtures;
 mod fuzz;
 mod measure;
+mod mutants;
 mod nats;
 mod peers;
 mod rules;
@@ -45,7 +46,10 @@ const USAGE: &str = "usage: cargo xtask <task>
                         is killed, restarted and made half-open
   soak fuzz [--minutes N] [--target T]
                         what reads untrusted bytes, fuzzed for N minutes (60) in all; needs cargo-fuzz
-                        and a nightly compiler";
+                        and a nightly compiler
+  soak mutants [--only NAME]... [--minutes N]
+                        each sync, lock, check and journal step switched off in turn: a test must go
+                        red; needs cargo-nextest";
 
 fn main() -> ExitCode {
     match std::env::var_os(api::AS_RUSTDOC) {
@@ -74,6 +78,7 @@ fn task() -> ExitCode {
         ["soak", "events"] => soak::events("200"),
         ["soak", "events", "--count", count] => soak::events(count),
         ["soak", "fuzz", flags @ ..] => fuzz::soak(flags),
+        ["soak", "mutants", flags @ ..] => mutants::soak(flags),
         ["soak", flags @ ..] => soak::soak(flags),
         // Of `bench`: runs one command alone and reports what it cost.
         ["measure", report, command @ ..] => measure::child(report, command),

@@ -152,7 +152,7 @@ pub fn read_secret_file(path: &Path) -> Result<Secret, SnapshotError> {
 /// # Errors
 /// [`SnapshotError::Exists`], or an I/O error.
 pub fn write_secret_file(path: &Path, secret: &Secret) -> Result<(), SnapshotError> {
-    write_new(path, secret.expose(), SECRET_MODE)
+    write_new(&DurableFs::default(), path, secret.expose(), SECRET_MODE)
 }
 
 /// The same with what is no secret, mode 0644.
@@ -160,14 +160,14 @@ pub fn write_secret_file(path: &Path, secret: &Secret) -> Result<(), SnapshotErr
 /// # Errors
 /// As [`write_secret_file`].
 pub fn write_public_file(path: &Path, text: &str) -> Result<(), SnapshotError> {
-    write_new(path, text, PUBLIC_MODE)
+    write_new(&DurableFs::default(), path, text, PUBLIC_MODE)
 }
 
-fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), SnapshotError> {
+fn write_new(fs: &DurableFs, path: &Path, text: &str, mode: u32) -> Result<(), SnapshotError> {
     let bad = |why| SnapshotError::Path { path: path.to_owned(), why };
     let name = path.file_name().ok_or_else(|| bad("it names no file"))?;
     let parent = path.parent().filter(|parent| *parent != Path::new(""));
-    let dir = DurableFs::default().open_dir(parent.unwrap_or(Path::new(".")))?;
+    let dir = fs.open_dir(parent.unwrap_or(Path::new(".")))?;
     let (temp, mut file) = dir.create_temp(mode)?;
     let written = file
         .write_all(text.as_bytes())
@@ -178,11 +178,43 @@ fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), SnapshotError> {
         // The error that led here is the one to report.
         let _ = dir.unlink(&temp);
     }
-    written.map_err(taken)
+    written.map_err(taken)?;
+    Ok(dir.sync()?)
 }
 
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Keys").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use snapshot_fs::{Hook, Op, OpKind};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Order(Mutex<Vec<OpKind>>);
+
+    impl Hook for Order {
+        fn before(&self, op: &Op<'_>) -> std::io::Result<()> {
+            self.0.lock().push(op.kind);
+            Ok(())
+        }
+    }
+
+    /// Would catch: a new key that a power cut takes after something was encrypted for it.
+    #[test]
+    fn a_key_that_was_written_is_durable() {
+        let tmp = tempfile::tempdir().unwrap();
+        let order = Arc::new(Order::default());
+        let fs = DurableFs::with_hook(order.clone());
+        write_new(&fs, &tmp.path().join("key"), "secret", SECRET_MODE).unwrap();
+        let synced =
+            [OpKind::Create, OpKind::Write, OpKind::SyncFile, OpKind::Rename, OpKind::SyncDir];
+        assert_eq!(*order.0.lock(), synced);
+        assert!(write_new(&fs, &tmp.path().join("key"), "another", SECRET_MODE).is_err());
+        assert_eq!(std::fs::read_to_string(tmp.path().join("key")).unwrap(), "secret");
     }
 }

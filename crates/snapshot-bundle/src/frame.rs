@@ -4,6 +4,7 @@
 //! a checksum of it, needs no dictionary, no window over the limit and no more than
 //! [`FRAME_BYTES`] of memory.
 
+use snapshot_core::mutants::holds;
 use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe::{CParameter, compress_bound, find_frame_compressed_size};
 
@@ -51,7 +52,7 @@ impl Decoder {
         if header.window_bytes > MAX_WINDOW_BYTES {
             return Err(format!("asks for a window of {} bytes", header.window_bytes));
         }
-        if expected > FRAME_BYTES || header.content_bytes != expected as u64 {
+        if !holds(expected <= FRAME_BYTES && header.content_bytes == expected as u64) {
             return Err(format!(
                 "states {} bytes of content where the seek table says {expected}",
                 header.content_bytes
@@ -59,13 +60,13 @@ impl Decoder {
         }
         // zstd would go on with whatever follows the frame; nothing may.
         match find_frame_compressed_size(frame) {
-            Ok(size) if size == frame.len() => {}
+            Ok(size) if holds(size == frame.len()) => {}
             _ => return Err("is not exactly one zstd frame".to_owned()),
         }
         output.reserve(expected);
         let got =
             self.0.decompress_to_buffer(frame, output).map_err(|e| format!("is damaged: {e}"))?;
-        if got == expected { Ok(()) } else { Err("ends early".to_owned()) }
+        if holds(got == expected) { Ok(()) } else { Err("ends early".to_owned()) }
     }
 }
 

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
+use snapshot_core::mutants::holds;
 use snapshot_core::{
     Artifact, ArtifactSource, BundleFile, BundlePath, EncryptionInfo, Manifest, PortError,
     Sha256Digest, Sidecar, SignatureReport, SignatureStatus, path_in_bundle, root_digest,
@@ -107,13 +108,14 @@ impl Bundle {
         let manifest = Manifest::parse(&manifest_bytes)
             .map_err(|source| BundleError::Manifest { path: path.to_owned(), source })?;
         let created_at_ms = manifest.created_at_ms;
-        if header != header_of(path_in_bundle::MANIFEST, &manifest_bytes, created_at_ms) {
+        let must_be = header_of(path_in_bundle::MANIFEST, &manifest_bytes, created_at_ms);
+        if !holds(header == must_be) {
             return Err(structure(path, "the header of its manifest is not what it must be"));
         }
         let signature = signature
             .map(|(header, bytes)| {
                 let must_be = header_of(path_in_bundle::SIGNATURE, &bytes, created_at_ms);
-                match header == must_be && is_signature(&bytes) {
+                match holds(header == must_be && is_signature(&bytes)) {
                     true => Ok(bytes),
                     false => Err(structure(path, "what follows its manifest is no signature")),
                 }
@@ -289,7 +291,7 @@ impl ArtifactReader {
     fn check_digest(&mut self) -> Result<(), BundleError> {
         let digest = Sha256Digest::from_bytes(self.hasher.finalize_reset().into());
         let artifact = self.artifact();
-        if digest == artifact.sha256 {
+        if holds(digest == artifact.sha256) {
             return Ok(());
         }
         Err(BundleError::Mismatch {
@@ -429,7 +431,7 @@ fn read_tail(source: &Source) -> Result<(FrameTable, Index), BundleError> {
     source.read(table_at..len, &mut bytes)?;
     let (frames, index_bytes) = FrameTable::parse(&bytes, path)?;
     // The frames must fill the bundle up to the seek table: nothing between them, nothing before.
-    if frames.file_end() + index_bytes as u64 != table_at {
+    if !holds(frames.file_end() + index_bytes as u64 == table_at) {
         return Err(structure(path, "its frames do not fill it"));
     }
     source.read(frames.file_end()..table_at, &mut bytes)?;
@@ -475,7 +477,7 @@ fn read_documents(
                 .ok_or_else(|| bad("what follows its manifest is too short for a signature"))?,
         ),
     };
-    if zeros.iter().chain(&end).any(|&byte| byte != 0) {
+    if !holds(zeros.iter().chain(&end).all(|&byte| byte == 0)) {
         return Err(bad("what follows its manifest is not zero"));
     }
     Ok(Documents { header, manifest_bytes, signature })
@@ -525,7 +527,7 @@ fn check_layout(
         }
     }
     let expected = Index::of(frames, position, index.manifest_bytes, &contents);
-    if expected.as_ref() != Some(index) {
+    if !holds(expected.as_ref() == Some(index)) {
         return Err(bad("its index does not agree with its manifest"));
     }
     Ok(contents)

@@ -13,6 +13,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use blake2::digest::{Digest, Update, VariableOutput};
 use blake2::{Blake2b512, Blake2bVar};
 use ed25519_dalek::{Signature, Signer, VerifyingKey};
+use snapshot_core::mutants::holds;
 use snapshot_core::{
     AgentId, Attestation, CreatedBy, Manifest, Secret, SignatureReport, SignatureStatus,
     SnapshotId, SnapshotMeta, Tenant,
@@ -216,7 +217,7 @@ impl Trust {
         let message =
             attested(&meta.tenant, &meta.agent_id, meta.id, meta.created_at_ms, &created_by);
         let Some(signature) = signature(&attestation.signature) else { return false };
-        let signed = |key: &PublicKey| key.key.verify_strict(&message, &signature).is_ok();
+        let signed = |key: &PublicKey| holds(key.key.verify_strict(&message, &signature).is_ok());
         self.keys.iter().filter(|key| key.id() == attestation.key_id).any(signed)
     }
 
@@ -231,8 +232,8 @@ impl Trust {
         let digest = Blake2b512::digest(manifest);
         let global = [&file.signature.to_bytes(), file.trusted_comment.as_bytes()].concat();
         let status = match named.any(|key| {
-            key.key.verify_strict(&digest, &file.signature).is_ok()
-                && key.key.verify_strict(&global, &file.global).is_ok()
+            holds(key.key.verify_strict(&digest, &file.signature).is_ok())
+                && holds(key.key.verify_strict(&global, &file.global).is_ok())
         }) {
             true => SignatureStatus::Trusted,
             false => SignatureStatus::Forged,
@@ -245,7 +246,7 @@ impl Trust {
     pub fn refusal(&self, signature: Option<&SignatureReport>) -> Option<String> {
         let required = "a signature is required";
         match signature.map(|report| (report.status, &report.key_id)) {
-            _ if !self.required => None,
+            _ if holds(!self.required) => None,
             Some((SignatureStatus::Trusted, _)) => None,
             Some((_, key_id)) => {
                 Some(format!("{required}, and {key_id}, whose it says it has, is not trusted"))

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
+use snapshot_core::mutants::holds;
 use snapshot_core::{
     ArtifactSource, BundlePath, Control, Damage, ErrorKind, Inside, Manifest, PortError,
     Sha256Digest, Sidecar, SignatureReport, SignatureStatus, Step, VerifiedSource, VerifyReport,
@@ -112,7 +113,7 @@ impl Bundle {
             (Err(e), _) => findings.add("bundle", None, e.to_string()),
             (Ok(_), None) => {}
             (Ok(sha256), Some(expect)) => {
-                bundle_sha256_ok = expect.bundle_sha256 == sha256;
+                bundle_sha256_ok = holds(expect.bundle_sha256 == sha256);
                 let ours = self.sidecar(sha256, Some(expect));
                 manifest_ok = compare_sidecar(expect, &ours, &mut findings);
             }
@@ -150,7 +151,7 @@ impl Bundle {
         let report = self.verify(options, control)?;
         let sidecar_ok = options.expect.is_none() || report.bundle_sha256_ok;
         let good = report.manifest_ok && report.per_artifact_ok && report.damage.is_empty();
-        if !good || !sidecar_ok || report.inside != Inside::Good {
+        if !holds(good && sidecar_ok && report.inside == Inside::Good) {
             return Err(BundleError::Damaged { path: report.bundle, damage: report.damage });
         }
         match report.refused {
@@ -204,7 +205,7 @@ impl Findings {
 
     /// Compares the file with its checksum file.
     pub(crate) fn compare_sum(&mut self, said: Option<Sha256Digest>, found: Sha256Digest) {
-        if let Some(said) = said.filter(|said| *said != found) {
+        if let Some(said) = said.filter(|said| !holds(*said == found)) {
             self.add("checksum file", None, format!("says {said}; the file has {found}"));
         }
     }
@@ -268,12 +269,12 @@ impl Walk {
             match self.part {
                 Part::Header => {
                     let at = self.header.len() - self.left_here();
-                    if self.header[at..at + now.len()] != *now {
+                    if !holds(self.header[at..at + now.len()] == *now) {
                         self.report(frame, "its header is not the manifest's");
                     }
                 }
                 Part::Content => self.take_content(frame, now),
-                Part::Padding if now.iter().any(|&byte| byte != 0) => {
+                Part::Padding if !holds(now.iter().all(|&byte| byte == 0)) => {
                     self.report(frame, "its padding is not zero");
                 }
                 Part::Padding | Part::End => {}
@@ -307,7 +308,7 @@ impl Walk {
             return;
         };
         let at = document.len() - self.left_here();
-        if document[at..at + bytes.len()] != *bytes {
+        if !holds(document[at..at + bytes.len()] == *bytes) {
             self.report(frame, "it changed since it was opened");
         }
     }
@@ -357,7 +358,7 @@ impl Walk {
         let digest = Sha256Digest::from_bytes(self.hasher.finalize_reset().into());
         let artifact = self.inner.manifest.artifacts.get(self.entry);
         // A link's digest is that of its target, which the manifest was checked for.
-        let differs = artifact.is_some_and(|a| a.link.is_none() && a.sha256 != digest);
+        let differs = artifact.is_some_and(|a| !holds(a.link.is_some() || a.sha256 == digest));
         // What follows from a finding is no news.
         if differs && self.reported.is_none() {
             self.report(frame, "its content has another digest than the manifest's");
@@ -492,14 +493,14 @@ fn report_sealed(
     let mut findings = Findings::default();
     let bundle_sha256_ok = compare_file(file, path, options, &mut findings, control)?;
     let expect = options.expect;
-    if expect.is_some_and(|expect| expect.encryption.is_none()) {
+    if !holds(expect.is_none_or(|expect| expect.encryption.is_some())) {
         findings.add("sidecar", None, "says that the bundle is not encrypted, and it is");
     }
     // What is inside is not known to be signed; that the summary is attested is all there is.
     let attested = |trust: &Trust| {
         expect.is_some_and(|expect| trust.attests(&expect.to_meta(path.to_owned())))
     };
-    let refused = options.trust.filter(|trust| trust.required && !attested(trust));
+    let refused = options.trust.filter(|trust| !holds(!trust.required || attested(trust)));
     Ok(VerifyReport {
         bundle_sha256_ok,
         refused: refused.map(|_| UNATTESTED.to_owned()),
@@ -535,10 +536,10 @@ fn compare_file(
         let Some(said) = options.sum else { return Ok(false) };
         let found = hash_file(file, path, control)?;
         findings.compare_sum(Some(said), found);
-        return Ok(said == found);
+        return Ok(holds(said == found));
     };
     let (len, sha256) = (length(file, path)?, hash_file(file, path, control)?);
-    if expect.bundle_sha256 == sha256 && expect.bundle_size_bytes == len {
+    if holds(expect.bundle_sha256 == sha256 && expect.bundle_size_bytes == len) {
         return Ok(true);
     }
     let why = format!(
@@ -546,7 +547,7 @@ fn compare_file(
         expect.bundle_size_bytes, expect.bundle_sha256
     );
     findings.add("sidecar", None, why);
-    Ok(expect.bundle_sha256 == sha256)
+    Ok(holds(expect.bundle_sha256 == sha256))
 }
 
 /// Compares every field of the sidecar with what the bundle says; returns whether those about the
@@ -562,7 +563,7 @@ fn compare_sidecar(expect: &Sidecar, ours: &Sidecar, findings: &mut Findings) ->
     let mut manifest_ok = !names.is_empty();
     for name in names {
         let (said, is) = (expect.get(name), ours.get(name));
-        if said == is {
+        if holds(said == is) {
             continue;
         }
         manifest_ok &= name.starts_with("bundle_s");

@@ -25,6 +25,8 @@ mod listing;
 mod manifest;
 mod manifest_v1;
 mod meta;
+#[doc(hidden)]
+pub mod mutants;
 mod path;
 mod plan;
 mod ports;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid};
+use snapshot_core::mutants::off;
 
 use crate::error::FsError;
 use crate::file::{DurableFile, Meta, mtime};
@@ -486,7 +487,11 @@ impl Dir {
     ///
     /// # Errors
     /// If the sync fails.
+    #[cfg_attr(nexo_mutants, track_caller)]
     pub fn sync(&self) -> Result<(), FsError> {
+        if off() {
+            return Ok(());
+        }
         self.before(OpKind::SyncDir, &self.path, "sync the folder")?;
         rustix::fs::fsync(&*self.fd).map_err(FsError::os("sync the folder", &self.path))
     }
@@ -495,7 +500,11 @@ impl Dir {
     ///
     /// # Errors
     /// If the sync fails.
+    #[cfg_attr(nexo_mutants, track_caller)]
     pub fn sync_fs(&self) -> Result<(), FsError> {
+        if off() {
+            return Ok(());
+        }
         self.before(OpKind::SyncFs, &self.path, "sync the file system of")?;
         #[cfg(target_os = "linux")]
         rustix::fs::syncfs(&*self.fd)

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use snapshot_core::mutants::holds;
 use snapshot_core::{AgentId, Control, Listing, Sidecar, SnapshotId, SnapshotMeta, Tenant};
 use snapshot_fs::{Dir, FileLock, LockMode};
 
@@ -210,7 +211,7 @@ impl AgentVault {
         let own = sidecar.snapshot_id == id
             && sidecar.agent_id == self.agent
             && sidecar.tenant == self.tenant;
-        if own {
+        if holds(own) {
             return Ok(());
         }
         let found = format!("{}/{}/{}", sidecar.tenant, sidecar.agent_id, sidecar.snapshot_id);

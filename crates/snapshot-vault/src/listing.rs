@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use snapshot_core::mutants::holds;
 use snapshot_core::{
     ErrorKind, ListProblem, Listing, ProblemKind, SnapshotId, SnapshotMeta, error_chain,
 };
@@ -200,11 +201,13 @@ fn checked_meta(agent: &AgentVault, dir: &Dir, id: SnapshotId) -> Result<Snapsho
     let path = dir.path().join(&name);
     match dir.stat(&name)? {
         Some(stat) if stat.file_type != FileType::File => Err(VaultError::BundleMissing { path }),
-        Some(stat) if stat.size != sidecar.bundle_size_bytes => Err(VaultError::BundleSize {
-            path,
-            expected: sidecar.bundle_size_bytes,
-            found: stat.size,
-        }),
+        Some(stat) if !holds(stat.size == sidecar.bundle_size_bytes) => {
+            Err(VaultError::BundleSize {
+                path,
+                expected: sidecar.bundle_size_bytes,
+                found: stat.size,
+            })
+        }
         Some(_) => Ok(sidecar.to_meta(path)),
         None => Err(VaultError::BundleMissing { path }),
     }

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use snapshot_core::mutants::holds;
 use snapshot_core::{Sidecar, SnapshotId, SnapshotMeta};
 use snapshot_fs::{DurableFile, FileType};
 
@@ -121,9 +122,9 @@ impl AgentLock {
     }
 
     pub(crate) fn check_name_free(&self, name: &str) -> Result<(), VaultError> {
-        match self.snapshots.stat(name)? {
-            None => Ok(()),
-            Some(_) => Err(VaultError::Taken { path: self.snapshots.path().join(name) }),
+        match holds(self.snapshots.stat(name)?.is_none()) {
+            true => Ok(()),
+            false => Err(VaultError::Taken { path: self.snapshots.path().join(name) }),
         }
     }
 }
@@ -145,7 +146,7 @@ pub(crate) fn staged_name<'a>(
 
 pub(crate) fn check_size(path: &Path, found: u64, sidecar: &Sidecar) -> Result<(), VaultError> {
     let expected = sidecar.bundle_size_bytes;
-    if found == expected {
+    if holds(found == expected) {
         return Ok(());
     }
     Err(VaultError::BundleSize { path: path.to_owned(), expected, found })

@@ -6,6 +6,7 @@
 
 use std::time::Instant;
 
+use snapshot_core::mutants::holds;
 use snapshot_core::{Control, Sha256Digest, Sidecar, SnapshotId, SnapshotMeta};
 use snapshot_fs::{DurableFile, LockMode};
 
@@ -64,7 +65,7 @@ impl AgentLock {
             let form = Form::of(&sidecar);
             let file = self.snapshots.open_file(layout::bundle_name(id, form)).ok()?;
             let found = Sha256Digest::of_reader(file).ok()?;
-            (found == sidecar.bundle_sha256).then_some(form)
+            holds(found == sidecar.bundle_sha256).then_some(form)
         };
         let names = Scan::of(&self.snapshots)?.superseded(counting);
         for name in &names {

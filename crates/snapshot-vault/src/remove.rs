@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use snapshot_core::mutants::{holds, off};
 use snapshot_core::{Control, SnapshotId};
 use snapshot_fs::{FileType, FsError, LockMode};
 
@@ -33,7 +34,11 @@ impl AgentLock {
     ) -> Result<(), VaultError> {
         let _alone = self.agent.vault_lock(LockMode::Exclusive, until, control)?;
         let sidecar = layout::sidecar_name(id);
-        match self.snapshots.rename(sidecar, &self.snapshots, layout::deleting_name(id)) {
+        let renamed = match off() {
+            false => self.snapshots.rename(sidecar, &self.snapshots, layout::deleting_name(id)),
+            true => self.snapshots.unlink(sidecar),
+        };
+        match renamed {
             Err(e) if e.is_not_found() => return Err(self.agent.unknown(id)),
             renamed => renamed?,
         }
@@ -50,6 +55,9 @@ impl AgentLock {
         let mut alone = None;
         for entry in self.snapshots.entries()? {
             let Name::Deleting { id } = Name::parse(&entry.name) else { continue };
+            if off() {
+                continue;
+            }
             if alone.is_none() {
                 alone = Some(self.agent.vault_lock(LockMode::Exclusive, until, control)?);
             }
@@ -68,7 +76,7 @@ impl AgentLock {
         let mut swept = Swept::default();
         let staging = self.staging_dir()?;
         for entry in staging.entries()? {
-            if !self.held().live().contains(&entry.name) {
+            if holds(!self.held().live().contains(&entry.name)) {
                 staging.remove_tree(&entry.name)?;
                 swept.staging += 1;
             }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use snapshot_core::mutants::holds;
 use snapshot_core::{AgentId, Control, SnapshotId, SnapshotMeta, SnapshotRef, Tenant};
 use snapshot_vault::{AgentLock, VaultError};
 
@@ -93,7 +94,7 @@ impl Engine {
         let why = why.or(notes.pins.remove(&id).map(|note| format!("it is pinned: {}", note.why)));
         let needed = agent.existing_restore_dir()?;
         let needed = needed.as_ref().map(snapshot_stores::needed).transpose()?;
-        let needed = needed.is_some_and(|needed| needed.contains(&id));
+        let needed = !holds(needed.is_none_or(|needed| !needed.contains(&id)));
         Ok(why.or(needed.then(|| "an interrupted restore needs it".to_owned())))
     }
 

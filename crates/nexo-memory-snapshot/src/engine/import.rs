@@ -9,6 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use snapshot_bundle::{AnyBundle, BundleV1, VerifiedBundle};
+use snapshot_core::mutants::holds;
 use snapshot_core::{
     AgentId, Control, Encryption, ManifestV1, Sha256Digest, Sidecar, SnapshotMeta, Step, Tenant,
 };
@@ -280,9 +281,9 @@ impl Beside {
 
     /// That the summary says what `true_one` does, which was made of the bundle.
     fn check_summary(&self, path: &Path, true_one: &Sidecar) -> Result<(), SnapshotError> {
-        match self.summary.as_ref().is_some_and(|said| said != true_one) {
-            false => Ok(()),
-            true => Err(SnapshotError::Unusable {
+        match holds(self.summary.as_ref().is_none_or(|said| said == true_one)) {
+            true => Ok(()),
+            false => Err(SnapshotError::Unusable {
                 path: path.to_owned(),
                 id: None,
                 why: "the summary beside it is not what the bundle says of itself".to_owned(),
@@ -297,7 +298,7 @@ fn check_owner(
     path: &Path,
 ) -> Result<(), SnapshotError> {
     let agent_fits = req.agent.as_ref().is_none_or(|agent| agent == owner);
-    if agent_fits && (req.foreign || req.tenant == *tenant) {
+    if holds(agent_fits && (req.foreign || req.tenant == *tenant)) {
         return Ok(());
     }
     let agent = req.agent.as_ref().map_or("any agent", AgentId::as_str);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use snapshot_bundle::{
     AnyBundle, BUNDLE_EXTENSION, Bundle, BundleError, ENCRYPTED_EXTENSION, SIDECAR_EXTENSION,
 };
+use snapshot_core::mutants::holds;
 use snapshot_core::{
     AgentId, Control, ErrorKind, Manifest, ManifestV1, Sha256Digest, Sidecar, SignatureStatus,
     SnapshotId, SnapshotMeta, Step, Tenant,
@@ -103,7 +104,7 @@ impl Engine {
             }
         };
         let expected = place(&meta.tenant, &meta.agent_id, meta.id);
-        if found != expected {
+        if !holds(found == expected) {
             let why = format!("it holds {found}, not {expected}");
             let id = Some(meta.id);
             return Err(SnapshotError::Unusable { path: located.path, id, why });
@@ -128,7 +129,7 @@ impl Engine {
         };
         // Through its manifest the digest covers every byte that will be read.
         let recorded = located.sidecar.as_ref().and_then(|sidecar| sidecar.root_digest);
-        if recorded.is_some_and(|recorded| recorded != bundle.root_digest()) {
+        if !holds(recorded.is_none_or(|recorded| recorded == bundle.root_digest())) {
             return Err(other_than_said(&located.path, meta));
         }
         let opened = Opened { bundle, sidecar: located.sidecar, _reading: located.reading };

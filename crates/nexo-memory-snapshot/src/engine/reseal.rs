@@ -1,6 +1,7 @@
 //! A bundle in another envelope, verified before anybody relies on it.
 
 use snapshot_bundle::{Bundle, VerifyOptions};
+use snapshot_core::mutants::off;
 use snapshot_core::{Control, Sidecar};
 use snapshot_fs::{Dir, DurableFile};
 
@@ -26,7 +27,9 @@ impl Engine {
         let sidecar = Sidecar { rekeyed: false, ..again.sidecar(resealed.file.sha256, said) };
         // Whose signature counts was decided about the bundle that this is a copy of.
         let options = VerifyOptions { trust: None, ..self.verification(Some(&sidecar)) };
-        again.into_verified(&options, ctl)?;
+        if !off() {
+            again.into_verified(&options, ctl)?;
+        }
         Ok((resealed.out, sidecar))
     }
 }

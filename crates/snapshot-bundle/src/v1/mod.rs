@@ -10,6 +10,7 @@ mod stream;
 use std::io::{self, Read};
 
 use sha2::{Digest, Sha256};
+use snapshot_core::mutants::holds;
 use snapshot_core::{
     ArtifactV1, Control, EncryptionInfo, Inside, MAX_MANIFEST_BYTES, ManifestV1, Sha256Digest,
     Step, VerifyReport, path_in_bundle,
@@ -96,7 +97,7 @@ impl BundleV1 {
         take: &mut dyn FnMut(&ArtifactV1, &mut dyn Read) -> Result<(), E>,
     ) -> Result<Sha256Digest, E> {
         let path = self.source.path();
-        if self.manifest.seal_of_artifacts() != self.manifest.seal {
+        if !holds(self.manifest.seal_of_artifacts() == self.manifest.seal) {
             return Err(structure(path, OTHER_SEAL).into());
         }
         self.read_through(Step::Stage, control, take, &mut |artifact| {
@@ -117,7 +118,7 @@ impl BundleV1 {
         control: &Control,
     ) -> Result<VerifyReport, BundleError> {
         let (mut findings, mut wrong) = (Findings::default(), Vec::new());
-        let seal_ok = self.manifest.seal_of_artifacts() == self.manifest.seal;
+        let seal_ok = holds(self.manifest.seal_of_artifacts() == self.manifest.seal);
         if !seal_ok {
             findings.add(path_in_bundle::MANIFEST, None, OTHER_SEAL);
         }
@@ -132,7 +133,7 @@ impl BundleV1 {
         let mut bundle_sha256_ok = false;
         match read {
             Ok(found) => {
-                bundle_sha256_ok = options.sum == Some(found);
+                bundle_sha256_ok = holds(options.sum == Some(found));
                 findings.compare_sum(options.sum, found);
             }
             Err(e @ BundleError::Interrupted(_)) => return Err(e),
@@ -179,7 +180,7 @@ impl BundleV1 {
             let mut content = Content { stream: &mut stream, left, hasher: Sha256::new() };
             take(artifact, &mut content)?;
             let found = content.finish()?;
-            if found != artifact.sha256 {
+            if !holds(found == artifact.sha256) {
                 wrong(artifact)?;
             }
             stream.padding(artifact.size_bytes)?;
@@ -262,12 +263,12 @@ impl Stream<'_> {
             long = Some(bytes);
         }
         let found = long.as_ref().unwrap_or(&header.name);
-        if found != name {
+        if !holds(found == name) {
             let (found, name) = (String::from_utf8_lossy(found), String::from_utf8_lossy(name));
             return Err(self.bad(&format!("it holds {found:?} where {name:?} must be")));
         }
         match size {
-            Some(size) if size != header.size_bytes => {
+            Some(size) if !holds(size == header.size_bytes) => {
                 let name = String::from_utf8_lossy(name);
                 Err(self.bad(&format!("{name:?} has another size than its manifest says")))
             }

@@ -3,6 +3,7 @@
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
+use snapshot_core::mutants::holds;
 use snapshot_core::{Control, Sha256Digest};
 use zstd::stream::read::Decoder;
 
@@ -79,7 +80,7 @@ impl<'a> Stream<'a> {
         let rest = decoder.finish();
         let unread = !rest.buffer().is_empty();
         let feed = rest.into_inner();
-        if unread || feed.given < feed.chunk.len() || feed.position < feed.len {
+        if !holds(!unread && feed.given == feed.chunk.len() && feed.position == feed.len) {
             return Err(structure(path, "something follows its zstd stream"));
         }
         feed.bytes.finish(control)
@@ -92,7 +93,7 @@ impl<'a> Stream<'a> {
     fn zeros(&mut self, count: usize) -> Result<(), BundleError> {
         let mut bytes = [0; TAR_END_BYTES];
         self.fill(&mut bytes[..count])?;
-        match bytes.iter().all(|&byte| byte == 0) {
+        match holds(bytes.iter().all(|&byte| byte == 0)) {
             true => Ok(()),
             false => Err(self.bad("it has a block that should be empty and is not")),
         }

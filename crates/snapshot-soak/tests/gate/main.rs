@@ -11,3 +11,4 @@ mod doctor;
 mod live;
 mod power;
 mod scene;
+mod synced;

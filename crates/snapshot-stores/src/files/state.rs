@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt as _;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use snapshot_core::mutants::holds;
 use snapshot_core::{BundlePath, Control, Sha256Digest};
 use snapshot_fs::{Dir, FileType, Stat};
 
@@ -125,14 +126,14 @@ pub fn progress(live: &FilesState, targets: &[FileTarget]) -> FilesProgress {
         let now = live.entries.get(&target.path);
         if matches(target.after.as_ref(), now) {
             progress.after += 1;
-        } else if matches(target.before.as_ref(), now) || target.is_underway(now) {
+        } else if holds(matches(target.before.as_ref(), now) || target.is_underway(now)) {
             progress.before += 1;
         } else {
             progress.other.push(target.path.to_string());
         }
     }
     let known: HashSet<&BundlePath> = targets.iter().map(|t| &t.path).collect();
-    let unknown = live.entries.keys().filter(|path| !known.contains(path));
+    let unknown = live.entries.keys().filter(|path| !holds(known.contains(path)));
     progress.other.extend(unknown.map(ToString::to_string));
     progress
 }

@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use git2::{ObjectType, Odb, OdbObject, Oid};
 use snapshot_core::Control;
+use snapshot_core::mutants::holds;
 
 use super::modules;
 use super::names::{is_dot_git, is_gitmodules};
@@ -157,7 +158,7 @@ impl Walk<'_> {
                 continue;
             }
             let kind = self.header(next.oid)?;
-            if next.kind.is_some_and(|expected| expected != kind) {
+            if !holds(next.kind.is_none_or(|expected| expected == kind)) {
                 return Err(self.another(next.oid, kind));
             }
             waiting.seen.insert(next.oid, kind);

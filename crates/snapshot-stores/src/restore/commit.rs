@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use snapshot_core::mutants::{holds, off};
 use snapshot_core::{
     ArtifactSource, Control, GitInfo, GitOid, Manifest, MemoryLayout, RowCounts, SnapshotId,
     StateKind, Step, VerifiedSource,
@@ -80,7 +81,7 @@ pub fn restore(
     done: Done<'_>,
 ) -> Result<Applied, StoresError> {
     let work = Work::new(opts.work);
-    if let Some(journal) = work.read()? {
+    if let Some(journal) = work.read()?.filter(|_| !off()) {
         let why = "recover it first".to_owned();
         return Err(StoresError::RecoveryPending { from: journal.from.to_string(), why });
     }
@@ -182,7 +183,9 @@ fn run(
                 capture.control.check().map_err(StoresError::stopped("about to commit"))?;
                 capture.control.advance(Step::Commit, 0, 0);
                 opts.work.sync_fs()?;
-                work.write(&journal_after)?;
+                if !off() {
+                    work.write(&journal_after)?;
+                }
                 create_missing(capture.fs, &targets, &staged.staging).map_err(unfinished)
             };
             let committed = held.commit(capture.fs, &targets, &wanted, &mut ready);
@@ -195,6 +198,10 @@ fn run(
             Err(Attempt::Failed(e)) => return Err(after_journal(&work, e)),
         }
     };
+    if off() {
+        // The journal is the last to go: a death from here on is to be noticed.
+        work.drop_journal()?;
+    }
     let mut applied = apply_rest(&journal, &staged.staging, opts).map_err(unfinished)?;
     applied.notes.splice(0..0, staged.notes.clone());
     applied.notes.extend(overtaken(&journal, &seen));
@@ -243,7 +250,9 @@ fn look(
     refuse_changed(manifest, layout, live.as_ref(), &staged.stores, fs)?;
     if let Some(live) = live {
         let mut pinned = pin_held(held, &staged.stores, live, opts.capture)?;
-        journal.pre_snapshot = keep(&mut pinned)?;
+        if !off() {
+            journal.pre_snapshot = keep(&mut pinned)?;
+        }
         for (path, digest) in pinned.page_digests()? {
             for target in staged.stores.iter_mut().filter(|t| t.path == path) {
                 target.before = digest;
@@ -286,9 +295,10 @@ fn refuse_changed(
     let is_target = |choice: &StoreChoice| {
         targets.iter().any(|t| t.path == choice.path && t.action == choice.action)
     };
-    match now.iter().find(|choice| !is_target(choice)) {
-        None if now.len() == targets.len() => Ok(()),
-        changed => {
+    let changed = now.iter().find(|choice| !is_target(choice));
+    match holds(changed.is_none() && now.len() == targets.len()) {
+        true => Ok(()),
+        false => {
             let path = changed.map_or(&targets[0].path, |choice| &choice.path);
             let why = "the agent's databases changed while the restore was prepared; try again";
             Err(StoresError::refused(path, why))
@@ -486,7 +496,7 @@ fn refuse_moved(pinned: &Pinned<'_>, control: &Control) -> Result<(), StoresErro
     let files_same = listing.entries.len() == now.entries.len()
         && listing.entries.iter().zip(&now.entries).all(same);
     let refs = repo.as_ref().map(GitRepo::pin).transpose()?;
-    match files_same && refs.as_ref() == pinned.git() {
+    match holds(files_same && refs.as_ref() == pinned.git()) {
         true => Ok(()),
         false => Err(StoresError::Moved { path: dir.path().to_owned() }),
     }

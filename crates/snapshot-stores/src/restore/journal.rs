@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use snapshot_core::mutants::{holds, off};
 use snapshot_core::{
     AgentId, ParseError, Sha256Digest, SnapshotId, StateKind, StateLayout, Tenant,
 };
@@ -127,7 +128,9 @@ impl<'a> Work<'a> {
     pub(crate) fn fresh_staging(&self, id: SnapshotId) -> Result<Dir, StoresError> {
         self.dir.remove_tree(STAGED)?;
         let staging = self.dir.ensure_sub(STAGED, 0o700)?;
-        staging.write_atomic(STAGED_BY, id.to_string().as_bytes(), 0o600)?;
+        if !off() {
+            staging.write_atomic(STAGED_BY, id.to_string().as_bytes(), 0o600)?;
+        }
         Ok(staging)
     }
 
@@ -169,12 +172,12 @@ impl<'a> Work<'a> {
         let bad = |why| StoresError::Journal { path: self.dir.path().join(JOURNAL), why };
         // The version first: a newer journal may have another shape.
         let Version { version } = serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))?;
-        if version > VERSION {
+        if !holds(version <= VERSION) {
             let (found, supported) =
                 (format!("journal version {version}"), format!("journal version {VERSION}"));
             return Err(ParseError::TooNew { found, supported }.into());
         }
-        if version != VERSION {
+        if !holds(version == VERSION) {
             return Err(bad(format!("version {version}, and this program knows {VERSION}")));
         }
         serde_json::from_slice(&bytes).map(Some).map_err(|e| bad(e.to_string()))
@@ -195,7 +198,10 @@ impl<'a> Work<'a> {
 
     /// Everything is done: the epoch names it, then the journal and the staging go.
     pub(crate) fn finish(&self, journal: &Journal) -> Result<(), StoresError> {
-        self.dir.write_atomic(EPOCH, format!("{}\n", journal.restore_id).as_bytes(), 0o600)?;
+        if !off() {
+            let epoch = format!("{}\n", journal.restore_id);
+            self.dir.write_atomic(EPOCH, epoch.as_bytes(), 0o600)?;
+        }
         self.drop_journal()?;
         self.clear_staging()
     }

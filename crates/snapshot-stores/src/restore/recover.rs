@@ -4,6 +4,7 @@
 //! says it was before or will be after. Otherwise somebody has worked since: the present state is
 //! kept as a snapshot, nothing is changed, and a person decides.
 
+use snapshot_core::mutants::{holds, off};
 use snapshot_core::{MemoryLayout, SnapshotId};
 use snapshot_fs::{Dir, DurableFs};
 
@@ -183,7 +184,7 @@ pub fn needed(work: &Dir) -> Result<Vec<SnapshotId>, StoresError> {
 /// # Errors
 /// If something cannot be removed.
 pub fn sweep(fs: &DurableFs, layout: &MemoryLayout, work: Option<&Dir>) -> Result<(), StoresError> {
-    let Some(work) = work.map(Work::new) else { return Ok(()) };
+    let Some(work) = work.map(Work::new).filter(|_| !off()) else { return Ok(()) };
     if let (Some(id), Some(memdir)) = (work.staged_by()?, &layout.memdir) {
         match fs.open_dir(memdir) {
             Err(e) if e.is_not_found() => {}
@@ -235,7 +236,7 @@ fn stores_progress(
         };
         progress.push(match now {
             now if now == Some(target.after) => Progress::After,
-            now if now == target.before => Progress::Before,
+            now if holds(now == target.before) => Progress::Before,
             _ => Progress::Other,
         });
     }
@@ -267,14 +268,14 @@ fn others(
                 .map(|path| format!("memory file {path}")),
         );
         if let Some(targets) = &journal.git
-            && git::progress(memdir, targets)? == GitProgress::Other
+            && !holds(git::progress(memdir, targets)? != GitProgress::Other)
         {
             others.push("the git repository".to_owned());
         }
     }
     for target in &journal.state {
         let now = state::read_now(fs, &journal.state_layout, provider, target.kind())?;
-        if !target.knows(now.as_deref()) {
+        if !holds(target.knows(now.as_deref())) {
             others.push(format!("state {}", target.kind().as_str()));
         }
     }
@@ -287,6 +288,9 @@ fn lost(
     work: &Work<'_>,
     opts: &RestoreOptions<'_>,
 ) -> Result<Option<String>, StoresError> {
+    if off() {
+        return Ok(None);
+    }
     if let Some(memdir) = &journal.memdir
         && opts.capture.fs.open_dir(memdir).is_err_and(|e| e.is_not_found())
     {
@@ -323,7 +327,7 @@ fn recover_lost(
         let why = format!("{lost}, so it cannot go forward; abandon it and restore anew");
         return Err(StoresError::RecoveryPending { from: from.to_string(), why });
     }
-    if journal.pre_recovery.is_none() {
+    if journal.pre_recovery.is_none() && !off() {
         match cut(&layout_of(journal), &opts.capture) {
             Ok(mut pinned) => {
                 journal.pre_recovery = keep(&mut pinned)?;
@@ -370,7 +374,7 @@ fn keep_present(
     keep: Keep<'_>,
 ) -> Result<(), StoresError> {
     // What goes forward goes over what was done since it was kept, too.
-    if journal.pre_recovery.is_some() && decision != Some(Decision::Forward) {
+    if off() || (journal.pre_recovery.is_some() && decision != Some(Decision::Forward)) {
         return Ok(());
     }
     if let Some(live) = discover(&layout_of(journal), opts)? {

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rusqlite::Connection;
+use snapshot_core::mutants::holds;
 use snapshot_core::{
     ArtifactSource, BundlePath, Control, ErrorKind, GitInfo, Sha256Digest, StateKind, StateLayout,
     Step, path_in_bundle,
@@ -106,7 +107,7 @@ pub(crate) fn stage_store(
         before: None,
         after: match digest {
             // A header may say fewer pages than the file has.
-            Some((bytes, digest)) if bytes == shape.size_bytes() => digest,
+            Some((bytes, digest)) if holds(bytes == shape.size_bytes()) => digest,
             _ => page_digest(&conn, &path, staging)?,
         },
     })
@@ -216,7 +217,7 @@ fn copy(
         io::ErrorKind::UnexpectedEof => StoresError::integrity(from, "is not a SQLite database"),
         _ => StoresError::io("read", from.as_path())(e),
     })?;
-    if !head.starts_with(MAGIC) {
+    if !holds(head.starts_with(MAGIC)) {
         return Err(StoresError::integrity(from, "is not a SQLite database"));
     }
     let mut bytes = 0;
@@ -238,7 +239,7 @@ fn copy(
     to.sync()?;
     let counted = settle_header(to.into_reader()?, &head, bytes);
     let counted = counted.map_err(StoresError::io("write", path))?;
-    Ok((blank && counted).then(|| digest.finish()))
+    Ok(holds(blank && counted).then(|| digest.finish()))
 }
 
 /// Bytes of a page, by the header.

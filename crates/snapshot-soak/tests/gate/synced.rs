@@ -1,0 +1,302 @@
+//! What is said to be done is synced, and so is whatever must be there before it counts: by the order of the changes
+//! alone, whatever a disk would make of it.
+#![expect(clippy::unwrap_used, reason = "tests and their helpers")]
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use nexo_memory_snapshot::events::{Fault, Message, Transport, TransportError};
+use nexo_memory_snapshot::id::{SnapshotId, Tenant};
+use nexo_memory_snapshot::local_fs::{Engine, EngineBuilder, ImportRequest};
+use nexo_memory_snapshot::ports::{Control, DefaultPathResolver, DurableFs};
+use nexo_memory_snapshot::redaction::RedactionOptions;
+use nexo_memory_snapshot::request::{
+    DecryptionIdentity, Encryption, EncryptionKey, ExportForm, ExportRequest, RestoreRequest,
+    RestoreTarget, Secret, SnapshotRef, SnapshotRequest,
+};
+use snapshot_fs::{Hook, Op, OpKind};
+use snapshot_soak::deed::Deed;
+use snapshot_soak::scene::{Scene, ana};
+use snapshot_testkit::old_bundle::{OldBundle, sha256};
+use snapshot_testkit::{FixedClock, SeqIds};
+
+/// Follows what a power cut would take now, and what must not be there to take when a change makes something count.
+#[derive(Default)]
+struct Unsynced(Mutex<Open>);
+
+#[derive(Default)]
+struct Open {
+    /// Files with content, and repositories that git wrote to, that were not synced.
+    content: BTreeSet<PathBuf>,
+    /// Names that came or went in a folder that was not synced.
+    names: BTreeSet<PathBuf>,
+    wrong: Vec<String>,
+}
+
+/// Nobody listens: every event stays in the outbox.
+struct Deaf;
+
+impl Hook for Unsynced {
+    fn before(&self, op: &Op<'_>) -> io::Result<()> {
+        self.0.lock().unwrap().see(op);
+        Ok(())
+    }
+}
+
+impl Transport for Deaf {
+    fn send(&self, message: &Message) -> Result<(), TransportError> {
+        let (subject, to) = (message.subject.clone(), "nobody".to_owned());
+        Err(TransportError { subject, to, fault: Fault::Unreachable, source: "deaf".into() })
+    }
+}
+
+impl Open {
+    fn see(&mut self, op: &Op<'_>) {
+        if makes_count(op) {
+            let others = self.left(op.from);
+            if !others.is_empty() {
+                let what = format!("{:?} {}", op.kind, op.path.display());
+                self.wrong.push(format!("before {what} not synced: {others:?}"));
+            }
+        }
+        match op.kind {
+            OpKind::Write => _ = self.content.insert(op.path.to_owned()),
+            OpKind::External(what) if is_git(what) => _ = self.content.insert(op.path.to_owned()),
+            OpKind::SyncFile => _ = self.content.remove(op.path),
+            OpKind::SyncDir => self.names.retain(|name| name.parent() != Some(op.path)),
+            OpKind::SyncFs => {
+                self.content.clear();
+                self.names.clear();
+            }
+            OpKind::Rename => self.rename(op.from.unwrap_or(op.path), op.path),
+            OpKind::Unlink | OpKind::RemoveDir => {
+                self.content.retain(|path| !path.starts_with(op.path));
+                self.names.retain(|path| !path.starts_with(op.path));
+                self.names.insert(op.path.to_owned());
+            }
+            OpKind::Create | OpKind::CreateDir | OpKind::Link | OpKind::Symlink => {
+                self.names.insert(op.path.to_owned());
+            }
+            OpKind::SetMeta | OpKind::External(_) => {}
+        }
+    }
+
+    fn rename(&mut self, from: &Path, to: &Path) {
+        if self.content.iter().any(|path| path.starts_with(from)) {
+            self.wrong.push(format!("renamed before it was synced: {}", to.display()));
+        }
+        self.content.retain(|path| !path.starts_with(from) && !path.starts_with(to));
+        self.names.retain(|path| !path.starts_with(from));
+        self.names.insert(to.to_owned());
+        if from.parent() != to.parent() {
+            self.names.insert(from.to_owned());
+        }
+    }
+
+    /// What a power cut would take, or bring back, and nobody would clear away.
+    fn left(&self, but: Option<&Path>) -> Vec<String> {
+        let counts = |path: &&PathBuf| Some(path.as_path()) != but && !may_be_lost(path);
+        let open: BTreeSet<&PathBuf> =
+            self.content.iter().chain(&self.names).filter(counts).collect();
+        open.iter().map(|path| path.display().to_string()).collect()
+    }
+}
+
+/// The summary of a snapshot, its tombstone, a journal: what comes and goes with them must be durable before.
+fn makes_count(op: &Op<'_>) -> bool {
+    let name = op.path.file_name().unwrap_or_default().to_string_lossy();
+    let changes = matches!(op.kind, OpKind::Rename | OpKind::Unlink);
+    let in_vault = op.path.components().any(|part| part.as_os_str() == "tenants");
+    let counts = [".manifest.json", ".deleting", "journal.json"];
+    changes && in_vault && counts.iter().any(|end| name.ends_with(end))
+}
+
+/// Changes that git makes, and does not sync.
+fn is_git(what: &str) -> bool {
+    ["set the refs", "clean up after unfinished git operations"].contains(&what)
+}
+
+/// Staging, which a sweep clears, and the last step of an event, which settling finds out.
+fn may_be_lost(path: &Path) -> bool {
+    let within = |name: &str| path.components().any(|part| part.as_os_str() == name);
+    let staged = within("staging") || (within("restore") && within("staged"));
+    let settled = within("outbox") && path.extension().is_some_and(|ending| ending == "ready");
+    // The lock of git on its index, and a file that only tries whether it can be made.
+    let tried = path.file_name().is_some_and(|name| name == "index.lock" || name == "probe");
+    staged || settled || tried
+}
+
+/// An engine of the scene that tells its events to nobody, and what it leaves unsynced.
+fn engine(scene: &Scene) -> (Engine, Arc<Unsynced>) {
+    let unsynced = Arc::new(Unsynced::default());
+    (builder(scene).fs(DurableFs::with_hook(unsynced.clone())).build().unwrap(), unsynced)
+}
+
+fn builder(scene: &Scene) -> EngineBuilder {
+    let (memdir_root, sqlite_root) = (scene.agent().memdir_root(), scene.agent().sqlite_root());
+    let identities = std::fs::read_to_string(scene.identities()).unwrap();
+    Engine::builder()
+        .root(scene.vault())
+        .layouts(Arc::new(DefaultPathResolver { memdir_root, sqlite_root }))
+        .clock(Arc::new(FixedClock::at(1_750_000_000_000)))
+        .ids(Arc::new(SeqIds::starting_at(1_000)))
+        .identity(DecryptionIdentity::AgeIdentities(Secret::new(identities)))
+        .deliver(Arc::new(Deaf))
+        .threads(1)
+}
+
+/// Does `work` in a copy of `scene`, and gives what was not synced when it mattered.
+fn unsynced(what: &str, scene: &Scene, work: impl FnOnce(&Scene, &Engine)) -> Vec<String> {
+    let copy = scene.copy().unwrap();
+    let (engine, hook) = engine(&copy);
+    work(&copy, &engine);
+    let open = hook.0.lock().unwrap();
+    let left = open.left(None).into_iter().map(|path| format!("in the end: {path}"));
+    open.wrong.iter().cloned().chain(left).map(|why| format!("{what}: {why}")).collect()
+}
+
+/// A bundle of 0.1.x, put into the vault.
+fn old_bundle(scene: &Scene) -> PathBuf {
+    let id = SnapshotId::from_random_bytes([9; 16]);
+    let bytes = OldBundle::new(id, &ana(), &Tenant::default())
+        .with_file("MEMORY.md", b"the user likes tea\n")
+        .to_bytes();
+    let path = scene.vault().join(format!("tenants/default/snapshots/ana/{id}.tar.zst"));
+    std::fs::write(&path, &bytes).unwrap();
+    std::fs::write(format!("{}.sha256", path.display()), sha256(&bytes)).unwrap();
+    path
+}
+
+fn oldest() -> SnapshotRef {
+    SnapshotRef::Id(Scene::oldest())
+}
+
+/// Would catch: a sync that is missing anywhere in a deed, where it matters for what the deed says is done or for what
+/// its commit point makes count.
+#[test]
+fn what_a_deed_says_is_done_is_synced() {
+    let scene = Scene::scratch().unwrap();
+    let mut wrong = Vec::new();
+    for deed in Deed::ALL {
+        wrong.extend(unsynced(deed.as_str(), &scene, |scene, engine| {
+            deed.perform(scene, engine).unwrap();
+        }));
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+/// Would catch: the same where a restore has to make what is not there.
+#[test]
+fn what_a_restore_makes_anew_is_synced() {
+    let scene = Scene::scratch().unwrap();
+    let restore = |scene: &Scene, engine: &Engine| Deed::Restore.perform(scene, engine).unwrap();
+    let mut wrong = unsynced("no repository", &scene, |scene, engine| {
+        std::fs::remove_dir_all(scene.agent().memdir().join(".git")).unwrap();
+        restore(scene, engine);
+    });
+    wrong.extend(unsynced("no agent", &scene, |scene, engine| {
+        for root in [scene.agent().memdir_root(), scene.agent().sqlite_root()] {
+            std::fs::remove_dir_all(root).unwrap();
+        }
+        let mut req = RestoreRequest::new(ana(), Tenant::default(), oldest());
+        req.auto_pre_snapshot = false;
+        let control = Control::default();
+        engine.plan_restore(&req, &control).unwrap().apply(&control).unwrap();
+    }));
+    wrong.extend(unsynced("to a folder", &scene, |scene, engine| {
+        let mut req = RestoreRequest::new(ana(), Tenant::default(), oldest());
+        req.target = RestoreTarget::Dir(scene.dir().join("made/anew"));
+        let control = Control::default();
+        engine.plan_restore(&req, &control).unwrap().apply(&control).unwrap();
+    }));
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+/// Would catch: the same of what is done to a vault beside.
+#[test]
+fn what_the_other_verbs_say_is_done_is_synced() {
+    let scene = Scene::scratch().unwrap();
+    let (tenant, control) = (Tenant::default(), Control::default());
+    let files = |scene: &Scene, end: &str| -> PathBuf {
+        let folder = scene.vault().join("tenants/default/snapshots/ana");
+        folder.join(format!("{}{end}", Scene::oldest()))
+    };
+    let doctor = |engine: &Engine| {
+        let report = engine.doctor(&tenant, Some(&ana()), true, &control).unwrap();
+        assert!(report.findings.iter().any(|finding| finding.fixed), "{report:?}");
+    };
+    let mut wrong = unsynced("pin", &scene, |_, engine| {
+        engine.pin(&tenant, Some(&ana()), &oldest(), "why").unwrap();
+        engine.hold(None, "why").unwrap();
+    });
+    wrong.extend(unsynced("erase", &scene, |_, engine| {
+        engine.erase(&tenant, &ana(), &control).unwrap();
+    }));
+    wrong.extend(unsynced("sum", &scene, |scene, engine| {
+        std::fs::remove_file(files(scene, ".tar.zst.sha256")).unwrap();
+        doctor(engine);
+    }));
+    wrong.extend(unsynced("adopt", &scene, |scene, engine| {
+        std::fs::remove_file(files(scene, ".manifest.json")).unwrap();
+        doctor(engine);
+    }));
+    wrong.extend(unsynced("quarantine", &scene, |scene, engine| {
+        std::fs::write(files(scene, ".tar.zst"), "damaged").unwrap();
+        doctor(engine);
+    }));
+    wrong.extend(unsynced("half a delete", &scene, |scene, engine| {
+        std::fs::rename(files(scene, ".manifest.json"), files(scene, ".deleting")).unwrap();
+        doctor(engine);
+    }));
+    wrong.extend(unsynced("an encryption anew that died", &scene, |scene, engine| {
+        let sealed = scene.vault().join("tenants/default/snapshots/ana");
+        let named = |end: &str| sealed.join(format!("{}{end}", Scene::sealed()));
+        std::fs::copy(named(".tar.zst.age"), named(".rekeyed.tar.zst.age")).unwrap();
+        doctor(engine);
+    }));
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+/// Would catch: the same of what leaves a vault, and of what comes from an old one.
+#[test]
+fn what_leaves_and_what_comes_is_synced() {
+    let scene = Scene::scratch().unwrap();
+    let (tenant, control) = (Tenant::default(), Control::default());
+    let export = |form: ExportForm, redact: Option<RedactionOptions>| {
+        move |scene: &Scene, engine: &Engine| {
+            let (agent_id, tenant, from) = (ana(), Tenant::default(), oldest());
+            let to = scene.dir().join("out/of/it");
+            let req = ExportRequest { agent_id, tenant, from, to, form, redact };
+            engine.export(&req, &Control::default()).unwrap();
+        }
+    };
+    let reader = EncryptionKey::AgePublicKey(Scene::next_reader().to_owned());
+    let mut wrong = unsynced("export", &scene, export(ExportForm::AsIs, None));
+    wrong.extend(unsynced("sealed export", &scene, export(ExportForm::For(reader), None)));
+    let redacted = export(ExportForm::AsIs, Some(RedactionOptions::default()));
+    wrong.extend(unsynced("redacted export", &scene, redacted));
+    wrong.extend(unsynced("redacted snapshot", &scene, |_, engine| {
+        let mut req = SnapshotRequest::cli(ana(), Tenant::default());
+        req.redact_secrets = true;
+        engine.snapshot(&req, &Control::default()).unwrap();
+    }));
+    let extracted = unsynced("extract", &scene, |scene, engine| {
+        let meta = engine.resolve(&tenant, Some(&ana()), &oldest()).unwrap();
+        engine.extract(&meta, None, &scene.dir().join("extracted"), &control).unwrap();
+    });
+    // Files in the hands of somebody: one sync of all in the end is enough.
+    wrong.extend(extracted.into_iter().filter(|why| !why.contains("renamed before")));
+    wrong.extend(unsynced("import of 0.1.x", &scene, |scene, engine| {
+        let old = old_bundle(scene);
+        let req = ImportRequest {
+            tenant: Tenant::default(),
+            agent: None,
+            foreign: true,
+            encrypt: Encryption::Never,
+        };
+        engine.import(&req, &old, &Control::default()).unwrap();
+    }));
+    assert_eq!(wrong, Vec::<String>::new());
+}
