@@ -26,16 +26,8 @@ const TOTAL: u64 = 5_000;
 /// # Errors
 /// If a round could not be run.
 pub fn run(slice: &Slice) -> Outcome<Tally> {
-    run_some(slice, TOTAL)
-}
-
-/// The rounds below `end`.
-///
-/// # Errors
-/// If a round could not be run.
-pub fn run_some(slice: &Slice, end: u64) -> Outcome<Tally> {
     let template = World::create(&slice.dir.join("template"))?;
-    let mut tally = slice.run(end, |n, tally| {
+    slice.run(TOTAL, |n, tally| {
         let world = template.copy_to(&slice.dir.join(format!("round-{n}")))?;
         let acts = plan(slice.seed, n);
         let ended = race(&slice.program, &world, acts)?;
@@ -45,7 +37,5 @@ pub fn run_some(slice: &Slice, end: u64) -> Outcome<Tally> {
             tally.wrong(n, format!("{wrong} ({})", acts.join("; ")));
         }
         Ok(fs::remove_dir_all(world.dir())?)
-    })?;
-    tally.total = TOTAL;
-    Ok(tally)
+    })
 }

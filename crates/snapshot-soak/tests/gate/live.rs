@@ -14,6 +14,7 @@ fn who_has_the_databases_open_sees_the_restore_and_loses_nothing() {
     let slice = Slice {
         seed: 1,
         from: 0,
+        count: u64::MAX,
         time: Duration::MAX,
         dir: dir.path().to_owned(),
         program: Path::new("").to_owned(),

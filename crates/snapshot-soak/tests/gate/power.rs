@@ -67,8 +67,8 @@ fn real_power_cuts_leave_old_or_new() {
         return;
     }
     let time = Duration::from_secs(3600);
-    let (from, program) = (cut::TOTAL - CUTS, PathBuf::new());
-    let slice = Slice { seed: SEED, from, time, dir: tmp.path().to_owned(), program };
+    let (count, program) = (CUTS, PathBuf::new());
+    let slice = Slice { seed: SEED, from: 0, count, time, dir: tmp.path().to_owned(), program };
     let tally = cut::run(&slice).unwrap();
     println!("{:?}", tally.counts);
     assert_eq!((tally.done, tally.wrong), (CUTS, Vec::new()));
