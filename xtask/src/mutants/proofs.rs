@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use serde_json::Value;
 
-use super::sites::{Kind, Site};
+use super::sites::{Kind, Site, is_product};
 use crate::ci::{MEMORY_DISK, memory_disk};
 use crate::nats;
 use crate::tools::{cargo, output, target};
@@ -105,7 +105,8 @@ impl Proofs {
         }
         let known: BTreeSet<&str> = sites.iter().map(|site| site.place.as_str()).collect();
         let passed = proofs.tests.values().flat_map(|known| &known.places);
-        match passed.into_iter().find(|place| is_ours(place) && !known.contains(place.as_str())) {
+        match passed.into_iter().find(|place| is_product(place) && !known.contains(place.as_str()))
+        {
             Some(place) => Err(format!("{place} is passed, and no mutant by the sources")),
             None => Ok(proofs),
         }
@@ -349,14 +350,6 @@ fn observe(command: &mut Command) -> Result<(bool, Vec<Ended>), String> {
         return Err(format!("cargo nextest ran no test:\n{told}"));
     }
     Ok((done.status.success(), ended))
-}
-
-/// Whether a place is in the product: tests sync too.
-fn is_ours(place: &str) -> bool {
-    place.split_once("/src/").is_some_and(|(package, _)| {
-        package.starts_with("crates/")
-            && !["crates/snapshot-testkit", "crates/snapshot-soak"].contains(&package)
-    })
 }
 
 #[expect(clippy::disallowed_methods, reason = "files below target/")]
