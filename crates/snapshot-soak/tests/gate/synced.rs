@@ -143,7 +143,7 @@ fn builder(scene: &Scene) -> EngineBuilder {
     Engine::builder()
         .root(scene.vault())
         .layouts(Arc::new(DefaultPathResolver { memdir_root, sqlite_root }))
-        .clock(Arc::new(FixedClock::at(1_750_000_000_000)))
+        .clock(Arc::new(FixedClock::at(1_800_000_000_000)))
         .ids(Arc::new(SeqIds::starting_at(1_000)))
         .identity(DecryptionIdentity::AgeIdentities(Secret::new(identities)))
         .deliver(Arc::new(Deaf))
@@ -208,6 +208,17 @@ fn what_a_restore_makes_anew_is_synced() {
         let control = Control::default();
         engine.plan_restore(&req, &control).unwrap().apply(&control).unwrap();
     }));
+    wrong.extend(unsynced("state that was not there", &scene, |scene, engine| {
+        let file = scene.agent().state("extract_cursor");
+        let state = std::fs::read(&file).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        Deed::Snapshot.perform(scene, engine).unwrap();
+        std::fs::write(&file, state).unwrap();
+        let req = RestoreRequest::new(ana(), Tenant::default(), SnapshotRef::Latest(0));
+        let control = Control::default();
+        engine.plan_restore(&req, &control).unwrap().apply(&control).unwrap();
+        assert!(!file.exists());
+    }));
     wrong.extend(unsynced("to a folder", &scene, |scene, engine| {
         let mut req = RestoreRequest::new(ana(), Tenant::default(), oldest());
         req.target = RestoreTarget::Dir(scene.dir().join("made/anew"));
@@ -235,6 +246,7 @@ fn what_the_other_verbs_say_is_done_is_synced() {
         engine.hold(None, "why").unwrap();
     });
     wrong.extend(unsynced("erase", &scene, |_, engine| {
+        engine.pin(&tenant, Some(&ana()), &oldest(), "why").unwrap();
         engine.erase(&tenant, &ana(), &control).unwrap();
     }));
     wrong.extend(unsynced("erase of one with events alone", &scene, |scene, engine| {
@@ -283,7 +295,7 @@ fn what_leaves_and_what_comes_is_synced() {
     };
     let reader = EncryptionKey::AgePublicKey(Scene::next_reader().to_owned());
     let mut wrong = unsynced("export", &scene, export(ExportForm::AsIs, None));
-    wrong.extend(unsynced("sealed export", &scene, export(ExportForm::For(reader), None)));
+    wrong.extend(unsynced("sealed export", &scene, export(ExportForm::For(reader.clone()), None)));
     let redacted = export(ExportForm::AsIs, Some(RedactionOptions::default()));
     wrong.extend(unsynced("redacted export", &scene, redacted));
     wrong.extend(unsynced("redacted snapshot", &scene, |_, engine| {
@@ -297,15 +309,14 @@ fn what_leaves_and_what_comes_is_synced() {
     });
     // Files in the hands of somebody: one sync of all in the end is enough.
     wrong.extend(extracted.into_iter().filter(|why| !why.contains("renamed before")));
-    wrong.extend(unsynced("import of 0.1.x", &scene, |scene, engine| {
-        let old = old_bundle(scene);
-        let req = ImportRequest {
-            tenant: Tenant::default(),
-            agent: None,
-            foreign: true,
-            encrypt: Encryption::Never,
-        };
-        engine.import(&req, &old, &Control::default()).unwrap();
-    }));
+    let import = |encrypt: Encryption| {
+        move |scene: &Scene, engine: &Engine| {
+            let (tenant, agent) = (Tenant::default(), None);
+            let req = ImportRequest { tenant, agent, foreign: false, encrypt };
+            engine.import(&req, &old_bundle(scene), &Control::default()).unwrap();
+        }
+    };
+    wrong.extend(unsynced("import of 0.1.x", &scene, import(Encryption::Never)));
+    wrong.extend(unsynced("sealed import of 0.1.x", &scene, import(Encryption::For(reader))));
     assert_eq!(wrong, Vec::<String>::new());
 }
