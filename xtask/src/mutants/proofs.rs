@@ -41,7 +41,7 @@ const LIKELY: [(Kind, &[&str]); 4] = [
     (Kind::Step, &["crash", "death", "dies", "recover", "interrupted", "kept"]),
 ];
 /// Seconds of tests, by the control, that a mutant is put to in each round: most are caught in the first.
-const BATCHES: [f64; ROUNDS] = [5.0, 40.0, f64::INFINITY];
+const BATCHES: [f64; ROUNDS] = [8.0, 40.0, f64::INFINITY];
 /// How often those that are not caught yet are tried, by more tests each time.
 pub(super) const ROUNDS: usize = 3;
 
@@ -146,14 +146,16 @@ impl Proofs {
 
     /// The tests that pass a mutant, with their seconds, in the order in which they are tried.
     fn tests_of(&self, site: &Site) -> Vec<(&Test, f64)> {
-        let likely = LIKELY.iter().find(|(kind, _)| *kind == site.kind);
-        let words = likely.map_or(&[][..], |(_, words)| *words);
-        let unlikely = |test: &Test| !words.iter().any(|word| test.full().contains(word));
+        let words = likely(site);
+        let misses = |test: &Test| {
+            let name = test.full();
+            words.iter().filter(|word| !name.contains(word.as_str())).count()
+        };
         let passing = self.tests.iter().filter(|(_, known)| known.places.contains(&site.place));
         let mut tests: Vec<(&Test, f64)> =
             passing.map(|(test, known)| (test, known.seconds)).collect();
         tests.sort_by(|(a, s), (b, t)| {
-            (unlikely(a)).cmp(&unlikely(b)).then(s.total_cmp(t)).then(a.cmp(b))
+            misses(a).cmp(&misses(b)).then(s.total_cmp(t)).then(a.cmp(b))
         });
         tests
     }
@@ -347,6 +349,15 @@ fn with_switches(command: &mut Command) -> &mut Command {
     command
         .env("CARGO_TARGET_DIR", target().join("mutants/build"))
         .env_remove("CARGO_BUILD_BUILD_DIR")
+}
+
+/// Words of which the more are in a test's name the likelier it notices a mutant: those of its kind, file and function.
+fn likely(site: &Site) -> BTreeSet<String> {
+    let of_kind = LIKELY.iter().find(|(kind, _)| *kind == site.kind).map(|(_, words)| *words);
+    let own = site.name.split(|c: char| !c.is_alphanumeric()).filter(|word| word.len() > 3);
+    // The end of a word says what it does there, not what it is about.
+    let own = own.map(|word| word.trim_end_matches(['d', 'e', 's']));
+    of_kind.into_iter().flatten().copied().chain(own).map(str::to_owned).collect()
 }
 
 /// How many of the tests fit into so many seconds: at least one.
