@@ -11,7 +11,7 @@ mod sites;
 use std::time::{Duration, Instant};
 
 use self::known::SURVIVORS;
-use self::proofs::{Fate, Proofs};
+use self::proofs::{Fate, Proofs, ROUNDS};
 use self::sites::Site;
 use crate::tools::{Outcome, has_cargo};
 
@@ -46,18 +46,35 @@ pub(crate) fn soak(flags: &[&str]) -> Outcome {
     let (tests, seconds) = proofs.size();
     println!("{tests} tests of {seconds:.0} s are green without a mutant; {} mutants", sites.len());
     println!("\n| mutant | class | caught by |\n|---|---|---|");
-    let (began, mut fates) = (Instant::now(), Vec::new());
     let time = plan.minutes.map(|minutes| Duration::from_secs(60 * minutes));
-    for site in &sites {
-        if time.is_some_and(|time| began.elapsed() >= time) {
-            break;
-        }
-        let fate = proofs.try_one(site)?;
-        println!("{}", row(site, &fate));
-        fates.push((*site, fate));
-    }
+    let fates = try_all(&proofs, &sites, time)?;
     println!("\n{}", summary(&fates, sites.len()));
     judge(&fates, SURVIVORS)
+}
+
+/// Tries the mutants in rounds, until the time is over; tells each whose fate is known.
+fn try_all<'s>(
+    proofs: &Proofs,
+    sites: &[&'s Site],
+    time: Option<Duration>,
+) -> Result<Vec<(&'s Site, Fate)>, String> {
+    let (began, mut fates, mut open) = (Instant::now(), Vec::new(), sites.to_vec());
+    for round in 0..ROUNDS {
+        for site in std::mem::take(&mut open) {
+            let over = time.is_some_and(|time| began.elapsed() >= time);
+            match if over { None } else { proofs.try_round(site, round)? } {
+                Some(fate) => {
+                    println!("{}", row(site, &fate));
+                    fates.push((site, fate));
+                }
+                None => open.push(site),
+            }
+        }
+    }
+    for site in open {
+        println!("| `{}` | {} | not known: the time was over |", site.name, site.kind.as_str());
+    }
+    Ok(fates)
 }
 
 fn plan(flags: &[&str]) -> Result<Plan, String> {
@@ -107,7 +124,7 @@ fn summary(fates: &[(&Site, Fate)], wanted: usize) -> String {
     let percent = (caught * 100).checked_div(fates.len()).unwrap_or_default();
     let not_run = match wanted - fates.len() {
         0 => String::new(),
-        left => format!("; {left} not run, for the time was over"),
+        left => format!("; of {left} it is not known, for the time was over"),
     };
     format!("{caught} of {} caught ({percent} %){not_run}", fates.len())
 }

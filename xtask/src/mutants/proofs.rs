@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use serde_json::Value;
 
-use super::sites::{Kind, Site};
+use super::sites::{Kind, Site, is_product};
 use crate::ci::{MEMORY_DISK, memory_disk};
 use crate::nats;
 use crate::tools::{cargo, output, target};
@@ -40,8 +40,10 @@ const LIKELY: [(Kind, &[&str]); 4] = [
     (Kind::Check, &["damage", "noticed", "refused", "crafted", "hostile", "changes", "forged"]),
     (Kind::Step, &["crash", "death", "dies", "recover", "interrupted", "kept"]),
 ];
-/// Seconds of tests, by the control, that are tried at once: what is caught is mostly caught by the first.
-const BATCHES: [f64; 3] = [4.0, 30.0, f64::INFINITY];
+/// Seconds of tests, by the control, that a mutant is put to in each round: most are caught in the first.
+const BATCHES: [f64; ROUNDS] = [8.0, 40.0, f64::INFINITY];
+/// How often those that are not caught yet are tried, by more tests each time.
+pub(super) const ROUNDS: usize = 3;
 
 /// The test binaries, and what is known of their tests.
 pub(super) struct Proofs {
@@ -69,6 +71,14 @@ struct Ended {
     status: String,
     seconds: f64,
     test: Test,
+}
+
+/// What a run of nextest told.
+struct Observed {
+    /// Whether all were green.
+    good: bool,
+    ended: Vec<Ended>,
+    told: String,
 }
 
 /// What became of a mutant.
@@ -105,7 +115,8 @@ impl Proofs {
         }
         let known: BTreeSet<&str> = sites.iter().map(|site| site.place.as_str()).collect();
         let passed = proofs.tests.values().flat_map(|known| &known.places);
-        match passed.into_iter().find(|place| is_ours(place) && !known.contains(place.as_str())) {
+        match passed.into_iter().find(|place| is_product(place) && !known.contains(place.as_str()))
+        {
             Some(place) => Err(format!("{place} is passed, and no mutant by the sources")),
             None => Ok(proofs),
         }
@@ -116,46 +127,69 @@ impl Proofs {
         (self.tests.len(), self.tests.values().map(|known| known.seconds).sum())
     }
 
-    /// Tries a mutant: the tests that pass it, those first that are likely to notice it and fast.
-    pub(super) fn try_one(&self, site: &Site) -> Result<Fate, String> {
-        let (_, likely) = LIKELY.iter().find(|(kind, _)| *kind == site.kind).unwrap_or(&LIKELY[0]);
-        let mut tests: Vec<(&Test, f64)> = self
-            .tests
-            .iter()
-            .filter(|(_, known)| known.places.contains(&site.place))
-            .map(|(test, known)| (test, known.seconds))
-            .collect();
+    /// Tries a mutant in one of the [`ROUNDS`]: the tests that pass it, those first that are likely to notice it and
+    /// fast. None where it is not caught yet.
+    pub(super) fn try_round(&self, site: &Site, round: usize) -> Result<Option<Fate>, String> {
+        let tests = self.tests_of(site);
         if tests.is_empty() {
-            return Ok(Fate::NotReached);
+            return Ok(Some(Fate::NotReached));
         }
-        let unlikely = |test: &Test| !likely.iter().any(|word| test.full().contains(word));
+        let mut rest = tests.as_slice();
+        for seconds in &BATCHES[..round] {
+            rest = &rest[first(rest, *seconds)..];
+        }
+        let batch = &rest[..first(rest, BATCHES[round])];
+        let fate = self.try_batch(site, batch)?;
+        let is_last = batch.len() == rest.len();
+        Ok(fate.or(is_last.then_some(Fate::Survived(tests.len()))))
+    }
+
+    /// The tests that pass a mutant, with their seconds, in the order in which they are tried.
+    fn tests_of(&self, site: &Site) -> Vec<(&Test, f64)> {
+        let words = likely(site);
+        let misses = |test: &Test| {
+            let name = test.full();
+            words.iter().filter(|word| !name.contains(word.as_str())).count()
+        };
+        let passing = self.tests.iter().filter(|(_, known)| known.places.contains(&site.place));
+        let mut tests: Vec<(&Test, f64)> =
+            passing.map(|(test, known)| (test, known.seconds)).collect();
         tests.sort_by(|(a, s), (b, t)| {
-            (unlikely(a)).cmp(&unlikely(b)).then(s.total_cmp(t)).then(a.cmp(b))
+            misses(a).cmp(&misses(b)).then(s.total_cmp(t)).then(a.cmp(b))
         });
-        let (count, mut rest) = (tests.len(), tests.as_slice());
-        for seconds in BATCHES {
-            let (batch, later) = rest.split_at(first(rest, seconds));
-            rest = later;
-            if let Some(fate) = self.try_batch(site, batch)? {
-                return Ok(fate);
-            }
-        }
-        Ok(Fate::Survived(count))
+        tests
     }
 
     fn try_batch(&self, site: &Site, batch: &[(&Test, f64)]) -> Result<Option<Fate>, String> {
-        if batch.is_empty() {
-            return Ok(None);
+        let mut tests: Vec<&Test> = batch.iter().map(|(test, _)| *test).collect();
+        while !tests.is_empty() {
+            let red = match self.run(site, &tests)? {
+                None => return Ok(None),
+                Some(red) => red,
+            };
+            // On a busy machine a test may be red for another reason, and is not twice.
+            if self.run(site, &[&red.test])?.is_some() {
+                return Ok(Some(Fate::Caught(red.told())));
+            }
+            tests.retain(|test| **test != red.test);
         }
-        let tests: Vec<&Test> = batch.iter().map(|(test, _)| *test).collect();
-        let mut command = self.nextest(&filter(&tests), &["--fail-fast"]);
+        Ok(None)
+    }
+
+    /// Runs tests under a mutant; gives the first red one. What it said lies in a file of the mutant's name.
+    fn run(&self, site: &Site, tests: &[&Test]) -> Result<Option<Ended>, String> {
+        let mut command = self.nextest(&filter(tests), &["--fail-fast"]);
         command.env("NEXO_MUTANT", &site.place);
-        let (good, ended) = observe(&mut command)?;
-        let red = ended.iter().find(|ended| ended.is_red());
-        match (good, red) {
-            (true, None) => Ok(None),
-            (_, Some(red)) => Ok(Some(Fate::Caught(red.told()))),
+        let Observed { good, ended, told } = observe(&mut command)?;
+        let red = ended.into_iter().find(Ended::is_red);
+        match (good, &red) {
+            (true, _) => Ok(None),
             (false, None) => Err(format!("the tests could not be run for {}", site.name)),
+            (false, Some(_)) => {
+                let name = site.name.replace(['/', ' ', '#'], "-");
+                write(&self.dir.join(format!("{name}.txt")), &told)?;
+                Ok(red)
+            }
         }
     }
 
@@ -187,7 +221,7 @@ impl Proofs {
         remove(&seen)?;
         let mut command = self.nextest(&ids.join(" + "), &["--no-fail-fast", "--retries", RETRIES]);
         command.env("NEXO_MUTANTS_SEEN", &seen);
-        let (good, ended) = observe(&mut command)?;
+        let Observed { good, ended, .. } = observe(&mut command)?;
         // What is red now and then without a mutant proves nothing of one.
         let unsteady = ended.iter().filter(|ended| ended.status == TRIED);
         let unsteady: BTreeSet<&Test> = unsteady.map(|ended| &ended.test).collect();
@@ -256,7 +290,7 @@ impl Proofs {
         }
         command.args(["--status-level", "pass", "--final-status-level", "none"]);
         command
-            .args(["--failure-output", "never", "--hide-progress-bar", "-E", filter])
+            .args(["--failure-output", "immediate", "--hide-progress-bar", "-E", filter])
             .args(flags);
         if let Some(disk) = memory_disk(Path::new(MEMORY_DISK)) {
             command.env("TMPDIR", disk);
@@ -317,6 +351,15 @@ fn with_switches(command: &mut Command) -> &mut Command {
         .env_remove("CARGO_BUILD_BUILD_DIR")
 }
 
+/// Words of which the more are in a test's name the likelier it notices a mutant: those of its kind, file and function.
+fn likely(site: &Site) -> BTreeSet<String> {
+    let of_kind = LIKELY.iter().find(|(kind, _)| *kind == site.kind).map(|(_, words)| *words);
+    let own = site.name.split(|c: char| !c.is_alphanumeric()).filter(|word| word.len() > 3);
+    // The end of a word says what it does there, not what it is about.
+    let own = own.map(|word| word.trim_end_matches(['d', 'e', 's']));
+    of_kind.into_iter().flatten().copied().chain(own).map(str::to_owned).collect()
+}
+
 /// How many of the tests fit into so many seconds: at least one.
 fn first(tests: &[(&Test, f64)], seconds: f64) -> usize {
     let mut left = seconds;
@@ -337,26 +380,18 @@ fn filter(tests: &[&Test]) -> String {
     binaries.into_iter().map(of).collect::<Vec<_>>().join(" + ")
 }
 
-/// Runs nextest; whether all was good, and the tests that ended.
-fn observe(command: &mut Command) -> Result<(bool, Vec<Ended>), String> {
+/// Runs nextest.
+fn observe(command: &mut Command) -> Result<Observed, String> {
     let done = command
         .stdin(Stdio::null())
         .output()
         .map_err(|e| format!("cannot run cargo nextest: {e}"))?;
-    let told = String::from_utf8_lossy(&done.stderr);
+    let told = String::from_utf8_lossy(&done.stderr).into_owned();
     let ended: Vec<Ended> = told.lines().filter_map(Ended::parse).collect();
     if ended.is_empty() {
         return Err(format!("cargo nextest ran no test:\n{told}"));
     }
-    Ok((done.status.success(), ended))
-}
-
-/// Whether a place is in the product: tests sync too.
-fn is_ours(place: &str) -> bool {
-    place.split_once("/src/").is_some_and(|(package, _)| {
-        package.starts_with("crates/")
-            && !["crates/snapshot-testkit", "crates/snapshot-soak"].contains(&package)
-    })
+    Ok(Observed { good: done.status.success(), ended, told })
 }
 
 #[expect(clippy::disallowed_methods, reason = "files below target/")]

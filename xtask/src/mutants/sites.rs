@@ -28,6 +28,9 @@ const PATTERNS: [(&str, Kind, usize); 5] = [
     ("off()", Kind::Step, 0),
 ];
 
+/// Where the tests of a file begin, which are its end.
+const TESTS: &str = "#[cfg(test)]";
+
 /// What is switched off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
@@ -78,13 +81,22 @@ pub(super) fn all() -> Result<Vec<Site>, String> {
     Ok(sites)
 }
 
+/// Whether a place that the compiler names is in the product: tests sync and lock too.
+pub(super) fn is_product(place: &str) -> bool {
+    let Some((path, line)) = place.split_once(".rs:") else { return false };
+    let line = line.split(':').next().and_then(|line| line.parse::<usize>().ok());
+    let is_ours = |name: &str| path.starts_with(&format!("crates/{name}/src/"));
+    let text = fs::read_to_string(root().join(format!("{path}.rs"))).unwrap_or_default();
+    let tests = text.lines().position(|line| line == TESTS).unwrap_or(usize::MAX);
+    CRATES.iter().any(|name| is_ours(name)) && line.is_some_and(|line| line <= tests)
+}
+
 /// Those of one file, whose path is the workspace's.
 fn in_file(path: &str, text: &str) -> Vec<Site> {
     let (mut sites, mut function) = (Vec::new(), "");
     let mut numbers: BTreeMap<String, u32> = BTreeMap::new();
     for (number, line) in text.lines().enumerate() {
-        // The tests of a file are its end.
-        if line == "#[cfg(test)]" {
+        if line == TESTS {
             break;
         }
         if line.trim_start().starts_with("//") {

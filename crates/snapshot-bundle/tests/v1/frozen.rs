@@ -111,6 +111,7 @@ fn encrypted_ones_open_for_each_of_their_recipients_and_for_nobody_else() {
         assert!(report.bundle_sha256_ok && report.is_sound() && !report.is_good(), "{report:?}");
         let report = verify(&frozen.bytes, &Identities::default(), Sha256Digest::of(b"other"));
         assert_eq!(report.error_kind(), Some(ErrorKind::Integrity));
+        assert!(!report.bundle_sha256_ok, "{report:?}");
         seen += 1;
     }
     assert_eq!(seen, 2);

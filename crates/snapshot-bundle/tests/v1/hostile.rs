@@ -135,6 +135,7 @@ fn seal_and_versions_are_looked_at() {
     let relabelled = edited("label", json!("mine"));
     let report = verify(&relabelled, &Identities::default(), sum);
     assert_eq!(report.error_kind(), Some(ErrorKind::Integrity), "{report:?}");
+    assert!(!report.bundle_sha256_ok, "{report:?}");
 }
 
 /// Would catch: what follows the end of the archive or of the stream, a stream that ends early, and a long name

@@ -10,5 +10,6 @@ mod crash;
 mod doctor;
 mod live;
 mod power;
+mod refused;
 mod scene;
 mod synced;

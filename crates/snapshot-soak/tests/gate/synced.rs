@@ -22,6 +22,9 @@ use snapshot_soak::scene::{Scene, ana};
 use snapshot_testkit::old_bundle::{OldBundle, sha256};
 use snapshot_testkit::{FixedClock, SeqIds};
 
+/// Ends of the names of what a snapshot is.
+const SNAPSHOT: [&str; 5] = [".manifest.json", ".deleting", ".tar.zst", ".tar.zst.age", ".sha256"];
+
 /// Follows what a power cut would take now, and what must not be there to take when a change makes something count.
 #[derive(Default)]
 struct Unsynced(Mutex<Open>);
@@ -37,6 +40,16 @@ struct Open {
 
 /// Nobody listens: every event stays in the outbox.
 struct Deaf;
+
+impl Unsynced {
+    /// What was not synced when it mattered, or is not now.
+    fn found(&self, what: &str) -> Vec<String> {
+        let open = self.0.lock().unwrap();
+        let left = open.open(None).filter(|path| !is_swept(path));
+        let left = left.map(|path| format!("in the end: {}", path.display()));
+        open.wrong.iter().cloned().chain(left).map(|why| format!("{what}: {why}")).collect()
+    }
+}
 
 impl Hook for Unsynced {
     fn before(&self, op: &Op<'_>) -> io::Result<()> {
@@ -54,12 +67,10 @@ impl Transport for Deaf {
 
 impl Open {
     fn see(&mut self, op: &Op<'_>) {
-        if makes_count(op) {
-            let others = self.left(op.from);
-            if !others.is_empty() {
-                let what = format!("{:?} {}", op.kind, op.path.display());
-                self.wrong.push(format!("before {what} not synced: {others:?}"));
-            }
+        let early = self.open(op.from).filter(|path| must_be_there(op, path)).collect::<Vec<_>>();
+        if !early.is_empty() {
+            let what = format!("{:?} {}", op.kind, op.path.display());
+            self.wrong.push(format!("before {what} not synced: {early:?}"));
         }
         match op.kind {
             OpKind::Write => _ = self.content.insert(op.path.to_owned()),
@@ -76,6 +87,8 @@ impl Open {
                 self.names.retain(|path| !path.starts_with(op.path));
                 self.names.insert(op.path.to_owned());
             }
+            // git's lock on its index, held by us: without it a recovery takes it again.
+            OpKind::Symlink if op.path.ends_with("index.lock") => {}
             OpKind::Create | OpKind::CreateDir | OpKind::Link | OpKind::Symlink => {
                 self.names.insert(op.path.to_owned());
             }
@@ -89,28 +102,39 @@ impl Open {
         }
         self.content.retain(|path| !path.starts_with(from) && !path.starts_with(to));
         self.names.retain(|path| !path.starts_with(from));
+        // The last step of an event, which settling finds out.
+        if to.extension().is_some_and(|ending| ending == "ready") {
+            return;
+        }
         self.names.insert(to.to_owned());
         if from.parent() != to.parent() {
             self.names.insert(from.to_owned());
         }
     }
 
-    /// What a power cut would take, or bring back, and nobody would clear away.
-    fn left(&self, but: Option<&Path>) -> Vec<String> {
-        let counts = |path: &&PathBuf| Some(path.as_path()) != but && !may_be_lost(path);
-        let open: BTreeSet<&PathBuf> =
-            self.content.iter().chain(&self.names).filter(counts).collect();
-        open.iter().map(|path| path.display().to_string()).collect()
+    /// What a power cut would take, or bring back.
+    fn open<'o>(&'o self, but: Option<&'o Path>) -> impl Iterator<Item = &'o PathBuf> {
+        self.content.iter().chain(&self.names).filter(move |path| Some(path.as_path()) != but)
     }
 }
 
-/// The summary of a snapshot, its tombstone, a journal: what comes and goes with them must be durable before.
-fn makes_count(op: &Op<'_>) -> bool {
-    let name = op.path.file_name().unwrap_or_default().to_string_lossy();
-    let changes = matches!(op.kind, OpKind::Rename | OpKind::Unlink);
-    let in_vault = op.path.components().any(|part| part.as_os_str() == "tenants");
-    let counts = [".manifest.json", ".deleting", "journal.json"];
-    changes && in_vault && counts.iter().any(|end| name.ends_with(end))
+/// Whether `path` must be synced before this change: bundle, checksum file and summary come in this order, and go in
+/// the reverse one behind the tombstone; a journal comes after all that it needs, and goes after all that it did.
+fn must_be_there(op: &Op<'_>, path: &Path) -> bool {
+    let is = |path: &Path, ends: &[&str]| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        ends.iter().any(|end| name.ends_with(end))
+    };
+    let within = |name: &str| op.path.components().any(|part| part.as_os_str() == name);
+    match op.kind {
+        // What is set aside is no snapshot any more.
+        _ if !within("tenants") || within(".quarantine") => false,
+        OpKind::Rename if is(op.path, &["journal.json"]) => !is_swept(path) || is_staged(path),
+        OpKind::Unlink if is(op.path, &["journal.json", ".deleting"]) => !is_swept(path),
+        OpKind::Rename if is(op.path, &SNAPSHOT) => !is_swept(path),
+        OpKind::Unlink if is(op.path, &SNAPSHOT) => is(path, &[".manifest.json", ".deleting"]),
+        _ => false,
+    }
 }
 
 /// Changes that git makes, and does not sync.
@@ -118,14 +142,16 @@ fn is_git(what: &str) -> bool {
     ["set the refs", "clean up after unfinished git operations"].contains(&what)
 }
 
-/// Staging, which a sweep clears, and the last step of an event, which settling finds out.
-fn may_be_lost(path: &Path) -> bool {
+/// What a sweep clears: staging, and a file that only tries whether it can be made.
+fn is_swept(path: &Path) -> bool {
     let within = |name: &str| path.components().any(|part| part.as_os_str() == name);
-    let staged = within("staging") || (within("restore") && within("staged"));
-    let settled = within("outbox") && path.extension().is_some_and(|ending| ending == "ready");
-    // The lock of git on its index, and a file that only tries whether it can be made.
-    let tried = path.file_name().is_some_and(|name| name == "index.lock" || name == "probe");
-    staged || settled || tried
+    within("staging") || is_staged(path) || path.ends_with("probe")
+}
+
+/// What a restore lays ready in the vault.
+fn is_staged(path: &Path) -> bool {
+    let within = |name: &str| path.components().any(|part| part.as_os_str() == name);
+    within("restore") && within("staged")
 }
 
 /// An engine of the scene that tells its events to nobody, and what it leaves unsynced.
@@ -140,7 +166,7 @@ fn builder(scene: &Scene) -> EngineBuilder {
     Engine::builder()
         .root(scene.vault())
         .layouts(Arc::new(DefaultPathResolver { memdir_root, sqlite_root }))
-        .clock(Arc::new(FixedClock::at(1_750_000_000_000)))
+        .clock(Arc::new(FixedClock::at(1_800_000_000_000)))
         .ids(Arc::new(SeqIds::starting_at(1_000)))
         .identity(DecryptionIdentity::AgeIdentities(Secret::new(identities)))
         .deliver(Arc::new(Deaf))
@@ -152,9 +178,7 @@ fn unsynced(what: &str, scene: &Scene, work: impl FnOnce(&Scene, &Engine)) -> Ve
     let copy = scene.copy().unwrap();
     let (engine, hook) = engine(&copy);
     work(&copy, &engine);
-    let open = hook.0.lock().unwrap();
-    let left = open.left(None).into_iter().map(|path| format!("in the end: {path}"));
-    open.wrong.iter().cloned().chain(left).map(|why| format!("{what}: {why}")).collect()
+    hook.found(what)
 }
 
 /// A bundle of 0.1.x, put into the vault.
@@ -167,6 +191,14 @@ fn old_bundle(scene: &Scene) -> PathBuf {
     std::fs::write(&path, &bytes).unwrap();
     std::fs::write(format!("{}.sha256", path.display()), sha256(&bytes)).unwrap();
     path
+}
+
+/// Puts back the newest, over whatever is there.
+fn restore_latest(engine: &Engine) {
+    let mut req = RestoreRequest::new(ana(), Tenant::default(), SnapshotRef::Latest(0));
+    req.auto_pre_snapshot = false;
+    let control = Control::default();
+    engine.plan_restore(&req, &control).unwrap().apply(&control).unwrap();
 }
 
 fn oldest() -> SnapshotRef {
@@ -205,6 +237,29 @@ fn what_a_restore_makes_anew_is_synced() {
         let control = Control::default();
         engine.plan_restore(&req, &control).unwrap().apply(&control).unwrap();
     }));
+    wrong.extend(unsynced("state that was not there", &scene, |scene, engine| {
+        let file = scene.agent().state("extract_cursor");
+        let state = std::fs::read(&file).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        Deed::Snapshot.perform(scene, engine).unwrap();
+        std::fs::write(&file, state).unwrap();
+        restore_latest(engine);
+        assert!(!file.exists());
+    }));
+    wrong.extend(unsynced("files alone", &scene, |scene, engine| {
+        let agent = scene.agent();
+        std::fs::remove_dir_all(agent.memdir().join(".git")).unwrap();
+        std::fs::remove_dir_all(agent.sqlite_root()).unwrap();
+        Deed::Snapshot.perform(scene, engine).unwrap();
+        std::fs::write(agent.memdir().join("MEMORY.md"), "changed").unwrap();
+        restore_latest(engine);
+    }));
+    wrong.extend(unsynced("stores alone", &scene, |scene, engine| {
+        std::fs::remove_dir_all(scene.agent().memdir_root()).unwrap();
+        Deed::Snapshot.perform(scene, engine).unwrap();
+        std::fs::remove_dir_all(scene.agent().sqlite_root()).unwrap();
+        restore_latest(engine);
+    }));
     wrong.extend(unsynced("to a folder", &scene, |scene, engine| {
         let mut req = RestoreRequest::new(ana(), Tenant::default(), oldest());
         req.target = RestoreTarget::Dir(scene.dir().join("made/anew"));
@@ -232,16 +287,26 @@ fn what_the_other_verbs_say_is_done_is_synced() {
         engine.hold(None, "why").unwrap();
     });
     wrong.extend(unsynced("erase", &scene, |_, engine| {
+        engine.pin(&tenant, Some(&ana()), &oldest(), "why").unwrap();
+        engine.erase(&tenant, &ana(), &control).unwrap();
+    }));
+    wrong.extend(unsynced("erase of one with events alone", &scene, |scene, engine| {
+        Deed::Snapshot.perform(scene, engine).unwrap();
+        let snapshots = scene.vault().join("tenants/default/snapshots/ana");
+        std::fs::remove_dir_all(snapshots).unwrap();
         engine.erase(&tenant, &ana(), &control).unwrap();
     }));
     wrong.extend(unsynced("sum", &scene, |scene, engine| {
         std::fs::remove_file(files(scene, ".tar.zst.sha256")).unwrap();
         doctor(engine);
     }));
-    wrong.extend(unsynced("adopt", &scene, |scene, engine| {
-        std::fs::remove_file(files(scene, ".manifest.json")).unwrap();
-        doctor(engine);
-    }));
+    // Its publish died, and nobody knows what was synced.
+    let adopting = scene.copy().unwrap();
+    let (adopter, hook) = engine(&adopting);
+    std::fs::remove_file(files(&adopting, ".manifest.json")).unwrap();
+    hook.0.lock().unwrap().content.insert(files(&adopting, ".tar.zst"));
+    doctor(&adopter);
+    wrong.extend(hook.found("adopt"));
     wrong.extend(unsynced("quarantine", &scene, |scene, engine| {
         std::fs::write(files(scene, ".tar.zst"), "damaged").unwrap();
         doctor(engine);
@@ -274,7 +339,7 @@ fn what_leaves_and_what_comes_is_synced() {
     };
     let reader = EncryptionKey::AgePublicKey(Scene::next_reader().to_owned());
     let mut wrong = unsynced("export", &scene, export(ExportForm::AsIs, None));
-    wrong.extend(unsynced("sealed export", &scene, export(ExportForm::For(reader), None)));
+    wrong.extend(unsynced("sealed export", &scene, export(ExportForm::For(reader.clone()), None)));
     let redacted = export(ExportForm::AsIs, Some(RedactionOptions::default()));
     wrong.extend(unsynced("redacted export", &scene, redacted));
     wrong.extend(unsynced("redacted snapshot", &scene, |_, engine| {
@@ -288,15 +353,14 @@ fn what_leaves_and_what_comes_is_synced() {
     });
     // Files in the hands of somebody: one sync of all in the end is enough.
     wrong.extend(extracted.into_iter().filter(|why| !why.contains("renamed before")));
-    wrong.extend(unsynced("import of 0.1.x", &scene, |scene, engine| {
-        let old = old_bundle(scene);
-        let req = ImportRequest {
-            tenant: Tenant::default(),
-            agent: None,
-            foreign: true,
-            encrypt: Encryption::Never,
-        };
-        engine.import(&req, &old, &Control::default()).unwrap();
-    }));
+    let import = |encrypt: Encryption| {
+        move |scene: &Scene, engine: &Engine| {
+            let (tenant, agent) = (Tenant::default(), None);
+            let req = ImportRequest { tenant, agent, foreign: false, encrypt };
+            engine.import(&req, &old_bundle(scene), &Control::default()).unwrap();
+        }
+    };
+    wrong.extend(unsynced("import of 0.1.x", &scene, import(Encryption::Never)));
+    wrong.extend(unsynced("sealed import of 0.1.x", &scene, import(Encryption::For(reader))));
     assert_eq!(wrong, Vec::<String>::new());
 }

@@ -194,8 +194,8 @@ fn set_shallow(
         return Ok(());
     }
     if list.is_empty() {
-        common.unlink("shallow")?;
-        return Ok(common.sync()?);
+        // Durable with the packs.
+        return Ok(common.unlink("shallow")?);
     }
     let text: String = list.iter().map(|commit| format!("{commit}\n")).collect();
     Ok(common.write_atomic("shallow", text.as_bytes(), FILE_MODE)?)

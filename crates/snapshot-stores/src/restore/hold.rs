@@ -311,3 +311,31 @@ fn data_version(conn: &Connection, path: &Path) -> Result<i64, StoresError> {
 fn attempt(error: StoresError) -> Attempt {
     if error.is_busy() { Attempt::Busy(error) } else { Attempt::Failed(error) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Would catch: a store that reads back as something else although nobody wrote to it, taken for the work of a
+    /// writer; and a writer that came first taken for damage.
+    #[test]
+    fn what_reads_back_otherwise_is_a_writers_or_wrong() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = DurableFs::default().open_dir(tmp.path()).unwrap();
+        let path = tmp.path().join("live.sqlite");
+        let writer = Connection::open(&path).unwrap();
+        writer.execute_batch("PRAGMA journal_mode=WAL; CREATE TABLE t (x)").unwrap();
+        let live = Live::new(&path);
+        let conn = live.open().unwrap();
+        let staged = Connection::open_in_memory().unwrap();
+        let data_version = data_version(&conn, &path).unwrap();
+        let written = page_digest(&conn, &path, &dir).unwrap();
+        let target = Target { index: 0, live, conn, staged, data_version };
+        assert_eq!(read_back(&target, written, &dir).unwrap(), ReadBack::Same);
+        let other = Sha256Digest::of(b"other");
+        let wrong = read_back(&target, other, &dir).unwrap_err();
+        assert_eq!(wrong.kind(), snapshot_core::ErrorKind::Integrity, "{wrong}");
+        writer.execute_batch("INSERT INTO t VALUES (1)").unwrap();
+        assert_eq!(read_back(&target, written, &dir).unwrap(), ReadBack::Overtaken);
+    }
+}
