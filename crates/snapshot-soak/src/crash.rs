@@ -8,8 +8,9 @@ use snapshot_testkit::{FaultHook, Random, Recorder};
 
 use crate::Outcome;
 use crate::ground::{Ground, Known};
+use crate::judge::{Side, word};
 use crate::part::Slice;
-use crate::scene::{Scene, Side};
+use crate::scene::Scene;
 use crate::tally::Tally;
 
 /// Cases of the part "crash pairs".
@@ -42,8 +43,8 @@ pub fn pairs(slice: &Slice) -> Outcome<Tally> {
 pub fn index_case(ground: &Ground, case: u64, tally: &mut Tally) -> Outcome<()> {
     let ((known, n), scene) = (ground.point(case), ground.copy()?);
     let told = known.die_at(&scene, n)?;
-    match known.recovered(&scene, told) {
-        Ok((side, outcome)) => count(tally, side, &outcome),
+    match known.sides.recovered(&scene, told) {
+        Ok((side, outcome)) => tally.count(word(side, &outcome)),
         Err(wrong) => tally.wrong(case, format!("{} dies at {n}: {wrong:?}", known.deed)),
     }
     Ok(())
@@ -69,7 +70,7 @@ pub fn pair_case(ground: &Ground, seed: u64, case: u64, tally: &mut Tally) -> Ou
             tally.count("third deaths");
         }
         match recovered_after(known, &scene, told, &deaths) {
-            Ok((side, outcome)) => count(tally, side, &outcome),
+            Ok((side, outcome)) => tally.count(word(side, &outcome)),
             Err(wrong) => {
                 let at = format!("{} dies at {n}, its recovery at {deaths:?}", known.deed);
                 tally.wrong(case, format!("{at}: {wrong:?}"));
@@ -102,13 +103,5 @@ fn recovered_after(
         }
         scene.bury().map_err(|e| vec![e.to_string()])?;
     }
-    known.recovered(scene, told)
-}
-
-fn count(tally: &mut Tally, side: Side, outcome: &RecoveryOutcome) {
-    tally.count(match (side, outcome) {
-        (_, RecoveryOutcome::RolledForward { .. }) => "rolled forward",
-        (Side::Before, _) => "old",
-        (Side::After, _) => "new",
-    });
+    known.sides.recovered(scene, told)
 }

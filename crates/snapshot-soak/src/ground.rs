@@ -4,13 +4,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nexo_memory_snapshot::local_fs::RecoveryOutcome;
-use nexo_memory_snapshot::ports::{Control, DurableFs};
+use nexo_memory_snapshot::ports::DurableFs;
 use snapshot_testkit::{FaultHook, Recorded, Recorder};
 
 use crate::Outcome;
 use crate::deed::Deed;
-use crate::scene::{Scene, Side, Sides};
+use crate::judge::Sides;
+use crate::scene::Scene;
 
 /// A scene and its deeds.
 #[derive(Debug)]
@@ -108,34 +108,6 @@ impl Known {
         match hook.fired() {
             true => Ok(told),
             false => Err(format!("{} has no change {n} here", self.deed).into()),
-        }
-    }
-
-    /// Recovers `scene` and says which side it is on, and how the recovery went; or what is wrong, a line each.
-    ///
-    /// # Errors
-    /// What is wrong.
-    pub fn recovered(
-        &self,
-        scene: &Scene,
-        told: bool,
-    ) -> Result<(Side, RecoveryOutcome), Vec<String>> {
-        let one = |what: &str, e: &dyn std::fmt::Display| vec![format!("{what}: {e}")];
-        let outcome = scene.recover().map_err(|e| one("the recovery", &e))?;
-        let now = scene.look().map_err(|e| one("after the recovery", &e))?;
-        let side = self.sides.judge(&now, told)?;
-        let rolled = matches!(outcome, RecoveryOutcome::RolledForward { .. });
-        let new = self.sides.after.memory.differences_after_restore(&now.memory).is_empty();
-        match &outcome {
-            RecoveryOutcome::Nothing => {}
-            RecoveryOutcome::RolledForward { .. } if new => {}
-            _ if rolled => return Err(vec!["rolled forward, and not new".to_owned()]),
-            other => return Err(vec![format!("nobody has worked since, and {other:?}")]),
-        }
-        let engine = scene.engine(DurableFs::default()).map_err(|e| one("an engine", &e))?;
-        match engine.recover_all(&Control::default()).map_err(|e| one("a second recovery", &e))? {
-            none if none.is_empty() => Ok((side, outcome)),
-            again => Err(vec![format!("a second recovery finds {again:?}")]),
         }
     }
 }

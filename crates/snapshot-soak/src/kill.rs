@@ -1,10 +1,11 @@
 //! The real program, killed (SIGKILL) at each of its state-changing system calls, and in its recovery too.
 
+use nexo_memory_snapshot::local_fs::RecoveryOutcome;
 use snapshot_testkit::Random;
 
 use crate::Outcome;
+use crate::judge::word;
 use crate::part::Slice;
-use crate::scene::Side;
 use crate::stage::Stage;
 use crate::strace::{Fault, Strace};
 use crate::tally::Tally;
@@ -44,7 +45,7 @@ fn kill(stage: &Stage, n: u64, tally: &mut Tally) -> Outcome<()> {
     }
     tally.count(if ended.was_killed() { "killed" } else { "ended before" });
     match stage.judge(&scene, deed, ended.status.success())? {
-        Ok(side) => tally.count(word(side)),
+        Ok(side) => tally.count(word(side, &RecoveryOutcome::Nothing)),
         Err(why) => tally.wrong(n, format!("{deed} killed at call {call}, {name}: {why}")),
     }
     Ok(())
@@ -65,19 +66,12 @@ fn kill_twice(stage: &Stage, random: &mut Random, n: u64, tally: &mut Tally) -> 
         let killed = stage.recover(&scene, Some((Fault::Kill, *second)))?.was_killed();
         tally.count(if killed { "killed twice" } else { "recovered before" });
         match stage.judge(&scene, deed, told)? {
-            Ok(side) => tally.count(word(side)),
+            Ok(side) => tally.count(word(side, &RecoveryOutcome::Nothing)),
             Err(why) => {
                 let at = format!("call {call}, {name}, its recovery at {second}, {its_name}");
                 tally.wrong(n, format!("{deed} killed at {at}: {why}"));
             }
         }
         return Ok(());
-    }
-}
-
-const fn word(side: Side) -> &'static str {
-    match side {
-        Side::Before => "old",
-        Side::After => "new",
     }
 }

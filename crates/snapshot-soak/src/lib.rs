@@ -14,6 +14,7 @@ pub mod cuts;
 pub mod deed;
 pub mod fault_calls;
 pub mod ground;
+pub mod judge;
 pub mod kill;
 pub mod live;
 pub mod part;

@@ -4,6 +4,7 @@
 //! encrypted; beside it lies a bundle of another vault. Ids and times are the same in every run.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -26,6 +27,7 @@ use tempfile::TempDir;
 
 use crate::Outcome;
 use crate::deed::Deed;
+use crate::judge::Sides;
 
 /// The moment of every operation, milliseconds since the epoch, UTC: after all that the seed made.
 const NOW_MS: i64 = 1_795_302_600_000;
@@ -68,24 +70,6 @@ pub struct Seen {
     pub memory: Memory,
     /// The snapshots that are listed, whole all of them, with who can read them.
     pub snapshots: BTreeMap<SnapshotId, Vec<String>>,
-}
-
-/// Before a deed and after it, as they are where nothing goes wrong.
-#[derive(Debug, Clone)]
-pub struct Sides {
-    /// Before.
-    pub before: Seen,
-    /// After.
-    pub after: Seen,
-}
-
-/// Which of the two a memory is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
-    /// As before the deed.
-    Before,
-    /// As after it.
-    After,
 }
 
 impl Scene {
@@ -264,11 +248,11 @@ impl Scene {
     /// # Errors
     /// If a file cannot be renamed.
     pub fn bury(&self) -> Outcome<()> {
-        let ours = format!("{TEMP_PREFIX}{}-", std::process::id());
         for path in files_below(&self.dir)? {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if let Some(rest) = name.strip_prefix(&ours) {
-                fs::rename(&path, path.with_file_name(format!("{TEMP_PREFIX}{NOBODY}-{rest}")))?;
+            let name = path.file_name().unwrap_or_default();
+            let buried = buried(name);
+            if buried != name {
+                fs::rename(&path, path.with_file_name(buried))?;
             }
         }
         Ok(())
@@ -359,59 +343,19 @@ impl Scene {
     }
 }
 
-impl Sides {
-    /// What is wrong with what was found after a deed that was interrupted, and after the recovery: the memory is
-    /// one of the two sides and so is each snapshot; what was said to be done (`told`) is there; what was put over
-    /// is in a snapshot. Which side the memory is comes back where nothing is.
-    ///
-    /// # Errors
-    /// What is wrong, a sentence each.
-    pub fn judge(&self, now: &Seen, told: bool) -> Result<Side, Vec<String>> {
-        let mut wrong = Vec::new();
-        let after = self.after.memory.differences_after_restore(&now.memory);
-        let before = self.before.memory.differences_after_restore(&now.memory);
-        // Where the two are the same memory, only the snapshots tell the sides apart.
-        let side = match (before.is_empty(), after.is_empty()) {
-            (_, true) if told => Side::After,
-            (true, _) => Side::Before,
-            (false, true) => Side::After,
-            (false, false) => {
-                wrong.push(format!("the memory is neither old ({before:?}) nor new ({after:?})"));
-                Side::Before
-            }
-        };
-        for (id, readers) in &now.snapshots {
-            if ![&self.before, &self.after].iter().any(|s| s.snapshots.get(id) == Some(readers)) {
-                wrong.push(format!("snapshot {id} for {readers:?} is of neither side"));
-            }
-        }
-        for id in self.before.snapshots.keys() {
-            if self.after.snapshots.contains_key(id) && !now.snapshots.contains_key(id) {
-                wrong.push(format!("snapshot {id} is lost"));
-            }
-        }
-        if told && now.snapshots != self.after.snapshots {
-            let (now, after) = (&now.snapshots, &self.after.snapshots);
-            wrong.push(format!("said to be done, and is not: {now:?} instead of {after:?}"));
-        }
-        if told && !after.is_empty() {
-            wrong.push(format!("said to be done, and the memory is not: {after:?}"));
-        }
-        // A memory that was put over another is kept first.
-        if side == Side::After && !before.is_empty() {
-            let kept = self.after.snapshots.keys().all(|id| now.snapshots.contains_key(id));
-            if !kept {
-                wrong.push("the memory is new, and what it was is in no snapshot".to_owned());
-            }
-        }
-        if wrong.is_empty() { Ok(side) } else { Err(wrong) }
-    }
-}
-
 /// The agent of every scene.
 #[must_use]
 pub fn ana() -> AgentId {
     AgentId::from_static("ana")
+}
+
+/// A name as it is once this process is gone, where it is one of a temporary file of ours.
+pub(crate) fn buried(name: &OsStr) -> OsString {
+    let ours = format!("{TEMP_PREFIX}{}-", std::process::id());
+    match name.to_str().and_then(|name| name.strip_prefix(&ours)) {
+        Some(rest) => format!("{TEMP_PREFIX}{NOBODY}-{rest}").into(),
+        None => name.to_owned(),
+    }
 }
 
 /// As a file of identities holds them.

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use crate::Outcome;
 use crate::deed::Deed;
+use crate::judge::{Side, Sides};
 use crate::part::Slice;
-use crate::scene::{Scene, Seen, Side, Sides, ana};
+use crate::scene::{Scene, Seen, ana};
 use crate::strace::{Call, Ended, Fault, Strace};
 
 /// A scene, and its deeds by the program. Everything that is done is done in one folder, for journals name whole

@@ -16,11 +16,12 @@ use snapshot_fs::{Hook, Op, OpKind};
 use snapshot_testkit::{Random, Recorder};
 
 use super::image::{Cut, Image, Mount, Options, unavailable};
-use super::{bury, judge};
+use super::judge;
 use crate::Outcome;
 use crate::deed::Deed;
+use crate::judge::Sides;
 use crate::part::Slice;
-use crate::scene::{Scene, Sides};
+use crate::scene::Scene;
 use crate::tally::Tally;
 
 /// Cases of the full run.
@@ -136,8 +137,9 @@ impl Bench {
         let told = case.cut_the_power(&place)?;
         mount.unmount()?;
         let mount = image.mount(&place, Options::Default)?;
-        bury(&place.join(SCENE))?;
-        let judged = judge(&Scene::at(&place.join(SCENE)), &self.sides[&case.deed], told);
+        let scene = Scene::at(&place.join(SCENE));
+        scene.bury()?;
+        let judged = judge(&scene, &self.sides[&case.deed], told);
         mount.unmount()?;
         fs::remove_file(file)?;
         let when = if told { "done" } else { "cut short" };

@@ -20,8 +20,8 @@ use std::sync::Arc;
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT};
 
-use super::buried;
 use crate::Outcome;
+use crate::scene::buried;
 
 /// The folder that everything lies in.
 pub(super) const ROOT: Inode = 0;

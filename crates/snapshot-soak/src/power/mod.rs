@@ -6,38 +6,21 @@ mod image;
 mod log;
 pub mod model;
 
-use std::ffi::{OsStr, OsString};
-use std::fs;
-use std::path::Path;
-
 use nexo_memory_snapshot::error::error_chain;
 use nexo_memory_snapshot::id::Tenant;
-use nexo_memory_snapshot::local_fs::RecoveryOutcome;
 use nexo_memory_snapshot::ports::{Control, DurableFs};
-use snapshot_fs::TEMP_PREFIX;
 
 use crate::Outcome;
-use crate::scene::{Scene, Side, Sides, ana};
-
-/// A process that no machine has: more than the kernel's highest number.
-const NOBODY: u32 = 999_999_999;
+use crate::judge::{Sides, word};
+use crate::scene::{Scene, ana};
 
 /// What the next command makes of a scene after a power cut: a word for what happened, or what is wrong.
-fn judge(scene: &Scene, sides: &Sides, told: bool) -> Result<String, String> {
+fn judge(scene: &Scene, sides: &Sides, told: bool) -> Result<&'static str, String> {
     if told {
         promised(scene, sides).map_err(|e| format!("before any recovery: {e}"))?;
     }
-    let recovered = scene.recover().map_err(|e| format!("not recovered: {e}"))?;
-    if let RecoveryOutcome::Pending { why, .. } = &recovered {
-        return Err(format!("asks what to do although nobody worked since: {why}"));
-    }
-    let now = scene.look().map_err(|e| format!("after the recovery: {e}"))?;
-    let side = sides.judge(&now, told).map_err(|wrong| wrong.join("; "))?;
-    Ok(match (recovered, side) {
-        (RecoveryOutcome::RolledForward { .. }, _) => "rolled forward".to_owned(),
-        (_, Side::Before) => "as before".to_owned(),
-        (_, Side::After) => "as after".to_owned(),
-    })
+    let (side, outcome) = sides.recovered(scene, told).map_err(|wrong| wrong.join("; "))?;
+    Ok(word(side, &outcome))
 }
 
 /// That the snapshots are those which there are after the deed, and whole, before anybody mends anything.
@@ -56,28 +39,4 @@ fn promised(scene: &Scene, sides: &Sides) -> Outcome<()> {
         true => Ok(()),
         false => Err(format!("what was said to be done is not: there are {ids:?}").into()),
     }
-}
-
-/// A name as it is after the power came back: whoever made a temporary file is gone, though here it is us.
-fn buried(name: &OsStr) -> OsString {
-    let ours = format!("{TEMP_PREFIX}{}-", std::process::id());
-    match name.to_str().and_then(|name| name.strip_prefix(&ours)) {
-        Some(rest) => format!("{TEMP_PREFIX}{NOBODY}-{rest}").into(),
-        None => name.to_owned(),
-    }
-}
-
-/// Buries every temporary file below `dir`.
-fn bury(dir: &Path) -> Outcome<()> {
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            bury(&entry.path())?;
-        }
-        let name = buried(&entry.file_name());
-        if name != entry.file_name() {
-            fs::rename(entry.path(), dir.join(name))?;
-        }
-    }
-    Ok(())
 }

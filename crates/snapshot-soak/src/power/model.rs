@@ -19,8 +19,9 @@ use super::judge;
 use super::log::{Log, Recorder};
 use crate::Outcome;
 use crate::deed::Deed;
+use crate::judge::Sides;
 use crate::part::Slice;
-use crate::scene::{Scene, Sides};
+use crate::scene::Scene;
 use crate::tally::Tally;
 
 /// Choices at each moment.
@@ -151,7 +152,12 @@ impl Model {
         Ok(())
     }
 
-    fn judged(&self, story: &Story, disk: &Disk, told: bool) -> Outcome<Result<String, String>> {
+    fn judged(
+        &self,
+        story: &Story,
+        disk: &Disk,
+        told: bool,
+    ) -> Outcome<Result<&'static str, String>> {
         remove(&self.place)?;
         disk.lay(&self.place)?;
         Ok(judge(&Scene::at(&self.place), &story.sides, told))

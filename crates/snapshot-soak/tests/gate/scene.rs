@@ -2,7 +2,8 @@
 
 use nexo_memory_snapshot::ports::DurableFs;
 use snapshot_soak::deed::Deed;
-use snapshot_soak::scene::{Scene, Side};
+use snapshot_soak::judge::Side;
+use snapshot_soak::scene::Scene;
 
 /// Would catch: a judge that calls a mixture old or new, a deed that is not done done, or a lost snapshot fine.
 #[test]
