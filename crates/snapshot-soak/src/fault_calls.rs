@@ -11,6 +11,8 @@ use crate::tally::Tally;
 const ERRORS: [&str; 3] = ["ENOSPC", "EIO", "EDQUOT"];
 /// What an opening fails with, too.
 const OPENING: &str = "EMFILE";
+/// What the dynamic loader exits with where it cannot open a library: the program did not begin.
+const NOT_BEGUN: i32 = 127;
 
 /// The part "fault-calls": each state-changing call of each deed fails, once and for good; with which error is the
 /// seed's choice.
@@ -51,7 +53,7 @@ fn fail(stage: &Stage, n: u64, error: &'static str, tally: &mut Tally) -> Outcom
 fn badly_ended(ended: &Ended) -> Option<String> {
     let Ended { status, stderr, was_silenced } = ended;
     let why = match status.code() {
-        Some(0) => return None,
+        Some(0 | NOT_BEGUN) => return None,
         None | Some(101) => "it died",
         Some(_) if stderr.contains("panicked") => "it panicked",
         Some(_) if *was_silenced => return None,
