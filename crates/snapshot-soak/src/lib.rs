@@ -10,6 +10,7 @@
 
 pub mod crash;
 pub mod deed;
+pub mod faults;
 pub mod ground;
 pub mod part;
 pub mod scene;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::tally::Tally;
-use crate::{Outcome, crash, work};
+use crate::{Outcome, crash, faults, work};
 
 /// Which cases of a part, and with what.
 #[derive(Debug, Clone)]
@@ -25,8 +25,12 @@ pub struct Slice {
 pub type Part = (&'static str, fn(&Slice) -> Outcome<Tally>);
 
 /// Every part.
-pub const PARTS: &[Part] =
-    &[("crash index", crash::index), ("crash pairs", crash::pairs), ("crash work", work::work)];
+pub const PARTS: &[Part] = &[
+    ("crash index", crash::index),
+    ("crash pairs", crash::pairs),
+    ("crash work", work::work),
+    ("faults", faults::faults),
+];
 
 impl Slice {
     /// Runs cases from the first on, until there are `total` or the time is over: `case` says what is wrong with

@@ -2,4 +2,5 @@
 #![expect(clippy::disallowed_methods, reason = "it plays the world around the product")]
 
 mod crash;
+mod faults;
 mod scene;
