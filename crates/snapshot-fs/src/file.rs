@@ -99,8 +99,10 @@ impl DurableFile {
 impl Write for DurableFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let op = Op { data: bytes, ..Op::new(OpKind::Write, &self.path) };
-        self.fs.before(&op)?;
-        self.file.write(&bytes[..self.fs.takes(&op)])
+        let written =
+            self.fs.before(&op).and_then(|()| self.file.write(&bytes[..self.fs.takes(&op)]));
+        // Who writes through others (a bundle, an envelope) does not know any more into which file.
+        written.map_err(|e| io::Error::new(e.kind(), FsError::io("write", &self.path)(e)))
     }
 
     fn flush(&mut self) -> io::Result<()> {

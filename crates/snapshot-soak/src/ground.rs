@@ -39,10 +39,9 @@ impl Ground {
     pub fn lay(dir: &Path) -> Outcome<Self> {
         let scene = Scene::create(&dir.join("ground"))?;
         let known = |deed: Deed| -> Outcome<Known> {
-            let (copy, recorder) = (scene.copy_in(dir)?, Arc::new(Recorder::default()));
-            let engine = copy.engine(DurableFs::with_hook(recorder.clone()))?;
-            deed.perform(&copy, &engine).map_err(|e| format!("{deed}: {e}"))?;
-            Ok(Known { deed, sides: scene.sides(deed)?, changes: recorder.changes() })
+            let recorder = Arc::new(Recorder::default());
+            let sides = scene.sides_by(deed, DurableFs::with_hook(recorder.clone()), dir)?;
+            Ok(Known { deed, sides, changes: recorder.changes() })
         };
         let deeds = Deed::ALL.into_iter().map(known).collect::<Outcome<_>>()?;
         Ok(Self { dir: dir.to_owned(), scene, deeds })

@@ -13,6 +13,7 @@ pub mod crash;
 pub mod cuts;
 pub mod deed;
 pub mod fault_calls;
+pub mod faults;
 pub mod ground;
 pub mod judge;
 pub mod kill;

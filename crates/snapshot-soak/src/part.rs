@@ -7,7 +7,7 @@ use snapshot_testkit::Random;
 
 use crate::Outcome;
 use crate::tally::Tally;
-use crate::{bits, crash, cuts, fault_calls, kill, live, power, processes, work};
+use crate::{bits, crash, cuts, fault_calls, faults, kill, live, power, processes, work};
 
 /// Which cases of a part, and with what.
 #[derive(Debug, Clone)]
@@ -38,6 +38,7 @@ pub const PARTS: &[Part] = &[
     ("crash-work", work::work),
     ("cuts-wal", cuts::wal),
     ("cuts-rollback", cuts::rollback),
+    ("faults", faults::faults),
     ("fault-calls", fault_calls::run),
     ("kill", kill::single),
     ("kill-pairs", kill::pairs),

@@ -284,9 +284,17 @@ impl Scene {
     /// # Errors
     /// If something goes wrong, or the deed changes nothing.
     pub fn sides(&self, deed: Deed) -> Outcome<Sides> {
-        let scene = self.copy()?;
+        self.sides_by(deed, DurableFs::default(), &std::env::temp_dir())
+    }
+
+    /// As [`Scene::sides`], of a copy below `dir`, the deed's changes through `fs`.
+    ///
+    /// # Errors
+    /// As [`Scene::sides`].
+    pub fn sides_by(&self, deed: Deed, fs: DurableFs, dir: &Path) -> Outcome<Sides> {
+        let scene = self.copy_in(dir)?;
         let before = scene.look()?;
-        let engine = scene.engine(DurableFs::default())?;
+        let engine = scene.engine(fs)?;
         deed.perform(&scene, &engine).map_err(|e| format!("{deed}: {e}"))?;
         let after = scene.look()?;
         if before.snapshots == after.snapshots {

@@ -14,12 +14,14 @@ pub struct FaultHook {
     seen: AtomicU64,
     at: u64,
     fault: Fault,
+    failed: Mutex<Option<Recorded>>,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Fault {
     Once(i32),
     From(i32),
+    Short,
     Kill,
 }
 
@@ -71,6 +73,13 @@ impl FaultHook {
         Self::new(n, Fault::From(errno))
     }
 
+    /// Change `n` writes half of its bytes, where it writes more than one, and the next change finds the disk
+    /// full, later ones do not.
+    #[must_use]
+    pub const fn short_at(n: u64) -> Self {
+        Self::new(n, Fault::Short)
+    }
+
     /// This process is killed (SIGKILL) before change `n`: for child processes.
     #[must_use]
     pub const fn killing_at(n: u64) -> Self {
@@ -89,19 +98,42 @@ impl FaultHook {
         self.seen() > self.at
     }
 
+    /// The first change that failed.
+    #[must_use]
+    pub fn failed(&self) -> Option<Recorded> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     const fn new(at: u64, fault: Fault) -> Self {
-        Self { seen: AtomicU64::new(0), at, fault }
+        Self { seen: AtomicU64::new(0), at, fault, failed: Mutex::new(None) }
+    }
+
+    fn fail(&self, op: &Op<'_>, errno: i32) -> io::Result<()> {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.get_or_insert_with(|| Recorded::of(op));
+        Err(io::Error::from_raw_os_error(errno))
     }
 }
 
 impl Hook for FaultHook {
-    fn before(&self, _: &Op<'_>) -> io::Result<()> {
+    fn before(&self, op: &Op<'_>) -> io::Result<()> {
         let n = self.seen.fetch_add(1, Ordering::SeqCst);
         match self.fault {
-            Fault::Once(errno) if n == self.at => Err(io::Error::from_raw_os_error(errno)),
-            Fault::From(errno) if n >= self.at => Err(io::Error::from_raw_os_error(errno)),
+            Fault::Once(errno) if n == self.at => self.fail(op, errno),
+            Fault::From(errno) if n >= self.at => self.fail(op, errno),
+            Fault::Short if n == self.at.saturating_add(1) => {
+                self.fail(op, rustix::io::Errno::NOSPC.raw_os_error())
+            }
             Fault::Kill if n == self.at => die(),
             _ => Ok(()),
+        }
+    }
+
+    fn takes(&self, op: &Op<'_>) -> usize {
+        match (self.fault, op.data.len()) {
+            // It has been counted.
+            (Fault::Short, bytes @ 2..) if self.seen() == self.at.saturating_add(1) => bytes / 2,
+            (_, bytes) => bytes,
         }
     }
 }
@@ -137,10 +169,15 @@ impl Recorder {
     }
 }
 
+impl Recorded {
+    fn of(op: &Op<'_>) -> Self {
+        Self { kind: op.kind, path: op.path.to_owned(), bytes: op.data.len() }
+    }
+}
+
 impl Hook for Recorder {
     fn before(&self, op: &Op<'_>) -> io::Result<()> {
-        let change = Recorded { kind: op.kind, path: op.path.to_owned(), bytes: op.data.len() };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(change);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Recorded::of(op));
         Ok(())
     }
 }
@@ -186,6 +223,21 @@ mod tests {
             assert!(!done && once.fired(), "change {n}");
             assert!(names.is_empty() || names == ["f"], "change {n}: {names:?}");
         }
+    }
+
+    /// Would catch: a short write that takes all, or after which the disk has room.
+    #[test]
+    fn half_a_write_is_followed_by_a_full_disk() {
+        let tmp = tempfile::tempdir().unwrap();
+        let hook = Arc::new(FaultHook::short_at(1));
+        let dir = DurableFs::with_hook(hook.clone()).open_dir(tmp.path()).unwrap();
+        let mut file = dir.create_new("f", 0o600).unwrap();
+        let full = std::io::Write::write_all(&mut file, b"four").unwrap_err();
+        assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(std::fs::read(tmp.path().join("f")).unwrap(), b"fo");
+        let failed = hook.failed().unwrap();
+        assert_eq!((failed.kind, failed.bytes), (OpKind::Write, 2));
+        std::io::Write::write_all(&mut file, b"r").unwrap();
     }
 
     /// Would catch: a frozen layer through which a clean-up still gets.

@@ -8,6 +8,7 @@
 mod bits;
 mod crash;
 mod doctor;
+mod faults;
 mod live;
 mod power;
 mod refused;
