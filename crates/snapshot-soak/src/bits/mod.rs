@@ -1,6 +1,8 @@
 //! Every damage that can be done to a small bundle, plain and encrypted, and to the files beside it, is put to
-//! `verify`, `restore`, `import`, `cat` and `diff`. Encryption is random: of an encrypted bundle a case is the
-//! same damage to other bytes each time.
+//! `verify`, `restore`, `import`, `cat` and `diff`.
+//!
+//! A bundle tells how long its writers were held, and encryption is random: in another slice a case is the same
+//! damage to bytes that differ a little, and there are a few more of them or fewer.
 
 mod bench;
 mod judge;
