@@ -146,16 +146,25 @@ impl Proofs {
 
     /// The tests that pass a mutant, with their seconds, in the order in which they are tried.
     fn tests_of(&self, site: &Site) -> Vec<(&Test, f64)> {
-        let words = likely(site);
-        let misses = |test: &Test| {
+        let of_kind = LIKELY.iter().find(|(kind, _)| *kind == site.kind);
+        let of_kind = of_kind.map_or(&[][..], |(_, words)| *words);
+        // What the file and the function are called, short words and the ends of words left out.
+        let own = site.name.rsplit('/').next().unwrap_or_default();
+        let own: Vec<&str> = own
+            .split(|c: char| !c.is_alphanumeric())
+            .filter(|word| word.len() > 3)
+            .map(|word| word.trim_end_matches(['d', 'e', 's']))
+            .collect();
+        let likely = |test: &Test| {
             let name = test.full();
-            words.iter().filter(|word| !name.contains(word.as_str())).count()
+            let has = |word: &&&str| name.contains(**word);
+            3 * usize::from(of_kind.iter().any(|word| has(&word))) + own.iter().filter(has).count()
         };
         let passing = self.tests.iter().filter(|(_, known)| known.places.contains(&site.place));
         let mut tests: Vec<(&Test, f64)> =
             passing.map(|(test, known)| (test, known.seconds)).collect();
         tests.sort_by(|(a, s), (b, t)| {
-            misses(a).cmp(&misses(b)).then(s.total_cmp(t)).then(a.cmp(b))
+            likely(b).cmp(&likely(a)).then(s.total_cmp(t)).then(a.cmp(b))
         });
         tests
     }
@@ -349,15 +358,6 @@ fn with_switches(command: &mut Command) -> &mut Command {
     command
         .env("CARGO_TARGET_DIR", target().join("mutants/build"))
         .env_remove("CARGO_BUILD_BUILD_DIR")
-}
-
-/// Words of which the more are in a test's name the likelier it notices a mutant: those of its kind, file and function.
-fn likely(site: &Site) -> BTreeSet<String> {
-    let of_kind = LIKELY.iter().find(|(kind, _)| *kind == site.kind).map(|(_, words)| *words);
-    let own = site.name.split(|c: char| !c.is_alphanumeric()).filter(|word| word.len() > 3);
-    // The end of a word says what it does there, not what it is about.
-    let own = own.map(|word| word.trim_end_matches(['d', 'e', 's']));
-    of_kind.into_iter().flatten().copied().chain(own).map(str::to_owned).collect()
 }
 
 /// How many of the tests fit into so many seconds: at least one.

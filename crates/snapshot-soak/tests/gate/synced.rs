@@ -237,8 +237,9 @@ fn what_a_restore_makes_anew_is_synced() {
         let control = Control::default();
         engine.plan_restore(&req, &control).unwrap().apply(&control).unwrap();
     }));
+    // The last of the two: the other one, which stays, would be synced after it in the same folder.
     wrong.extend(unsynced("state that was not there", &scene, |scene, engine| {
-        let file = scene.agent().state("extract_cursor");
+        let file = scene.agent().state("dream_run");
         let state = std::fs::read(&file).unwrap();
         std::fs::remove_file(&file).unwrap();
         Deed::Snapshot.perform(scene, engine).unwrap();
