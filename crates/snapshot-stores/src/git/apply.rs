@@ -14,7 +14,7 @@ use super::lock::{self, git_folder};
 use super::open::{GitRepo, open};
 use super::plan::{DEFAULT_BRANCH, GitTargets};
 use super::stage::{STAGED_PACKS, open_objects};
-use super::{refs, stash, walk};
+use super::{ref_locks, refs, stash, walk};
 use crate::StoresError;
 use crate::files::git_name;
 
@@ -24,6 +24,8 @@ const PACK_MODE: u32 = 0o444;
 const FILE_MODE: u32 = 0o644;
 /// Name of the new index in the staging folder.
 const STAGED_INDEX: &str = "index";
+/// Its lock, which libgit2 takes.
+const STAGED_INDEX_LOCK: &str = "index.lock";
 /// Name, in the staging folder, of the configuration that libgit2 gets from us for as long as it works here.
 const STAGED_CONFIG: &str = "config";
 /// Without it libgit2 renames a ref into place before its content is durable: a power cut leaves an empty one.
@@ -60,13 +62,16 @@ pub fn apply(
     let git = git_folder(memdir, &repo)?;
     let common = fs.open_dir(repo.repo.commondir())?;
     lock::take(&git, id)?;
+    ref_locks::break_dead(&git, &common, id)?;
     sweep(&git, &common)?;
     bring_packs(staged, &common, control)?;
     set_shallow(&repo, &common, staged, targets)?;
     common.sync_fs()?;
-    fs.external("set the refs", common.path())?;
-    refs::set(&repo, targets, &id.to_string())?;
-    stash::set(&repo, &common, &targets.after)?;
+    ref_locks::announced(&git, id, || {
+        fs.external("set the refs", common.path())?;
+        refs::set(&repo, targets, &id.to_string()).map_err(|e| locked(e, &git, &common))?;
+        stash::set(&repo, &common, &targets.after)
+    })?;
     set_index(&repo, &git, staged)?;
     fs.external("clean up after unfinished git operations", git.path())?;
     repo.repo.cleanup_state().map_err(repo.fail("clean up"))?;
@@ -74,6 +79,16 @@ pub fn apply(
     common.sync_fs()?;
     git.sync_fs()?;
     lock::unlock(memdir, id)
+}
+
+/// An error with the lock that somebody holds, where one is to be seen.
+fn locked(error: StoresError, git: &Dir, common: &Dir) -> StoresError {
+    match error {
+        StoresError::GitLocked { path } => {
+            StoresError::GitLocked { path: ref_locks::first(git, common).unwrap_or(path) }
+        }
+        other => other,
+    }
 }
 
 /// Has libgit2 sync what it writes through `repo`. Before its first look at a ref: it asks once.
@@ -227,6 +242,8 @@ fn parents(odb: &Odb<'_>, commit: Oid) -> Vec<Oid> {
 fn set_index(repo: &GitRepo, git: &Dir, staged: &Dir) -> Result<(), StoresError> {
     let fail = || repo.fail("build the index");
     staged.remove_tree(STAGED_INDEX)?;
+    // A run that was killed while it wrote one left its lock.
+    staged.remove_tree(STAGED_INDEX_LOCK)?;
     let path = staged.path().join(STAGED_INDEX);
     staged.durable_fs().external("build the index", &path)?;
     let mut index = Index::open(&path).map_err(fail())?;

@@ -12,6 +12,7 @@ use snapshot_fs::{Dir, FileType, FsError};
 
 use super::apply::sweep;
 use super::open::{GitRepo, open};
+use super::ref_locks;
 use crate::StoresError;
 
 /// Name of the lock in the git folder.
@@ -41,7 +42,9 @@ pub fn unlock(memdir: &Dir, id: SnapshotId) -> Result<(), StoresError> {
     let Some(repo) = open(memdir.path())? else { return Ok(()) };
     let git = git_folder(memdir, &repo)?;
     if holds(is_ours(&git, id)?) {
-        sweep(&git, &memdir.durable_fs().open_dir(repo.repo.commondir())?)?;
+        let common = memdir.durable_fs().open_dir(repo.repo.commondir())?;
+        ref_locks::break_dead(&git, &common, id)?;
+        sweep(&git, &common)?;
         git.unlink(LOCK)?;
         git.sync()?;
     }
@@ -80,6 +83,7 @@ fn lock_target(git: &Dir) -> Result<Option<OsString>, StoresError> {
     })
 }
 
-fn marker(id: SnapshotId) -> OsString {
+/// What a link of restore `id` says.
+pub(super) fn marker(id: SnapshotId) -> OsString {
     format!("{MARKER}{id}").into()
 }

@@ -29,6 +29,7 @@ mod pin;
 mod plan;
 mod raw;
 mod redact;
+mod ref_locks;
 mod refs;
 mod stage;
 mod stash;

@@ -331,6 +331,45 @@ fn a_restore_repeated_after_every_step_ends_the_same() {
     }
 }
 
+/// Would catch: a restore that no recovery can finish, since it was killed while libgit2 held locks; a lock of a
+/// git process that is broken.
+#[test]
+fn locks_of_a_run_that_was_killed_are_broken_and_no_others() {
+    let scene = Scene::with_history();
+    let (bytes, info) = scene.git_bytes();
+    scene.write("MEMORY.md", "later");
+    scene.commit("later");
+    let staged = scene.stage_git(Some(&bytes), &info).unwrap();
+    let now = git::open(&scene.mem()).unwrap().map(|repo| repo.pin().unwrap());
+    let (_, targets) = git::plan(now.as_ref(), &info);
+    let (memdir, control) = (scene.dir("mem"), Control::default());
+    let lock = scene.mem().join(".git/refs/heads/main.lock");
+    let mark = scene.mem().join(".git/nexo-memory-refs");
+    let mut apply = || git::apply(&memdir, &staged, &targets, id(7), &control);
+    // Somebody's: nobody announced it, or another restore did.
+    fs::write(&lock, "").unwrap();
+    for other in [None, Some(id(8))] {
+        if let Some(other) = other {
+            std::os::unix::fs::symlink(format!("nexo-memory-restore-{other}"), &mark).unwrap();
+        }
+        match apply() {
+            Err(StoresError::GitLocked { path }) => assert_eq!(path, lock),
+            other => panic!("{other:?}"),
+        }
+        assert!(!mark.exists() && fs::symlink_metadata(&mark).is_err());
+    }
+    // Ours, with what libgit2 leaves where it is killed while it builds an index.
+    for killed in [".git/packed-refs.lock", ".git/HEAD.lock"] {
+        fs::write(scene.mem().join(killed), "").unwrap();
+    }
+    fs::write(staged.path().join("index.lock"), "").unwrap();
+    std::os::unix::fs::symlink(format!("nexo-memory-restore-{}", id(7)), &mark).unwrap();
+    apply().unwrap();
+    assert_eq!(git::progress(&scene.mem(), &targets).unwrap(), GitProgress::After);
+    assert!(!lock.exists() && fs::symlink_metadata(&mark).is_err());
+    assert_sound(&scene);
+}
+
 #[test]
 fn a_busy_repository_is_left_alone() {
     let scene = Scene::with_history();
