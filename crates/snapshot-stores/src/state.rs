@@ -210,10 +210,14 @@ fn restore_json(fs: &DurableFs, path: &Path, json: Option<&[u8]>) -> Result<(), 
         return Err(StoresError::refused(path, "not the path of a file"));
     };
     let Some(json) = json else {
-        return match fs.open_dir(parent).and_then(|dir| dir.unlink(name).and_then(|()| dir.sync()))
-        {
+        let dir = match fs.open_dir(parent) {
+            Err(e) if e.is_not_found() => return Ok(()),
+            opened => opened?,
+        };
+        return match dir.unlink(name) {
             Err(e) if !e.is_not_found() => Err(e.into()),
-            _ => Ok(()),
+            // Also where a first try removed it, and died before this.
+            _ => Ok(dir.sync()?),
         };
     };
     make_folder(fs, parent)?;

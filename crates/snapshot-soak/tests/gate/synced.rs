@@ -252,11 +252,14 @@ fn what_a_restore_makes_anew_is_synced() {
         std::fs::remove_dir_all(agent.memdir().join(".git")).unwrap();
         std::fs::remove_dir_all(agent.sqlite_root()).unwrap();
         Deed::Snapshot.perform(scene, engine).unwrap();
-        std::fs::write(agent.memdir().join("MEMORY.md"), "changed").unwrap();
+        std::fs::write(agent.memdir().join("notes/0001-0.md"), "changed").unwrap();
         restore_latest(engine);
     }));
     wrong.extend(unsynced("stores alone", &scene, |scene, engine| {
         std::fs::remove_dir_all(scene.agent().memdir_root()).unwrap();
+        for state in ["extract_cursor", "dream_run"] {
+            std::fs::remove_file(scene.agent().state(state)).unwrap();
+        }
         Deed::Snapshot.perform(scene, engine).unwrap();
         std::fs::remove_dir_all(scene.agent().sqlite_root()).unwrap();
         restore_latest(engine);
@@ -287,6 +290,12 @@ fn what_the_other_verbs_say_is_done_is_synced() {
         engine.pin(&tenant, Some(&ana()), &oldest(), "why").unwrap();
         engine.hold(None, "why").unwrap();
     });
+    wrong.extend(unsynced("delete of a redacted one", &scene, |scene, engine| {
+        let maps = scene.vault().join("tenants/default/git-maps/ana");
+        std::fs::create_dir_all(&maps).unwrap();
+        std::fs::write(maps.join(format!("{}.txt", Scene::oldest())), "").unwrap();
+        Deed::Delete.perform(scene, engine).unwrap();
+    }));
     wrong.extend(unsynced("erase", &scene, |_, engine| {
         engine.pin(&tenant, Some(&ana()), &oldest(), "why").unwrap();
         engine.erase(&tenant, &ana(), &control).unwrap();
