@@ -345,7 +345,7 @@ fn locks_of_a_run_that_was_killed_are_broken_and_no_others() {
     let (memdir, control) = (scene.dir("mem"), Control::default());
     let lock = scene.mem().join(".git/refs/heads/main.lock");
     let mark = scene.mem().join(".git/nexo-memory-refs");
-    let mut apply = || git::apply(&memdir, &staged, &targets, id(7), &control);
+    let apply = || git::apply(&memdir, &staged, &targets, id(7), &control);
     // Somebody's: nobody announced it, or another restore did.
     fs::write(&lock, "").unwrap();
     for other in [None, Some(id(8))] {
