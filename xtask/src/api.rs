@@ -30,7 +30,7 @@ const FORMAT: u32 = 57;
 const DIR: &str = "docs/api";
 
 /// Libraries for our own tests, which promise nothing to anyone.
-const UNLISTED: [&str; 2] = ["snapshot-fuzz", "snapshot-testkit"];
+const UNLISTED: [&str; 3] = ["snapshot-fuzz", "snapshot-soak", "snapshot-testkit"];
 
 /// File name and content of every listing.
 type Listings = BTreeMap<String, String>;

@@ -15,8 +15,8 @@ use crate::tally::Tally;
 
 /// Cases of the part "crash pairs".
 const PAIRS: u64 = 1200;
-/// Of so many recoveries that die, one is followed by another that does.
-const THIRD: usize = 4;
+/// Of so many recoveries that die, one is followed by another that is to die.
+const ONE_IN: usize = 4;
 
 /// The part "crash index": a death at each change.
 ///
@@ -65,7 +65,7 @@ pub fn pair_case(ground: &Ground, seed: u64, case: u64, tally: &mut Tally) -> Ou
         let scene = ground.copy()?;
         let told = known.die_at(&scene, n)?;
         let mut deaths = vec![random.below(changes)];
-        if random.below(THIRD) == 0 {
+        if random.below(ONE_IN) == 0 {
             deaths.push(random.below(changes));
             tally.count("third deaths");
         }

@@ -38,37 +38,40 @@ pub fn pairs(slice: &Slice) -> Outcome<Tally> {
 }
 
 fn kill(stage: &Stage, n: u64, tally: &mut Tally) -> Outcome<()> {
-    let ((deed, (call, name)), scene) = (stage.point(n)?, stage.begin()?);
-    let ended = stage.perform(&scene, deed, (Fault::Kill, *call))?;
+    let ((deed, call), scene) = (stage.point(n)?, stage.begin()?);
+    let ended = stage.perform(&scene, deed, (Fault::Kill, call))?;
     if !ended.was_killed() && !ended.status.success() {
-        tally.wrong(n, format!("{deed}, call {call}: {}: {}", ended.status, ended.stderr));
+        tally.wrong(n, format!("{deed}, {call:?}: {}: {}", ended.status, ended.stderr));
     }
-    tally.count(if ended.was_killed() { "killed" } else { "ended before" });
+    tally.count(match ended.was_killed() {
+        true => format!("killed at {}", call.0),
+        false => "not reached".to_owned(),
+    });
     match stage.judge(&scene, deed, ended.status.success())? {
         Ok(side) => tally.count(word(side, &RecoveryOutcome::Nothing)),
-        Err(why) => tally.wrong(n, format!("{deed} killed at call {call}, {name}: {why}")),
+        Err(why) => tally.wrong(n, format!("{deed} killed at {call:?}: {why}")),
     }
     Ok(())
 }
 
 fn kill_twice(stage: &Stage, random: &mut Random, n: u64, tally: &mut Tally) -> Outcome<()> {
     loop {
-        let ((deed, (call, name)), scene) =
-            (stage.point(random.next_u64() % stage.points())?, stage.begin()?);
-        let told = stage.perform(&scene, deed, (Fault::Kill, *call))?.status.success();
+        let point = random.next_u64() % stage.points();
+        let ((deed, call), scene) = (stage.point(point)?, stage.begin()?);
+        let told = stage.perform(&scene, deed, (Fault::Kill, call))?.status.success();
         stage.save(&scene)?;
         let calls = stage.recovery_calls(&scene)?;
         if calls.is_empty() {
             continue;
         }
         let scene = stage.saved()?;
-        let (second, its_name) = &calls[random.below(calls.len())];
-        let killed = stage.recover(&scene, Some((Fault::Kill, *second)))?.was_killed();
+        let second = &calls[random.below(calls.len())];
+        let killed = stage.recover(&scene, Some((Fault::Kill, second)))?.was_killed();
         tally.count(if killed { "killed twice" } else { "recovered before" });
         match stage.judge(&scene, deed, told)? {
             Ok(side) => tally.count(word(side, &RecoveryOutcome::Nothing)),
             Err(why) => {
-                let at = format!("call {call}, {name}, its recovery at {second}, {its_name}");
+                let at = format!("{call:?}, its recovery at {second:?}");
                 tally.wrong(n, format!("{deed} killed at {at}: {why}"));
             }
         }

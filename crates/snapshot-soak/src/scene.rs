@@ -384,7 +384,7 @@ pub(crate) fn refuse_strays(vault: &Path, agents: &Path, snapshots: &[SnapshotId
             return Err(format!("left over: {}", path.display()).into());
         }
     }
-    let ours = |path: &PathBuf| path.to_string_lossy().contains(TEMP_PREFIX);
+    let ours = |path: &PathBuf| is_left(path);
     match files_below(agents)?.into_iter().find(ours) {
         Some(path) => Err(format!("left over: {}", path.display()).into()),
         None => Ok(()),
@@ -418,4 +418,13 @@ fn is_furniture(path: &Path) -> bool {
     path.extension().is_some_and(|ending| ending == "lock")
         || within("notes")
         || (within("restore") && path.ends_with("epoch"))
+}
+
+/// Names of ours among an agent's files, and locks of git, which nobody holds when all is quiet.
+fn is_left(path: &Path) -> bool {
+    let in_git = path.iter().any(|part| part == ".git");
+    let is_lock = path.extension().is_some_and(|ending| ending == "lock");
+    path.to_string_lossy().contains(TEMP_PREFIX)
+        || path.ends_with("nexo-memory-refs")
+        || (in_git && is_lock)
 }

@@ -97,11 +97,11 @@ impl Stage {
         replace(&Scene::at(&self.saved), &self.place)
     }
 
-    /// Does a deed, with a fault at its nth call.
+    /// Does a deed, with a fault at a call.
     ///
     /// # Errors
     /// If it cannot be run.
-    pub fn perform(&self, scene: &Scene, deed: Deed, fault: (Fault, u64)) -> Outcome<Ended> {
+    pub fn perform(&self, scene: &Scene, deed: Deed, fault: (Fault, &Call)) -> Outcome<Ended> {
         self.strace.run(&said(deed, scene)?, Some(fault))
     }
 
@@ -113,11 +113,11 @@ impl Stage {
         Ok(self.strace.census(&recovery(scene))?.into_iter().collect())
     }
 
-    /// The recovery, with a fault at its nth call.
+    /// The recovery, with a fault at a call where one is named.
     ///
     /// # Errors
     /// If it cannot be run.
-    pub fn recover(&self, scene: &Scene, fault: Option<(Fault, u64)>) -> Outcome<Ended> {
+    pub fn recover(&self, scene: &Scene, fault: Option<(Fault, &Call)>) -> Outcome<Ended> {
         self.strace.run(&recovery(scene), fault)
     }
 
@@ -129,6 +129,10 @@ impl Stage {
         let ended = self.recover(scene, None)?;
         if !ended.status.success() {
             return Ok(Err(format!("the recovery: {}: {}", ended.status, ended.stderr)));
+        }
+        let again = self.strace.run(&[words(&["doctor"]), flags(scene)].concat(), None)?;
+        if !again.status.success() {
+            return Ok(Err(format!("after the recovery the doctor finds more: {}", again.status)));
         }
         let known = self.deeds.iter().find(|known| known.deed == deed);
         let sides = &known.ok_or("an unknown deed")?.sides;

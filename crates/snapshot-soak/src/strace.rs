@@ -23,14 +23,14 @@ pub struct Strace {
     pub program: PathBuf,
 }
 
-/// What is done at the nth call of a thread, from 1.
+/// What is done at a call.
 #[derive(Debug, Clone, Copy)]
 pub enum Fault {
     /// The program is killed before it.
     Kill,
     /// It fails with this error.
     Once(&'static str),
-    /// It and all later ones fail with this error.
+    /// It and all later ones of its name fail with this error.
     From(&'static str),
 }
 
@@ -41,12 +41,15 @@ pub struct Ended {
     pub status: ExitStatus,
     /// What it said on standard error.
     pub stderr: String,
+    /// The call was reached that was to fail.
+    pub was_hit: bool,
     /// The fault hit what it would have said.
     pub was_silenced: bool,
 }
 
-/// A call that changes something: which of its thread's calls it is, and its name.
-pub type Call = (u64, String);
+/// A call that changes something, by its name and which of its thread's calls of that name it is, from 1: as strace
+/// counts.
+pub type Call = (String, u64);
 
 impl Strace {
     /// Why nothing can be run, if so.
@@ -68,27 +71,29 @@ impl Strace {
         Ok(state_changing(&fs::read_to_string(&self.log)?))
     }
 
-    /// Runs the program, with a fault at the nth call of each thread.
+    /// Runs the program, with a fault at a call: the first thread that comes there has it.
     ///
     /// # Errors
     /// If it cannot be run.
-    pub fn run(&self, args: &[OsString], fault: Option<(Fault, u64)>) -> Outcome<Ended> {
+    pub fn run(&self, args: &[OsString], fault: Option<(Fault, &Call)>) -> Outcome<Ended> {
         let mut command = Command::new("strace");
         command.args(["-f", "-qq", "-e", "signal=none", "-o"]).arg(&self.log);
         command.arg("-e").arg(format!("trace={CALLS}"));
-        if let Some((fault, n)) = fault {
+        if let Some((fault, (name, n))) = fault {
             let what = match fault {
                 Fault::Kill => format!("signal=KILL:when={n}"),
                 Fault::Once(error) => format!("error={error}:when={n}"),
                 Fault::From(error) => format!("error={error}:when={n}+"),
             };
-            command.arg("-e").arg(format!("inject={CALLS}:{what}"));
+            command.arg("-e").arg(format!("inject={name}:{what}"));
         }
         let done = command.arg(&self.program).args(args).stdin(Stdio::null()).output()?;
         let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
         let log = fs::read_to_string(&self.log)?;
-        let silenced = |line: &str| line.contains(" write(2, ") && line.contains("(INJECTED)");
-        Ok(Ended { status: done.status, stderr, was_silenced: log.lines().any(silenced) })
+        let mut hits = log.lines().filter(|line| line.contains("(INJECTED)")).peekable();
+        let was_hit = hits.peek().is_some();
+        let was_silenced = hits.any(|line| line.contains(" write(2, "));
+        Ok(Ended { status: done.status, stderr, was_hit, was_silenced })
     }
 }
 
@@ -102,7 +107,7 @@ impl Ended {
 
 /// What a log of `strace -f` tells of calls that change something; each line begins with its thread.
 fn state_changing(log: &str) -> BTreeSet<Call> {
-    let (mut counts, mut calls) = (BTreeMap::<&str, u64>::new(), BTreeSet::new());
+    let (mut counts, mut calls) = (BTreeMap::<(&str, &str), u64>::new(), BTreeSet::new());
     for line in log.lines() {
         let Some((thread, call)) = line.split_once(char::is_whitespace) else { continue };
         let Some((name, args)) = call.trim_start().split_once('(') else { continue };
@@ -110,12 +115,12 @@ fn state_changing(log: &str) -> BTreeSet<Call> {
         if name.starts_with("<...") {
             continue;
         }
-        let count = counts.entry(thread).or_default();
+        let count = counts.entry((thread, name)).or_default();
         *count += 1;
         let opens = name == "openat" && !args.contains("O_CREAT") && !args.contains("O_TRUNC");
         let speaks = name == "write" && (args.starts_with("1,") || args.starts_with("2,"));
         if !opens && !speaks {
-            calls.insert((*count, name.to_owned()));
+            calls.insert((name.to_owned(), *count));
         }
     }
     calls
@@ -125,17 +130,43 @@ fn state_changing(log: &str) -> BTreeSet<Call> {
 mod tests {
     use super::*;
 
-    /// Would catch: a count that differs from strace's own, so that faults hit other calls.
+    /// Would catch: a call that counts for another thread's, another name's, or twice.
     #[test]
-    fn calls_are_counted_by_thread_as_strace_does() {
+    fn calls_are_counted_by_thread_and_name() {
         let log = "11 openat(3, \"a\", O_RDONLY) = 4\n\
             11 write(4, \"x\", 1 <unfinished ...>\n\
             12 fsync(5) = 0\n\
             11 <... write resumed>) = 1\n\
             11 write(2, \"hello\", 5) = 5\n\
+            11 write(4, \"y\", 1) = 1\n\
             11 openat(3, \"b\", O_RDWR|O_CREAT, 0600) = 5\n";
         let found: Vec<_> = state_changing(log).into_iter().collect();
-        let call = |n, name: &str| (n, name.to_owned());
-        assert_eq!(found, [call(1, "fsync"), call(2, "write"), call(4, "openat")]);
+        let call = |name: &str, n| (name.to_owned(), n);
+        let expected = [call("fsync", 1), call("openat", 2), call("write", 1), call("write", 3)];
+        assert_eq!(found, expected);
+    }
+
+    /// Would catch: a count that differs from strace's own, so that a fault hits another call or none.
+    #[test]
+    fn a_fault_hits_the_call_that_was_counted() {
+        if Strace::is_missing() {
+            println!("NOT RUN: strace is missing");
+            return;
+        }
+        let tmp = tempfile::tempdir().unwrap();
+        let strace = Strace { log: tmp.path().join("log"), program: "sh".into() };
+        let path = |name: &str| tmp.path().join(name).display().to_string();
+        let script = "mkdir $0 $1; ln -s x $2; mkdir $3";
+        let mut args: Vec<OsString> = vec!["-c".into(), script.into()];
+        args.extend(["a", "b", "c", "d"].map(|name| OsString::from(path(name))));
+        let second = ("mkdir".to_owned(), 2);
+        assert!(strace.census(&args).unwrap().contains(&second));
+        for name in ["a", "b", "c", "d"] {
+            let _ = fs::remove_dir(path(name)).or_else(|_| fs::remove_file(path(name)));
+        }
+        let ended = strace.run(&args, Some((Fault::Once("ENOSPC"), &second))).unwrap();
+        assert!(ended.was_hit && ended.stderr.contains("No space left"), "{ended:?}");
+        let there = ["a", "b", "c", "d"].map(|name| fs::symlink_metadata(path(name)).is_ok());
+        assert_eq!(there, [true, false, true, true]);
     }
 }

@@ -99,7 +99,10 @@ fn go_on(
         work.must_be_somewhere(scene, &engine)?;
         work.must_be_decided(known, scene, decision, &decided.outcome)?;
     }
-    scene.recover()?;
+    if let RecoveryOutcome::Pending { why, .. } = scene.recover()? {
+        return Err(format!("it is to be decided again: {why}").into());
+    }
+    work.must_be_somewhere(scene, &engine)?;
     let now = scene.look()?;
     let stay = known.sides.after.snapshots.keys();
     let mut stay = stay.filter(|id| known.sides.before.snapshots.contains_key(id));

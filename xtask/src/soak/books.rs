@@ -51,9 +51,9 @@ pub(crate) struct Tally {
 }
 
 impl Books {
-    /// Those at `path`; new ones where there are none.
-    pub(crate) fn open(path: &Path, seed: u64) -> Result<Self, String> {
-        if !path.exists() {
+    /// Those at `path`; new ones where there are none, or `fresh` ones are wanted.
+    pub(crate) fn open(path: &Path, seed: u64, fresh: bool) -> Result<Self, String> {
+        if fresh || !path.exists() {
             return Ok(Self { seed, ..Self::default() });
         }
         let text = fs::read(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
@@ -72,6 +72,8 @@ impl Books {
         if fresh {
             *account = new;
         }
+        // What stopped it may be over.
+        account.stopped = None;
         match account.build == build {
             true => Ok(()),
             false => Err(format!("{part} was run by another build: --fresh begins it anew")),
@@ -87,9 +89,17 @@ impl Books {
         rename(&temp, path)
     }
 
-    /// Whether anything is wrong, or could not be run.
-    pub(crate) fn is_clean(&self) -> bool {
-        self.parts.values().all(|part| part.wrong.is_empty() && part.stopped.is_none())
+    /// Whether nothing is wrong with these parts, and each could be run.
+    pub(crate) fn is_clean(&self, parts: &[String]) -> bool {
+        let chosen = parts.iter().filter_map(|part| self.parts.get(part));
+        chosen.into_iter().all(|part| part.wrong.is_empty() && part.stopped.is_none())
+    }
+}
+
+impl Tally {
+    /// Whether no case was run.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.done == 0
     }
 }
 
@@ -149,18 +159,21 @@ mod tests {
     fn books_are_gone_on_with_by_the_same_seed_and_build_only() {
         let tmp = tempfile::tempdir().unwrap();
         let path = tmp.path().join("books.json");
-        let mut books = Books::open(&path, 7).unwrap();
+        let mut books = Books::open(&path, 7, false).unwrap();
         books.begin("cuts", "a", false).unwrap();
         books.parts.get_mut("cuts").unwrap().add(tally(3), Duration::from_millis(10));
         books.save(&path).unwrap();
-        let mut again = Books::open(&path, 7).unwrap();
+        let mut again = Books::open(&path, 7, false).unwrap();
         assert_eq!(again, books);
-        assert!(Books::open(&path, 8).is_err());
+        assert!(Books::open(&path, 8, false).is_err());
+        assert!(Books::open(&path, 8, true).unwrap().parts.is_empty());
+        again.parts.get_mut("cuts").unwrap().stopped = Some("no memory".to_owned());
         again.begin("cuts", "a", false).unwrap();
-        assert_eq!(again, books);
+        assert_eq!(again, books, "it goes on");
         assert!(again.begin("cuts", "b", false).unwrap_err().contains("another build"));
         again.begin("cuts", "b", true).unwrap();
         assert_eq!(again.parts["cuts"], Account { build: "b".to_owned(), ..Account::default() });
-        assert!(!books.is_clean() && again.is_clean());
+        let cuts = ["cuts".to_owned()];
+        assert!(!books.is_clean(&cuts) && again.is_clean(&cuts) && books.is_clean(&[]));
     }
 }

@@ -1,5 +1,6 @@
 //! The soak's parts in slices: in turn, on time, with books.
 
+use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
@@ -63,21 +64,23 @@ pub(crate) fn soak(flags: &[&str]) -> Outcome {
     let plan = Plan::parse(flags)?;
     let programs = build()?;
     let parts = plan.parts(&programs)?;
+    let _alone = alone()?;
     if let Some(case) = plan.case {
         return run_case(&programs, &parts, case, plan.seed);
     }
     let (path, build) = (target().join("soak/books.json"), digest(&programs)?);
-    let mut books = Books::open(&path, plan.seed)?;
+    let forget_all = plan.fresh && plan.only.is_empty();
+    let mut books = Books::open(&path, plan.seed, forget_all)?;
     for part in &parts {
         books.begin(part, &build, plan.fresh)?;
     }
     let began = Instant::now();
     let run = Run {
-        is_late: &|| plan.minutes.is_some_and(|minutes| began.elapsed().as_secs() >= minutes * 60),
+        is_late: &|| plan.minutes.is_some_and(|minutes| began.elapsed().as_secs() / 60 >= minutes),
         programs: &programs,
         path: &path,
         seed: plan.seed,
-        open: Mutex::new(Open { books, waiting: parts }),
+        open: Mutex::new(Open { books, waiting: parts.clone() }),
     };
     let workers = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
@@ -89,7 +92,7 @@ pub(crate) fn soak(flags: &[&str]) -> Outcome {
     })?;
     let books = run.open.into_inner().unwrap_or_else(PoisonError::into_inner).books;
     print!("{}", table(&books));
-    if books.is_clean() { Ok(()) } else { Err("something is wrong".to_owned()) }
+    if books.is_clean(&parts) { Ok(()) } else { Err("something is wrong".to_owned()) }
 }
 
 /// The first `count` cuts in write-ahead-log mode.
@@ -152,6 +155,9 @@ impl Plan {
                 _ => return Err(format!("unknown flag {flag}")),
             }
         }
+        if plan.minutes == Some(0) {
+            return Err("--minutes takes at least 1".to_owned());
+        }
         match (plan.case, plan.only.len()) {
             (None, _) | (_, 1) => Ok(plan),
             _ => Err("--case is of one part: --only PART".to_owned()),
@@ -183,14 +189,27 @@ fn run_case(programs: &Path, parts: &[String], case: u64, seed: u64) -> Outcome 
     let which = Which { seed, from: case, count: 1, seconds: u64::MAX };
     let mut books = Books::default();
     for part in parts {
-        books
-            .parts
-            .entry(part.clone())
-            .or_default()
-            .add(slice(programs, part, &which)?, Duration::ZERO);
+        let tally = slice(programs, part, &which)?;
+        if tally.is_empty() {
+            return Err(format!("{part} has no case {case}"));
+        }
+        books.parts.entry(part.clone()).or_default().add(tally, Duration::ZERO);
     }
     print!("{}", table(&books));
-    if books.is_clean() { Ok(()) } else { Err("it is wrong".to_owned()) }
+    if books.is_clean(parts) { Ok(()) } else { Err("it is wrong".to_owned()) }
+}
+
+/// A lock for as long as it lives: scratch folders have one name on this machine, and books one place.
+fn alone() -> Result<File, String> {
+    let path = std::env::temp_dir().join("nexo-memory-soak.lock");
+    let fail = |e: &dyn std::fmt::Display| format!("cannot lock {}: {e}", path.display());
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(|e| fail(&e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err("another soak runs on this machine".to_owned()),
+        Err(e) => Err(fail(&e)),
+    }
 }
 
 /// Runs cases of a part in a scratch folder.
@@ -203,8 +222,10 @@ fn slice(programs: &Path, part: &str, which: &Which) -> Result<Tally, String> {
     command.arg(part).args(numbers).arg(&dir).arg(programs.join("nexo-memory"));
     // Scratch folders of its own lie where the slice works.
     let done = output(command.env("TMPDIR", &dir));
-    clear(&dir)?;
-    serde_json::from_str(&done?).map_err(|e| format!("{part} printed no tally: {e}"))
+    let cleared = clear(&dir);
+    let done = done?;
+    cleared?;
+    serde_json::from_str(&done).map_err(|e| format!("{part} printed no tally: {e}"))
 }
 
 /// What was built: cases of another build are no proof of this one.
@@ -232,8 +253,13 @@ mod tests {
         };
         assert_eq!(Plan::parse(&flags), Ok(plan));
         assert_eq!(Plan::parse(&[]), Ok(Plan { seed: SEED, ..Plan::default() }));
-        for wrong in [&["--minutes"][..], &["--minutes", "x"], &["--hours", "1"], &["--case", "1"]]
-        {
+        for wrong in [
+            &["--minutes"][..],
+            &["--minutes", "x"],
+            &["--minutes", "0"],
+            &["--hours", "1"],
+            &["--case", "1"],
+        ] {
             assert!(Plan::parse(wrong).is_err(), "{wrong:?}");
         }
     }

@@ -72,11 +72,10 @@ struct CutAt {
 /// # Errors
 /// If the cases could not be run.
 pub fn run(slice: &Slice) -> Outcome<Tally> {
-    if let Some(why) = unavailable(&slice.dir) {
-        let mut tally = Tally::of(TOTAL);
-        tally.count(format!("not run: {why}"));
-        tally.done = TOTAL - slice.from;
-        return Ok(tally);
+    match unavailable(&slice.dir) {
+        Some(why) if slice.from == 0 => return Ok(Tally::not_run(&why)),
+        Some(why) => return Err(why.into()),
+        None => {}
     }
     let bench = Bench::new(&slice.dir, slice.seed)?;
     slice.run(TOTAL, |n, tally| bench.case(n, tally))

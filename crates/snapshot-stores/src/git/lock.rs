@@ -27,10 +27,10 @@ const MARKER: &str = "nexo-memory-restore-";
 /// # Errors
 /// [`StoresError::GitLocked`] where a git process holds it, or left it behind.
 pub fn lock(memdir: &Dir, id: SnapshotId) -> Result<(), StoresError> {
-    match open(memdir.path())? {
-        Some(repo) => take(&git_folder(memdir, &repo)?, id),
-        None => Ok(()),
-    }
+    let Some(repo) = open(memdir.path())? else { return Ok(()) };
+    let git = git_folder(memdir, &repo)?;
+    ref_locks::refuse_foreign(&git)?;
+    take(&git, id)
 }
 
 /// Releases the index lock, if restore `id` holds it, and clears away what it left half written in the
@@ -41,10 +41,11 @@ pub fn lock(memdir: &Dir, id: SnapshotId) -> Result<(), StoresError> {
 pub fn unlock(memdir: &Dir, id: SnapshotId) -> Result<(), StoresError> {
     let Some(repo) = open(memdir.path())? else { return Ok(()) };
     let git = git_folder(memdir, &repo)?;
+    let common = memdir.durable_fs().open_dir(repo.repo.commondir())?;
+    // Also where somebody has removed the lock on the index by hand.
+    ref_locks::break_dead(&git, &common, id)?;
+    sweep(&git, &common)?;
     if holds(is_ours(&git, id)?) {
-        let common = memdir.durable_fs().open_dir(repo.repo.commondir())?;
-        ref_locks::break_dead(&git, &common, id)?;
-        sweep(&git, &common)?;
         git.unlink(LOCK)?;
         git.sync()?;
     }

@@ -1,8 +1,9 @@
-//! Locks on refs, which libgit2 takes while it sets them: a process that is killed meanwhile leaves them, and git
-//! would wait for ever.
+//! Locks on refs, which libgit2 takes while it sets them: a process that is killed meanwhile leaves them, and nobody
+//! could set those refs any more.
 //!
 //! So the git folder says first that a restore is about to lock refs: a symbolic link whose target names it, as in
-//! the lock on the index. What is locked then, and still is after a while, nobody holds.
+//! the lock on the index. What was locked since, and still is after a while, is taken for its own. A git process that
+//! locks a ref after the crash and keeps it for longer than that would lose its lock.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -10,15 +11,15 @@ use std::thread;
 use std::time::Duration;
 
 use snapshot_core::SnapshotId;
-use snapshot_fs::{Dir, FileType, FsError, Stat};
+use snapshot_fs::{Dir, FileType, Stat};
 
 use super::lock::marker;
 use crate::StoresError;
 
 /// Name of the link in the git folder.
 const MARK: &str = "nexo-memory-refs";
-/// How long a lock of git's may be held: as long as git waits for one (`core.packedRefsTimeout`; for
-/// others it waits a tenth).
+/// How long a lock is left alone: the longest that git waits for one before it gives up
+/// (`core.packedRefsTimeout`; for those of refs it waits a tenth).
 const GRACE: Duration = Duration::from_secs(1);
 /// Ending of a lock's name.
 const LOCK: &[u8] = b".lock";
@@ -34,31 +35,47 @@ pub(super) fn announced<T>(
     id: SnapshotId,
     work: impl FnOnce() -> Result<T, StoresError>,
 ) -> Result<T, StoresError> {
-    match git.symlink(&marker(id), MARK) {
-        Err(FsError::Io { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {}
-        made => made?,
+    refuse_foreign(git)?;
+    if git.stat(MARK)?.is_some() {
+        // Of another restore, whose locks nobody can tell any more.
+        git.unlink(MARK)?;
     }
+    git.symlink(&marker(id), MARK)?;
     git.sync()?;
     let done = work();
     // Whatever came of it, libgit2 has given its locks back.
-    git.unlink(MARK)?;
-    done
+    let gone = git.unlink(MARK);
+    let done = done?;
+    gone?;
+    Ok(done)
+}
+
+/// What lies at our mark's name and is no link is not ours, and stays.
+pub(super) fn refuse_foreign(git: &Dir) -> Result<(), StoresError> {
+    match git.stat(MARK)? {
+        Some(stat) if stat.file_type != FileType::Symlink => Err(StoresError::GitUnsupported {
+            path: git.path().join(MARK),
+            why: "it lies where a restore must put a mark; move it away".to_owned(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Removes what a dead run of restore `id` locked.
 pub(super) fn break_dead(git: &Dir, common: &Dir, id: SnapshotId) -> Result<(), StoresError> {
-    match git.stat(MARK)? {
-        Some(stat) if stat.file_type == FileType::Symlink => {}
+    let mark = match git.stat(MARK)? {
+        Some(stat) if stat.file_type == FileType::Symlink => stat,
         _ => return Ok(()),
-    }
+    };
     if git.read_link(MARK)? != marker(id) {
         return Ok(());
     }
-    let before = locks(git, common)?;
-    if !before.is_empty() {
+    let mut since = locks(git, common)?;
+    since.retain(|(_, _, lock)| lock.mtime_ns >= mark.mtime_ns);
+    if !since.is_empty() {
         thread::sleep(GRACE);
     }
-    for (dir, name, stat) in before {
+    for (dir, name, stat) in since {
         if dir.stat(&name)?.is_some_and(|now| now.same_version(&stat)) {
             dir.unlink(&name)?;
         }
@@ -79,15 +96,14 @@ fn locks(git: &Dir, common: &Dir) -> Result<Vec<Lock>, StoresError> {
             note(dir, OsStr::new(name), &mut found)?;
         }
     }
-    let mut folders = match common.sub("refs") {
-        Err(e) if e.is_not_found() => Vec::new(),
-        refs => vec![refs?],
-    };
-    while let Some(folder) = folders.pop() {
+    let mut folders = vec![PathBuf::from("refs")];
+    while let Some(path) = folders.pop() {
+        // One that went meanwhile holds nothing; where a link leads to is not looked at.
+        let Ok(folder) = common.sub(&path) else { continue };
         for entry in folder.entries()? {
             let stat = folder.stat(&entry.name)?;
             if stat.is_some_and(|stat| stat.file_type == FileType::Dir) {
-                folders.push(folder.sub(&entry.name)?);
+                folders.push(path.join(&entry.name));
             } else if entry.name.as_encoded_bytes().ends_with(LOCK) {
                 note(&folder, &entry.name, &mut found)?;
             }
