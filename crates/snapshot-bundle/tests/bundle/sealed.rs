@@ -7,8 +7,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use snapshot_bundle::{
-    Bundle, BundleError, BundleWriter, Identities, Recipients, VerifyOptions, WriteOptions,
-    generate_identity, is_encrypted, verify_file,
+    Bundle, BundleError, BundleWriter, Identities, Recipients, SigningKey, Trust, VerifyOptions,
+    WriteOptions, generate_identity, is_encrypted, verify_file,
 };
 use snapshot_core::{
     BundleFile, BundlePath, Control, ErrorKind, Inside, Manifest, Secret, Sidecar, VerifyReport,
@@ -160,6 +160,17 @@ fn without_the_identity_only_the_file_is_checked() {
         let report = verify_file(file_of(&bytes), path, identities, &options, &control).unwrap();
         assert_eq!(report.error_kind(), Some(ErrorKind::Integrity), "{report:?}");
     }
+    // One of this very file that says so, too.
+    let open = Sidecar { encryption: None, ..sealed.sidecar.clone() };
+    let options = expecting(Some(&open));
+    let report = verify_file(file_of(&bytes), path, &nobody, &options, &control).unwrap();
+    assert_eq!(report.error_kind(), Some(ErrorKind::Integrity), "{report:?}");
+    // What nobody can look into is refused where a signature is required and its summary is not attested.
+    let key = SigningKey::generate().unwrap();
+    let trust = Trust { keys: vec![key.public()], required: true };
+    let options = VerifyOptions { trust: Some(&trust), ..expecting(Some(&sealed.sidecar)) };
+    let report = verify_file(file_of(&bytes), path, &nobody, &options, &control).unwrap();
+    assert!(report.refused.is_some(), "{report:?}");
 }
 
 /// Would catch: a change, a cut or an exchange in an encrypted file that is noticed only by its digest, or

@@ -54,6 +54,29 @@ fn ids(numbers: impl IntoIterator<Item = u8>) -> Vec<EventId> {
     numbers.into_iter().map(|n| EventId::from(id(n))).collect()
 }
 
+/// Would catch: two writers of what concerns no single agent that give two events one number, of which the second
+/// takes the first one's place.
+#[test]
+fn writers_at_once_lose_no_event_to_each_other() {
+    const WRITERS: u8 = 4;
+    const EACH: u8 = 25;
+    let dir = tempfile::tempdir().unwrap();
+    let stream = outbox(dir.path()).stream(&StreamKey::All).unwrap();
+    let barrier = std::sync::Barrier::new(WRITERS.into());
+    std::thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let (stream, barrier) = (&stream, &barrier);
+            scope.spawn(move || {
+                barrier.wait();
+                for n in 0..EACH {
+                    prepare(stream, writer * EACH + n).commit().unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(stream.depth().unwrap(), u64::from(WRITERS) * u64::from(EACH));
+}
+
 /// Would catch: an event sent before its effect exists, or one that overtakes it.
 #[test]
 fn what_is_only_prepared_is_not_sent_and_holds_what_comes_after() {
