@@ -59,7 +59,7 @@ fn ids(numbers: impl IntoIterator<Item = u8>) -> Vec<EventId> {
 #[test]
 fn writers_at_once_lose_no_event_to_each_other() {
     const WRITERS: u8 = 4;
-    const EACH: u8 = 25;
+    const EACH: u8 = 60;
     let dir = tempfile::tempdir().unwrap();
     let stream = outbox(dir.path()).stream(&StreamKey::All).unwrap();
     let barrier = std::sync::Barrier::new(WRITERS.into());

@@ -1,11 +1,14 @@
-//! What a restore refuses of what it finds on its way.
+//! What a restore, or its recovery, refuses of what it finds on its way.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::io;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nexo_memory_snapshot::error::ErrorKind;
+use nexo_memory_snapshot::local_fs::RecoveryOutcome;
 use nexo_memory_snapshot::ports::{Control, DurableFs};
 use snapshot_fs::{Hook, Op, OpKind};
 use snapshot_soak::deed::{Deed, Failure};
@@ -68,14 +71,59 @@ fn a_database_that_came_while_a_restore_was_staged_stops_it() {
     assert!(before.memory.differences_after_restore(&now.memory).is_empty());
 }
 
+/// A restore that died when its stores were to be committed.
+fn interrupted(scene: &Scene) {
+    let dying = DurableFs::with_hook(Arc::new(DiesAtCommit::default()));
+    let engine = scene.engine(dying).unwrap();
+    Deed::Restore.perform(scene, &engine).unwrap_err();
+}
+
+/// Would catch: a recovery that looks for work since the crash in some parts of a memory, and rolls over that in
+/// another.
+#[test]
+fn work_on_any_one_part_after_a_crash_is_seen() {
+    let scene = Scene::scratch().unwrap();
+    type Work = fn(&Scene);
+    let parts: [(&str, Work); 3] = [
+        ("the git repository", |scene| {
+            let memdir = scene.agent().memdir();
+            let git = Command::new("git").arg("-C").arg(memdir).args(["branch", "mine"]).status();
+            assert!(git.unwrap().success());
+        }),
+        ("state extract_cursor", |scene| {
+            std::fs::write(scene.agent().state("extract_cursor"), "{\"mine\": 1}").unwrap();
+        }),
+        ("memory file", |scene| {
+            std::fs::write(scene.agent().memdir().join("mine.md"), "mine").unwrap();
+        }),
+    ];
+    for (part, work) in parts {
+        let copy = scene.copy().unwrap();
+        interrupted(&copy);
+        work(&copy);
+        match copy.recover().unwrap() {
+            RecoveryOutcome::Pending { why, .. } => assert!(why.contains(part), "{part}: {why}"),
+            outcome => panic!("{part}: {outcome:?}"),
+        }
+    }
+}
+
+/// Would catch: a snapshot that goes although an interrupted restore may need it.
+#[test]
+fn what_an_interrupted_restore_needs_is_kept() {
+    let scene = Scene::scratch().unwrap();
+    interrupted(&scene);
+    let refused = Deed::Delete.perform(&scene, &scene.engine(DurableFs::default()).unwrap());
+    let refused = refused.unwrap_err();
+    assert_eq!(kind(&refused), ErrorKind::Refused, "{refused}");
+    assert!(refused.to_string().contains("interrupted restore"), "{refused}");
+}
+
 /// Would catch: a journal of another program's version that is believed.
 #[test]
 fn a_journal_of_another_version_is_not_guessed_at() {
     let scene = Scene::scratch().unwrap();
-    let dying = DurableFs::with_hook(Arc::new(DiesAtCommit::default()));
-    let engine = scene.engine(dying).unwrap();
-    Deed::Restore.perform(&scene, &engine).unwrap_err();
-    drop(engine);
+    interrupted(&scene);
     let path = scene.vault().join("tenants/default/restore/ana/journal.json");
     let journal = std::fs::read_to_string(&path).unwrap();
     assert!(journal.contains("\"version\":1,"), "{journal}");
