@@ -358,16 +358,24 @@ fn locks_of_a_run_that_was_killed_are_broken_and_no_others() {
         }
         assert!(!mark.exists() && fs::symlink_metadata(&mark).is_err());
     }
+    // Older than our mark: not ours either.
+    std::os::unix::fs::symlink(format!("nexo-memory-restore-{}", id(7)), &mark).unwrap();
+    assert!(matches!(apply(), Err(StoresError::GitLocked { .. })) && lock.exists());
     // Ours, with what libgit2 leaves where it is killed while it builds an index.
-    for killed in [".git/packed-refs.lock", ".git/HEAD.lock"] {
-        fs::write(scene.mem().join(killed), "").unwrap();
+    fs::remove_file(&lock).unwrap();
+    std::os::unix::fs::symlink(format!("nexo-memory-restore-{}", id(7)), &mark).unwrap();
+    for killed in ["refs/heads/main.lock", "packed-refs.lock", "HEAD.lock"] {
+        fs::write(scene.mem().join(".git").join(killed), "").unwrap();
     }
     fs::write(staged.path().join("index.lock"), "").unwrap();
-    std::os::unix::fs::symlink(format!("nexo-memory-restore-{}", id(7)), &mark).unwrap();
     apply().unwrap();
     assert_eq!(git::progress(&scene.mem(), &targets).unwrap(), GitProgress::After);
     assert!(!lock.exists() && fs::symlink_metadata(&mark).is_err());
     assert_sound(&scene);
+    // Somebody's own thing under the mark's name stays, and is told before anything is changed.
+    fs::create_dir(&mark).unwrap();
+    let refused = git::lock(&memdir, id(9));
+    assert!(matches!(refused, Err(StoresError::GitUnsupported { .. })) && mark.is_dir());
 }
 
 #[test]
