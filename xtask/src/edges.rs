@@ -72,11 +72,11 @@ const ALLOWED: [(&str, &[&str]); 12] = [
 /// `src/`: these are of another build of the crate than the testkit's, and the types of the two differ.
 const TESTKIT: &str = "snapshot-testkit";
 
-/// The crate that others may use in their tests alone.
-const SOAK: &str = "snapshot-soak";
-
 /// As code names it.
 const TESTKIT_PATH: &str = "snapshot_testkit::";
+
+/// The crate that others may use in their tests alone.
+const SOAK: &str = "snapshot-soak";
 
 /// One dependency between two of our crates.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

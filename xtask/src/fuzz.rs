@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use crate::ci::memory_disk;
 use crate::fixtures::put;
-use crate::soak::scratch;
+use crate::soak::{clear, scratch};
 use crate::tools::{Outcome, has_cargo, output, root, run, target};
 
 /// The fuzzer's package, a workspace of its own.
@@ -143,7 +143,7 @@ fn fuzz(programs: &Path, name: &str, seconds: u64) -> Result<Row, String> {
     let started = Instant::now();
     let ended = command.output().map_err(|e| format!("cannot run the target {name}: {e}"))?;
     let took = started.elapsed().as_secs();
-    remove_dir(&tmp)?;
+    clear(&tmp)?;
     put(&place.join("log"), &ended.stderr)?;
     let mut row = parse(name, &String::from_utf8_lossy(&ended.stderr));
     row.seconds = took;
@@ -194,11 +194,6 @@ fn table(rows: &[Row]) -> String {
 #[expect(clippy::disallowed_methods, reason = "a folder below target/")]
 fn make_dir(dir: &Path) -> Outcome {
     fs::create_dir_all(dir).map_err(|e| format!("cannot make {}: {e}", dir.display()))
-}
-
-#[expect(clippy::disallowed_methods, reason = "a scratch folder")]
-fn remove_dir(dir: &Path) -> Outcome {
-    fs::remove_dir_all(dir).map_err(|e| format!("cannot remove {}: {e}", dir.display()))
 }
 
 #[cfg(test)]

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use nexo_memory_snapshot::local_fs::RecoveryOutcome;
 use nexo_memory_snapshot::ports::DurableFs;
-use snapshot_testkit::{FaultHook, Random, Recorder};
+use snapshot_testkit::{FaultHook, Recorder};
 
 use crate::Outcome;
 use crate::ground::{Ground, Known};
 use crate::judge::{Side, word};
-use crate::part::Slice;
+use crate::part::{Slice, random};
 use crate::scene::Scene;
 use crate::tally::Tally;
 
@@ -55,7 +55,7 @@ pub fn index_case(ground: &Ground, case: u64, tally: &mut Tally) -> Outcome<()> 
 /// # Errors
 /// If it could not be run.
 pub fn pair_case(ground: &Ground, seed: u64, case: u64, tally: &mut Tally) -> Outcome<()> {
-    let mut random = Random::new(Random::new(seed).next_u64() ^ case);
+    let mut random = random(seed, case);
     loop {
         let (known, n) = ground.point(random.next_u64());
         let changes = recovery_changes(known, &ground.copy()?, n)?;

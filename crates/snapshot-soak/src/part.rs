@@ -52,8 +52,7 @@ impl Slice {
     /// What chance there is in case `n`.
     #[must_use]
     pub fn random(&self, n: u64) -> Random {
-        // Numbers side by side must not give sequences alike.
-        Random::new(Random::new(self.seed).next_u64() ^ n.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        random(self.seed, n)
     }
 
     /// Runs cases from the first on, until there are enough or the time is over; `case` notes what is
@@ -78,4 +77,10 @@ impl Slice {
         }
         Ok(tally)
     }
+}
+
+/// What chance there is in case `n` of a seed.
+pub(crate) fn random(seed: u64, n: u64) -> Random {
+    // Numbers side by side must not give sequences alike.
+    Random::new(Random::new(seed).next_u64() ^ n.wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }

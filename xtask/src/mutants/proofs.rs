@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::sites::{Kind, Site, is_product};
 use crate::ci::{MEMORY_DISK, memory_disk};
+use crate::fixtures::put;
 use crate::nats;
 use crate::tools::{cargo, output, target};
 
@@ -97,11 +98,10 @@ impl Proofs {
     pub(super) fn ready(sites: &[Site]) -> Result<Self, String> {
         nats::ensure()?;
         let dir = target().join("mutants");
-        make(&dir)?;
         let config = format!(
             "[profile.mutants]\nslow-timeout = {{ period = \"{PATIENCE}\", terminate-after = 1, grace-period = \"1s\" }}\n"
         );
-        write(&dir.join("nextest.toml"), &config)?;
+        put(&dir.join("nextest.toml"), config.as_bytes())?;
         let mut proofs = Self { dir, tests: BTreeMap::new() };
         let binaries = proofs.build()?;
         let stale: Vec<&String> = binaries
@@ -196,7 +196,7 @@ impl Proofs {
             (false, None) => Err(format!("the tests could not be run for {}", site.name)),
             (false, Some(_)) => {
                 let name = site.name.replace(['/', ' ', '#'], "-");
-                write(&self.dir.join(format!("{name}.txt")), &told)?;
+                put(&self.dir.join(format!("{name}.txt")), told.as_bytes())?;
                 Ok(red)
             }
         }
@@ -206,13 +206,13 @@ impl Proofs {
     fn build(&self) -> Result<BTreeMap<String, PathBuf>, String> {
         println!("building the tests with the switches");
         let metadata = output(&mut cargo(&["metadata", "--format-version", "1", "--locked"]))?;
-        write(&self.dir.join("cargo.json"), &metadata)?;
+        put(&self.dir.join("cargo.json"), metadata.as_bytes())?;
         let packages: Vec<&str> = PACKAGES.iter().flat_map(|name| ["-p", name]).collect();
         let list = ["nextest", "list", "--list-type", "binaries-only", "--message-format", "json"];
         let flags = ["--locked", "--all-features", "--lib", "--bins", "--tests"];
         let mut command = cargo(&[&list[..], &flags, &packages].concat());
         let found = output(with_switches(&mut command))?;
-        write(&self.dir.join("binaries.json"), &found)?;
+        put(&self.dir.join("binaries.json"), found.as_bytes())?;
         let found: Value = serde_json::from_str(&found).map_err(|e| e.to_string())?;
         let suites = found["rust-binaries"].as_object().ok_or("nextest lists no test binaries")?;
         let path = |suite: &Value| suite["binary-path"].as_str().map(PathBuf::from);
@@ -255,7 +255,7 @@ impl Proofs {
                 *text += &format!("{}\t{what}\n", test.name);
             }
         }
-        texts.iter().try_for_each(|(id, text)| write(&self.control_file(id), text))
+        texts.iter().try_for_each(|(id, text)| put(&self.control_file(id), text.as_bytes()))
     }
 
     /// Reads what the control told of a binary: a line for each test with its seconds, and one for each place that it
@@ -392,16 +392,6 @@ fn observe(command: &mut Command) -> Result<Observed, String> {
         return Err(format!("cargo nextest ran no test:\n{told}"));
     }
     Ok(Observed { good: done.status.success(), ended, told })
-}
-
-#[expect(clippy::disallowed_methods, reason = "files below target/")]
-fn write(path: &Path, text: &str) -> Result<(), String> {
-    fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()))
-}
-
-#[expect(clippy::disallowed_methods, reason = "a folder below target/")]
-fn make(dir: &Path) -> Result<(), String> {
-    fs::create_dir_all(dir).map_err(|e| format!("{}: {e}", dir.display()))
 }
 
 #[expect(clippy::disallowed_methods, reason = "a file below target/")]

@@ -15,7 +15,7 @@ use nexo_memory_snapshot::ports::{Control, PathResolver};
 use nexo_memory_snapshot::report::RestoreReport;
 use nexo_memory_snapshot::request::{RestoreRequest, SnapshotRef, SnapshotRequest};
 use rusqlite::Connection;
-use snapshot_testkit::{Random, SeqIds};
+use snapshot_testkit::SeqIds;
 use tempfile::TempDir;
 
 use crate::Outcome;
@@ -76,7 +76,7 @@ pub(super) fn play(
 impl<'a> Play<'a> {
     /// The agent's older state is in a snapshot, the newer one is live, and the peers have it open.
     fn set_up(slice: &Slice, program: &'a Path, n: u64, case: Case) -> Outcome<Self> {
-        let mut random = Random::new(slice.seed.wrapping_mul(1_000_003).wrapping_add(n));
+        let mut random = slice.random(n);
         let dir = TempDir::new_in(&slice.dir)?;
         let count = 1 + random.below(2);
         let stores: Vec<PathBuf> =

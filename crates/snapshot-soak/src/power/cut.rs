@@ -15,12 +15,13 @@ use nexo_memory_snapshot::ports::DurableFs;
 use snapshot_fs::{Hook, Op, OpKind};
 use snapshot_testkit::{Random, Recorder};
 
-use super::image::{Cut, Image, Mount, Options, unavailable};
+pub use super::image::unavailable;
+use super::image::{Cut, Image, Mount, Options};
 use super::judge;
 use crate::Outcome;
 use crate::deed::Deed;
 use crate::judge::Sides;
-use crate::part::Slice;
+use crate::part::{Slice, random};
 use crate::scene::Scene;
 use crate::tally::Tally;
 
@@ -81,12 +82,6 @@ pub fn run(slice: &Slice) -> Outcome<Tally> {
     slice.run(TOTAL, |n, tally| bench.case(n, tally))
 }
 
-/// Why no power can be cut here, if so; tries it in the empty folder `dir`.
-#[must_use]
-pub fn why_not(dir: &Path) -> Option<String> {
-    unavailable(dir)
-}
-
 impl Bench {
     fn new(dir: &Path, seed: u64) -> Outcome<Self> {
         let dir = dir.canonicalize()?;
@@ -110,7 +105,7 @@ impl Bench {
         if let (true, Some(at)) = (n == TOTAL - 1, self.changes[&deed].refs_set) {
             return Case { deed, at, options, cut };
         }
-        let mut random = Random::new(self.seed ^ n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut random = random(self.seed, n);
         let deed = match random.below(2) {
             0 => Deed::Restore,
             _ => Deed::ALL[random.below(Deed::ALL.len())],

@@ -96,7 +96,8 @@ impl Drop for Mount {
 }
 
 /// Why no power can be cut here, if so; tries it in the empty folder `dir`.
-pub(super) fn unavailable(dir: &Path) -> Option<String> {
+#[must_use]
+pub fn unavailable(dir: &Path) -> Option<String> {
     let tried = || -> Outcome<()> {
         let image = Image::create(&dir.join("trial.img"))?;
         let mount = image.mount(&dir.join("trial"), Options::Default)?;

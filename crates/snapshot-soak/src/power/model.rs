@@ -20,7 +20,7 @@ use super::log::{Log, Recorder};
 use crate::Outcome;
 use crate::deed::Deed;
 use crate::judge::Sides;
-use crate::part::Slice;
+use crate::part::{Slice, random};
 use crate::scene::Scene;
 use crate::tally::Tally;
 
@@ -130,7 +130,7 @@ impl Model {
         let (moment, choice) = (usize::try_from(rest / CHOICES)?, rest % CHOICES);
         let events = &story.log.events[..story.log.moments[moment]];
         let told = moment + 1 == story.log.moments.len();
-        let mut random = Random::new(self.seed ^ n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut random = random(self.seed, n);
         let fates = choose(events, choice, &mut random);
         let disk = after(&story.log.base, events, &fates);
         if !self.judged.insert((number, told, disk.digest())) {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use snapshot_testkit::Random;
 
+use crate::part::random;
 use crate::processes::world::{AGENTS, old_snapshot};
 
 /// What one process does, and what befalls it.
@@ -77,7 +78,7 @@ const VERBS: [Verb; 16] = [
 
 /// The acts of round `n`.
 pub(super) fn plan(seed: u64, n: u64) -> Vec<Act> {
-    let mut random = Random::new(seed.wrapping_mul(1_000_003).wrapping_add(n));
+    let mut random = random(seed, n);
     let count = 2 + random.below(15);
     // In some rounds all work on one agent.
     let agents = if random.below(3) == 0 { 1 } else { AGENTS.len() };

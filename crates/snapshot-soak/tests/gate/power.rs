@@ -62,7 +62,7 @@ fn a_sync_that_is_left_out_is_noticed() {
 #[test]
 fn real_power_cuts_leave_old_or_new() {
     let tmp = tempfile::tempdir().unwrap();
-    if let Some(why) = cut::why_not(tmp.path()) {
+    if let Some(why) = cut::unavailable(tmp.path()) {
         println!("NOT RUN: {why}");
         return;
     }
