@@ -69,8 +69,9 @@ pub fn apply(
     common.sync_fs()?;
     ref_locks::announced(&git, id, || {
         fs.external("set the refs", common.path())?;
-        refs::set(&repo, targets, &id.to_string()).map_err(|e| locked(e, &git, &common))?;
-        stash::set(&repo, &common, &targets.after)
+        refs::set(&repo, targets, &id.to_string())
+            .and_then(|()| stash::set(&repo, &common, &targets.after))
+            .map_err(|e| locked(e, &git, &common))
     })?;
     set_index(&repo, &git, staged)?;
     fs.external("clean up after unfinished git operations", git.path())?;
@@ -151,14 +152,16 @@ pub(super) fn sweep(git: &Dir, common: &Dir) -> Result<(), StoresError> {
     Ok(())
 }
 
-/// Copies the staged pack into the repository, its index last: git sees a pack by its index.
+/// Copies the staged pack into the repository, its index last: git sees a pack by its index. Whatever else lies
+/// beside it, libgit2 made it and could not remove it.
 fn bring_packs(staged: &Dir, common: &Dir, control: &Control) -> Result<(), StoresError> {
     let from = match staged.sub(STAGED_PACKS) {
         Err(e) if e.is_not_found() => return Ok(()),
         opened => opened?,
     };
     let to = common.ensure_sub("objects", 0o755)?.ensure_sub("pack", 0o755)?;
-    let mut names: Vec<_> = from.entries()?.into_iter().map(|entry| entry.name).collect();
+    let names = from.entries()?.into_iter().map(|entry| entry.name);
+    let mut names: Vec<_> = names.filter(|name| is_pack(name)).collect();
     names.sort_by_key(|name| name.as_encoded_bytes().ends_with(b".idx"));
     for name in names {
         control.check().map_err(StoresError::stopped("bringing in the git history"))?;
@@ -177,6 +180,12 @@ fn bring_packs(staged: &Dir, common: &Dir, control: &Control) -> Result<(), Stor
         to.sync()?;
     }
     Ok(())
+}
+
+/// Whether git calls a pack or its index so.
+fn is_pack(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name.starts_with(b"pack-") && (name.ends_with(b".pack") || name.ends_with(b".idx"))
 }
 
 /// The snapshot's list, and of the present one what is still cut off: the old HEAD is kept. Of the
@@ -281,11 +290,7 @@ fn give_to_owner(git: &Dir, common: &Dir) -> Result<(), StoresError> {
 }
 
 /// Hands over `name`, and everything below it, as far as it is our user's.
-fn give_all(
-    dir: &Dir,
-    owner: (u32, u32),
-    name: impl AsRef<std::ffi::OsStr>,
-) -> Result<(), StoresError> {
+fn give_all(dir: &Dir, owner: (u32, u32), name: impl AsRef<OsStr>) -> Result<(), StoresError> {
     let name = name.as_ref();
     let Some(stat) = dir.stat(name)? else { return Ok(()) };
     if stat.file_type == FileType::Dir {

@@ -10,6 +10,8 @@ use crate::StoresError;
 
 /// What reflogs say.
 const REFLOG_MESSAGE: &str = "nexo-memory: restore";
+/// What errors say was being done.
+const WHAT: &str = "set the refs";
 
 /// Sets every ref and HEAD to what the snapshot has, removes the others, and keeps the old HEAD's
 /// commit under a ref of its own. Only what differs is touched.
@@ -29,8 +31,8 @@ pub(super) fn set(repo: &GitRepo, targets: &GitTargets, id: &str) -> Result<(), 
         changes.push(("HEAD".to_owned(), head.clone()));
     }
     let (first, removed) = removed.into_iter().partition(|name| is_in_the_way(name, &changes));
-    remove_first(&repo.repo, first).map_err(|e| refused(repo, e))?;
-    commit(&repo.repo, &changes, &removed).map_err(|e| refused(repo, e))
+    remove_first(&repo.repo, first).map_err(refused(repo, WHAT))?;
+    commit(&repo.repo, &changes, &removed).map_err(refused(repo, WHAT))
 }
 
 /// `refs/heads/a` makes no room for `refs/heads/a/b` within a transaction, nor the reverse.
@@ -86,9 +88,13 @@ fn commit(
     transaction.commit()
 }
 
-fn refused(repo: &GitRepo, e: git2::Error) -> StoresError {
-    match e.code() {
+/// What libgit2 says of a change of refs, where somebody may hold a lock.
+pub(super) fn refused(
+    repo: &GitRepo,
+    what: &'static str,
+) -> impl FnOnce(git2::Error) -> StoresError {
+    move |e| match e.code() {
         ErrorCode::Locked => StoresError::GitLocked { path: repo.path() },
-        _ => repo.fail("set the refs")(e),
+        _ => repo.fail(what)(e),
     }
 }

@@ -9,6 +9,7 @@ use snapshot_fs::Dir;
 use super::info::{STASH_REF, oid};
 use super::open::GitRepo;
 use super::plan::{State, stash_line};
+use super::refs::refused;
 use crate::StoresError;
 
 /// Mode of git's own files of this kind.
@@ -31,7 +32,7 @@ pub(super) fn set(
         common.durable_fs().external("drop the stash", path)?;
         return match repo.repo.find_reference(STASH_REF).and_then(|mut r| r.delete()) {
             Err(e) if e.code() == ErrorCode::NotFound => Ok(()),
-            done => done.map_err(repo.fail("drop the stash")),
+            done => done.map_err(refused(repo, "drop the stash")),
         };
     };
     let log = log_text(repo, &after.stash)?;

@@ -378,6 +378,43 @@ fn locks_of_a_run_that_was_killed_are_broken_and_no_others() {
     assert!(matches!(refused, Err(StoresError::GitUnsupported { .. })) && mark.is_dir());
 }
 
+/// Would catch: a temporary file of libgit2's, which could not be removed, that a restore carries into the agent's
+/// repository.
+#[test]
+fn only_packs_are_brought_into_the_repository() {
+    let source = rich_scene();
+    let (bytes, info) = source.git_bytes();
+    let scene = Scene::new();
+    let staged = scene.stage_git(Some(&bytes), &info).unwrap();
+    let packs = staged.path().join("objects/pack");
+    for left in ["pack_git2_a1b2c3.idx.lock", "pack_git2_a1b2c3.tmp", "pack-1.idx.lock"] {
+        fs::write(packs.join(left), "half").unwrap();
+    }
+    let (_, targets) = git::plan(None, &info);
+    git::apply(&scene.dir("mem"), &staged, &targets, id(7), &Control::default()).unwrap();
+    let brought = fs::read_dir(scene.mem().join(".git/objects/pack")).unwrap();
+    let endings = brought.map(|entry| entry.unwrap().path().extension().unwrap().to_owned());
+    assert_eq!(endings.collect::<BTreeSet<_>>(), BTreeSet::from(["idx".into(), "pack".into()]));
+    assert_sound(&scene);
+}
+
+/// Would catch: a lock on the stash that is told as a fault of git's, in which nobody sees what to do.
+#[test]
+fn a_locked_stash_is_busy() {
+    let scene = Scene::with_history();
+    let (bytes, info) = scene.git_bytes();
+    scene.write("MEMORY.md", "an idea");
+    scene.git(&["stash"]);
+    scene.write(".git/refs/stash.lock", "");
+    match scene.restore_git(Some(&bytes), &info) {
+        Err(StoresError::GitLocked { path }) => assert!(path.ends_with("refs/stash.lock")),
+        other => panic!("{other:?}"),
+    }
+    fs::remove_file(scene.mem().join(".git/refs/stash.lock")).unwrap();
+    scene.restore_git(Some(&bytes), &info).unwrap();
+    assert_eq!(scene.git(&["stash", "list"]), "");
+}
+
 #[test]
 fn a_busy_repository_is_left_alone() {
     let scene = Scene::with_history();
