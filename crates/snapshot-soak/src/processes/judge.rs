@@ -1,7 +1,6 @@
 //! What must be true after a race.
 
 use std::collections::BTreeSet;
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 
 use nexo_memory_snapshot::error::error_chain;
@@ -17,7 +16,7 @@ use snapshot_testkit::compare::Memory;
 
 use crate::Outcome;
 use crate::processes::plan::Verb;
-use crate::processes::race::{Ended, command};
+use crate::processes::race::{End, Ended, command};
 use crate::processes::world::{AGENTS, STATES, World, old_snapshot};
 use crate::scene::refuse_strays;
 use crate::tally::Tally;
@@ -83,15 +82,14 @@ impl Judge<'_> {
     /// How a process may end: as its verb is documented, and as somebody else at work may make it.
     fn ending(&mut self, process: &Ended, tally: &mut Tally) {
         let verb = process.act.verb;
-        let Some(status) = process.status else {
-            return self.wrong.push(format!("hung: {process}"));
-        };
         if process.stderr.contains("panicked") {
             self.wrong.push(format!("panicked: {process}: {}", process.stderr));
         }
-        if process.was_killed() {
-            return tally.count(format!("{} killed", verb.as_str()));
-        }
+        let status = match process.end {
+            End::Itself(status) => status,
+            End::Killed => return tally.count(format!("{} killed", verb.as_str())),
+            End::Hung => return self.wrong.push(format!("hung: {process}")),
+        };
         let kind = process.json["error"]["kind"].as_str().unwrap_or("-");
         let busy = ["busy", "concurrent"].contains(&kind);
         let expected = match (status.code(), verb) {
@@ -115,7 +113,7 @@ impl Judge<'_> {
     /// What a process says that it did, and what it may have done where it says nothing.
     fn listen(&mut self, process: &Ended) {
         let (act, json) = (&process.act, &process.json);
-        let done = process.status.is_some_and(|status| status.success());
+        let done = process.end.is_success();
         let told = &mut self.told[act.agent];
         match act.verb {
             Verb::Snapshot if done => told.made.extend(id_of(&json["id"])),
@@ -124,7 +122,7 @@ impl Judge<'_> {
                 told.restores.push(id_of(&json["from"]).filter(|_| done));
             }
             Verb::Delete if done => told.deleted.extend(id_of(&json["deleted"]["id"])),
-            Verb::Delete if process.was_killed() => match act.snapshot.parse() {
+            Verb::Delete if matches!(process.end, End::Killed) => match act.snapshot.parse() {
                 Ok(id) => _ = told.may_be_gone.insert(id),
                 Err(_) => told.any_may_be_gone = true,
             },
@@ -280,13 +278,6 @@ impl Judge<'_> {
             Ok(report) => self.wrong.push(format!("an export is not good: {report:?}")),
             Err(e) => self.wrong.push(format!("an export: {}", error_chain(&e))),
         }
-    }
-}
-
-impl Ended {
-    /// Whether the plan's kill ended it.
-    fn was_killed(&self) -> bool {
-        self.status.is_some_and(|status| status.signal() == Some(9))
     }
 }
 

@@ -56,6 +56,9 @@ pub(super) enum Fate {
     Stopped(Duration, Duration),
 }
 
+/// The longest time that a verb waits for a lock by itself.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Verbs, as often as they are to come.
 const VERBS: [Verb; 16] = [
     Verb::Snapshot,
@@ -123,10 +126,30 @@ impl Verb {
 }
 
 impl Act {
+    /// How long it waits for a lock where it is told so.
+    const fn lock_timeout(&self) -> Duration {
+        Duration::from_millis(if self.hurries { 20 } else { 5_000 })
+    }
+
+    /// How long it waits for locks at most.
+    pub(super) fn waits(&self) -> Duration {
+        match self.verb {
+            Verb::Snapshot | Verb::Restore => self.lock_timeout(),
+            Verb::Delete | Verb::Export => LOCK_TIMEOUT,
+            // One agent of the tenant after the other.
+            Verb::Prune | Verb::Doctor => {
+                let tenant = AGENTS[self.agent].tenant;
+                AGENTS.iter().filter(|who| who.tenant == tenant).map(|_| LOCK_TIMEOUT).sum()
+            }
+            Verb::Verify | Verb::List => Duration::ZERO,
+        }
+    }
+
     /// The arguments behind those that are the same for all.
     pub(super) fn args(&self, number: usize) -> Vec<String> {
         let (agent, snapshot) = (AGENTS[self.agent].id, self.snapshot.as_str());
-        let wait = if self.hurries { "--lock-timeout=0.02" } else { "--lock-timeout=5" };
+        let wait = format!("--lock-timeout={}", self.lock_timeout().as_secs_f32());
+        let wait = wait.as_str();
         let to = format!("--to=export-{number}");
         let args: Vec<&str> = match self.verb {
             Verb::Snapshot => vec!["--agent", agent, wait],

@@ -2,30 +2,28 @@
 
 use std::fmt;
 use std::fs::{self, File};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde_json::Value;
 
 use crate::Outcome;
 use crate::processes::plan::{Act, Fate};
 use crate::processes::world::{AGENTS, World};
 
-/// The longest time that a verb waits for a lock by itself.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
-/// How much longer a process may take on a busy machine.
+/// How much longer than it waits for locks a process may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How often it is looked who has ended.
-const GLANCE: Duration = Duration::from_millis(1);
 
 /// A process of the race after its end.
 #[derive(Debug)]
 pub(super) struct Ended {
     pub(super) act: Act,
-    /// How it ended; none where it had to be ended, for it hung.
-    pub(super) status: Option<ExitStatus>,
+    pub(super) end: End,
     /// What it printed, where that is a document.
     pub(super) json: Value,
     /// Its messages.
@@ -34,14 +32,23 @@ pub(super) struct Ended {
     pub(super) exported: PathBuf,
 }
 
+/// How a process ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum End {
+    /// By itself.
+    Itself(ExitStatus),
+    /// The plan killed it.
+    Killed,
+    /// It had to be ended, for it hung.
+    Hung,
+}
+
 /// A process that runs.
 struct Running {
-    act: Act,
     child: Child,
+    /// This very process, whatever else gets its number.
+    handle: OwnedFd,
     began: Instant,
-    status: Option<ExitStatus>,
-    /// Signals to come, the last one first.
-    signals: Vec<(Duration, Signal)>,
 }
 
 /// The program with what is the same for all verbs.
@@ -53,78 +60,108 @@ pub(super) fn command(program: &Path, world: &World, tenant: &str) -> Command {
 }
 
 /// Runs the acts and waits for the end of all.
-pub(super) fn race(program: &Path, world: &World, mut acts: Vec<Act>) -> Outcome<Vec<Ended>> {
-    acts.sort_by_key(|act| act.begins);
-    let (mut running, began) = (Vec::new(), Instant::now());
-    let mut next = acts.into_iter().peekable();
-    let done = loop {
-        while let Some(act) = next.next_if(|act| began.elapsed() >= act.begins) {
-            let number = running.len();
-            running.push(start(program, world, act, number)?);
-        }
-        for process in &mut running {
-            process.attend()?;
-        }
-        let all = next.peek().is_none() && running.iter().all(|p| p.status.is_some());
-        if all || began.elapsed() > LOCK_TIMEOUT + PATIENCE {
-            break running;
-        }
-        std::thread::sleep(GLANCE);
+pub(super) fn race(program: &Path, world: &World, acts: Vec<Act>) -> Outcome<Vec<Ended>> {
+    let began = Instant::now();
+    let one = |(number, act): (usize, Act)| {
+        thread::sleep(act.begins.saturating_sub(began.elapsed()));
+        run(program, world, act, number).map_err(|e| e.to_string())
     };
-    done.into_iter().enumerate().map(|(number, process)| process.end(world, number)).collect()
+    let ended = thread::scope(|scope| {
+        let threads = acts.into_iter().enumerate().map(|act| scope.spawn(move || one(act)));
+        let threads: Vec<_> = threads.collect();
+        threads.into_iter().map(|thread| thread.join()).collect::<Vec<_>>()
+    });
+    ended.into_iter().map(|one| Ok(one.map_err(|_| "a thread panicked")??)).collect()
 }
 
-fn start(program: &Path, world: &World, act: Act, number: usize) -> Outcome<Running> {
-    let [out, err] = outputs(world, number).map(File::create);
+/// One process, from its beginning to its end.
+fn run(program: &Path, world: &World, act: Act, number: usize) -> Outcome<Ended> {
+    let outputs = ["out", "err"].map(|name| world.dir().join(format!("{name}-{number}")));
+    let [out, err] = outputs.each_ref().map(File::create);
     let mut command = command(program, world, AGENTS[act.agent].tenant);
-    command.args(act.args(number)).stdout(out?).stderr(err?);
-    let signals = match act.fate {
-        Fate::Lives => vec![],
-        Fate::Killed(at) => vec![(at, Signal::KILL)],
-        Fate::Stopped(at, long) => vec![(at + long, Signal::CONT), (at, Signal::STOP)],
-    };
-    Ok(Running { act, child: command.spawn()?, began: Instant::now(), status: None, signals })
+    let running = Running::start(command.args(act.args(number)).stdout(out?).stderr(err?))?;
+    let end = running.see_to(&act)?;
+    let [out, err] = outputs.map(fs::read_to_string);
+    Ok(Ended {
+        act,
+        end,
+        json: serde_json::from_str(&out?).unwrap_or_default(),
+        stderr: err?,
+        exported: world.dir().join(format!("export-{number}")),
+    })
 }
 
 impl Running {
-    /// Sends the signals that are due, unless it has ended.
-    fn attend(&mut self) -> Outcome<()> {
-        if self.status.is_none() {
-            self.status = self.child.try_wait()?;
-        }
-        while self.status.is_none() {
-            let due = self.signals.pop_if(|(at, _)| self.began.elapsed() >= *at);
-            let Some((_, signal)) = due else { break };
-            kill_process(Pid::from_child(&self.child), signal)?;
-        }
-        Ok(())
+    fn start(command: &mut Command) -> Outcome<Self> {
+        let (began, child) = (Instant::now(), command.spawn()?);
+        let handle = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
+        Ok(Self { child, handle, began })
     }
 
-    fn end(mut self, world: &World, number: usize) -> Outcome<Ended> {
-        if self.status.is_none() {
-            self.child.kill()?;
-            self.child.wait()?;
+    /// Has befall it what the plan says, and waits for its end, as long as it may take.
+    fn see_to(mut self, act: &Act) -> Outcome<End> {
+        let signals = match act.fate {
+            Fate::Lives => vec![],
+            Fate::Killed(at) => vec![(at, Signal::KILL)],
+            Fate::Stopped(at, long) => vec![(at, Signal::STOP), (at + long, Signal::CONT)],
+        };
+        let mut was_killed = false;
+        for (at, signal) in &signals {
+            if self.ends_within(*at)? {
+                break;
+            }
+            pidfd_send_signal(&self.handle, *signal)?;
+            was_killed = *signal == Signal::KILL;
         }
-        let [out, err] = outputs(world, number).map(fs::read_to_string);
-        Ok(Ended {
-            act: self.act,
-            status: self.status,
-            json: serde_json::from_str(&out?).unwrap_or_default(),
-            stderr: err?,
-            exported: world.dir().join(format!("export-{number}")),
-        })
+        let last = signals.last().map_or(Duration::ZERO, |(at, _)| *at);
+        if self.ends_within(last + act.waits() + PATIENCE)? {
+            let status = self.child.wait()?;
+            return Ok(match status.code() {
+                None if was_killed => End::Killed,
+                _ => End::Itself(status),
+            });
+        }
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(End::Hung)
+    }
+
+    /// Whether it has ended so long after it began.
+    fn ends_within(&self, time: Duration) -> Outcome<bool> {
+        loop {
+            let left = Timespec::try_from(time.saturating_sub(self.began.elapsed()))?;
+            match poll(
+                &mut [PollFd::from_borrowed_fd(self.handle.as_fd(), PollFlags::IN)],
+                Some(&left),
+            ) {
+                Ok(ready) => return Ok(ready > 0),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+}
+
+impl End {
+    pub(super) fn is_success(self) -> bool {
+        matches!(self, Self::Itself(status) if status.success())
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Itself(status) => status.fmt(f),
+            Self::Killed => f.write_str("killed"),
+            Self::Hung => f.write_str("hung"),
+        }
     }
 }
 
 impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Act { verb, agent, snapshot, begins, fate, .. } = &self.act;
-        let who = AGENTS[*agent].id;
-        let status = self.status.map_or_else(|| "hung".to_owned(), |status| status.to_string());
-        write!(f, "{} {who} {snapshot} at {begins:?} {fate:?}: {status}", verb.as_str())
+        let (who, end) = (AGENTS[*agent].id, self.end);
+        write!(f, "{} {who} {snapshot} at {begins:?} {fate:?}: {end}", verb.as_str())
     }
-}
-
-fn outputs(world: &World, number: usize) -> [PathBuf; 2] {
-    ["out", "err"].map(|name| world.dir().join(format!("{name}-{number}")))
 }
