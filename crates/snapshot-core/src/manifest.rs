@@ -16,6 +16,7 @@ use crate::digest::Sha256Digest;
 use crate::error::ParseError;
 use crate::id::{AgentId, CreatedBy, GitOid, SnapshotId, StoreName, Tenant};
 use crate::meta::SchemaVersions;
+use crate::mutants::holds;
 use crate::path::BundlePath;
 use crate::redaction::GitHistory;
 
@@ -515,7 +516,7 @@ impl Artifact {
             {
                 return bad("has a link target of no or over 4096 bytes, or with NUL");
             }
-            if Sha256Digest::of(target) != self.sha256 {
+            if !holds(Sha256Digest::of(target) == self.sha256) {
                 return bad("has a link target that is not the one of its digest");
             }
         }
@@ -524,7 +525,7 @@ impl Artifact {
         if contentless && self.size_bytes != 0 {
             return bad("is no file but has a size");
         }
-        if self.kind == ArtifactKind::MemoryDir && self.sha256 != Sha256Digest::of(b"") {
+        if self.kind == ArtifactKind::MemoryDir && !holds(self.sha256 == Sha256Digest::of(b"")) {
             return bad("is a folder but has a digest");
         }
         if self.mode.is_some_and(|m| m > 0o7777) {

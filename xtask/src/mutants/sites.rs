@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use crate::tools::root;
 
 /// The crates whose places count: those that the product is made of and that change or check something.
-const CRATES: [&str; 6] = [
+const CRATES: [&str; 7] = [
+    "snapshot-core",
     "snapshot-fs",
     "snapshot-bundle",
     "snapshot-stores",
@@ -30,6 +31,8 @@ const PATTERNS: [(&str, Kind, usize); 5] = [
 
 /// Where the tests of a file begin, which are its end.
 const TESTS: &str = "#[cfg(test)]";
+/// The switches themselves.
+const SWITCHES: &str = "crates/snapshot-core/src/mutants.rs";
 
 /// What is switched off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,8 +76,10 @@ pub(super) fn all() -> Result<Vec<Site>, String> {
         sources(&root().join("crates").join(name).join("src"), &mut files)?;
         for file in files {
             let text = fs::read_to_string(&file).map_err(|e| format!("{}: {e}", file.display()))?;
-            let path = file.strip_prefix(root()).unwrap_or(&file);
-            sites.extend(in_file(&path.to_string_lossy(), &text));
+            let path = file.strip_prefix(root()).unwrap_or(&file).to_string_lossy();
+            if path != SWITCHES {
+                sites.extend(in_file(&path, &text));
+            }
         }
     }
     sites.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use snapshot_bundle::{BUNDLE_EXTENSION, Bundle, DIGEST_EXTENSION, ENCRYPTED_EXTENSION};
+use snapshot_core::mutants::holds;
 use snapshot_core::{
     Control, Encryption, ExportForm, ExportRequest, Manifest, RedactionOptions, Sidecar,
     SnapshotId, SnapshotMeta, Step,
@@ -247,7 +248,7 @@ fn copy_bundle(
     let copied = copy_file(source, path, watch, |bytes| {
         Ok(file.write_all(bytes).map_err(FsError::io("write", &out))?)
     })
-    .and_then(|sha256| match sha256 == sidecar.bundle_sha256 {
+    .and_then(|sha256| match holds(sha256 == sidecar.bundle_sha256) {
         true => Ok(()),
         false => Err(SnapshotError::Unusable {
             id: Some(sidecar.snapshot_id),

@@ -64,8 +64,8 @@ impl Engine {
         if signed.is_some_and(|report| report.status == SignatureStatus::Trusted) {
             return Ok(opened);
         }
-        match digest_of(file, &meta.bundle_path, said.bundle_size_bytes, ctl)? == said.bundle_sha256
-        {
+        let found = digest_of(file, &meta.bundle_path, said.bundle_size_bytes, ctl)?;
+        match holds(found == said.bundle_sha256) {
             true => Ok(opened),
             false => Err(other_than_said(&meta.bundle_path, meta)),
         }
@@ -325,5 +325,5 @@ pub(super) fn locked_or_damaged(
 /// Whether a file is known not to be its summary's.
 pub(super) fn differs(mut file: &File, said: Option<&Sidecar>) -> bool {
     let found = file.rewind().and_then(|()| Sha256Digest::of_reader(file));
-    said.is_some_and(|said| found.is_ok_and(|found| found != said.bundle_sha256))
+    said.is_some_and(|said| found.is_ok_and(|found| !holds(found == said.bundle_sha256)))
 }

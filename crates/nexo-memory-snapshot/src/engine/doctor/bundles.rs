@@ -9,6 +9,7 @@ use std::io::Seek;
 use std::path::{Path, PathBuf};
 
 use snapshot_bundle::{Bundle, BundleError, is_encrypted, verify_file};
+use snapshot_core::mutants::holds;
 use snapshot_core::{Control, ErrorKind, Inside, Manifest, Sidecar, SnapshotId, Step, error_chain};
 use snapshot_fs::{Dir, FsError};
 use snapshot_vault::{AgentLock, AgentVault, Check, Notes, OpenBundle, ProblemKind, VaultError};
@@ -269,7 +270,7 @@ impl Engine {
         let there = unless_damaged(lock.agent().open_bundle(id).map_err(Into::into))?;
         let there = there.map(|open| open.sidecar);
         let sum = unless_damaged(self.sum_beside(path))?.flatten();
-        let sum_agrees = sum == Some(true_one.bundle_sha256);
+        let sum_agrees = holds(sum == Some(true_one.bundle_sha256));
         let agrees = |said: &Sidecar| {
             let root = said.root_digest.is_some() && said.root_digest == true_one.root_digest;
             said.bundle_sha256 == true_one.bundle_sha256 || root
