@@ -196,7 +196,8 @@ impl Copy<'_> {
             return Ok(Tried::Refused("it became a SQLite database during the capture"));
         }
         match stat.size <= SMALL_BYTES {
-            true => small(&file, &stat).map_err(StoresError::io("read", &full)),
+            true => small(&stat, || read_exactly(&file, stat.size), || look(&file))
+                .map_err(StoresError::io("read", &full)),
             false => self.large(&file, &stat, &full),
         }
     }
@@ -277,18 +278,21 @@ impl Copy<'_> {
     }
 }
 
-/// Reads a small file. One that changed a moment ago is read again once its times can be trusted:
-/// until then they could hide another change, two equal readings do not.
-fn small(file: &File, stat: &Stat) -> io::Result<Tried> {
-    let Some(bytes) = read_exactly(file, stat.size)? else { return Ok(Tried::Torn) };
-    let now = look(file)?;
+/// Reads a small file. One that changed a moment ago is read again once its times can be trusted: until then they could
+/// hide another change. Two equal readings do not, unless its writer stands still in the middle of a write.
+fn small(
+    stat: &Stat,
+    mut read: impl FnMut() -> io::Result<Option<Vec<u8>>>,
+    look: impl Fn() -> io::Result<Stat>,
+) -> io::Result<Tried> {
+    let Some(bytes) = read()? else { return Ok(Tried::Torn) };
+    let now = look()?;
     if now.same_version(stat) && !is_young(stat) {
         return Ok(Tried::Whole(Content::Memory(bytes), now));
     }
     let_age();
-    let again = read_exactly(file, stat.size)?;
-    match again.as_ref() == Some(&bytes) {
-        true => Ok(Tried::Whole(Content::Memory(bytes), look(file)?)),
+    match read()?.as_ref() == Some(&bytes) {
+        true => Ok(Tried::Whole(Content::Memory(bytes), look()?)),
         false => Ok(Tried::Torn),
     }
 }
@@ -314,4 +318,41 @@ fn read_exactly(file: &File, size: u64) -> io::Result<Option<Vec<u8>>> {
 fn same_content(a: &Stat, b: &Stat) -> bool {
     let unchanged = (a.dev, a.ino, a.size, a.mtime_ns) == (b.dev, b.ino, b.size, b.mtime_ns);
     unchanged && (a.ctime_ns == b.ctime_ns || b.nlink < a.nlink)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file of another time, or of this moment.
+    fn stat(young: bool) -> Stat {
+        let now = look(&tempfile::tempfile().unwrap()).unwrap();
+        let ctime_ns = if young { now.ctime_ns } else { 0 };
+        Stat { ctime_ns, mtime_ns: ctime_ns, ..now }
+    }
+
+    /// What comes of a file that is read so, one reading after another, and was changed meanwhile.
+    fn tried(young: bool, changed: bool, readings: &[Option<&str>]) -> Option<String> {
+        let (stat, mut readings) = (stat(young), readings.iter());
+        let now = Stat { mtime_ns: stat.mtime_ns + i64::from(changed), ..stat };
+        let read = || Ok(readings.next().unwrap().map(|bytes| bytes.as_bytes().to_vec()));
+        let tried = small(&stat, read, || Ok(now)).unwrap();
+        assert_eq!(readings.next(), None, "a reading less");
+        match tried {
+            Tried::Whole(Content::Memory(bytes), _) => Some(String::from_utf8(bytes).unwrap()),
+            _ => None,
+        }
+    }
+
+    /// Would catch: a file that is carried half old and half new.
+    #[test]
+    fn what_changes_while_it_is_read_is_read_again() {
+        assert_eq!(tried(false, false, &[Some("a")]), Some("a".to_owned()));
+        assert_eq!(tried(false, true, &[Some("ab"), Some("b")]), None);
+        assert_eq!(tried(false, true, &[Some("b"), Some("b")]), Some("b".to_owned()));
+        assert_eq!(tried(true, false, &[Some("ab"), Some("b")]), None);
+        assert_eq!(tried(true, false, &[Some("b"), Some("b")]), Some("b".to_owned()));
+        assert_eq!(tried(true, false, &[Some("b"), None]), None, "it has another length");
+        assert_eq!(tried(false, false, &[None]), None);
+    }
 }
