@@ -41,10 +41,8 @@ pub struct Ended {
     pub status: ExitStatus,
     /// What it said on standard error.
     pub stderr: String,
-    /// The call was reached that was to fail.
-    pub was_hit: bool,
-    /// The fault hit what it would have said.
-    pub was_silenced: bool,
+    /// The calls that were made to fail, each with the paths of its descriptors: `fsync(5</vault/a>`.
+    pub hit: Vec<String>,
 }
 
 /// A call that changes something, by its name and which of its thread's calls of that name it is, from 1: as strace
@@ -77,7 +75,7 @@ impl Strace {
     /// If it cannot be run.
     pub fn run(&self, args: &[OsString], fault: Option<(Fault, &Call)>) -> Outcome<Ended> {
         let mut command = Command::new("strace");
-        command.args(["-f", "-qq", "-e", "signal=none", "-o"]).arg(&self.log);
+        command.args(["-f", "-y", "-qq", "-e", "signal=none", "-o"]).arg(&self.log);
         command.arg("-e").arg(format!("trace={CALLS}"));
         if let Some((fault, (name, n))) = fault {
             let what = match fault {
@@ -90,14 +88,23 @@ impl Strace {
         let done = command.arg(&self.program).args(args).stdin(Stdio::null()).output()?;
         let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
         let log = fs::read_to_string(&self.log)?;
-        let mut hits = log.lines().filter(|line| line.contains("(INJECTED)")).peekable();
-        let was_hit = hits.peek().is_some();
-        let was_silenced = hits.any(|line| line.contains(" write(2, "));
-        Ok(Ended { status: done.status, stderr, was_hit, was_silenced })
+        Ok(Ended { status: done.status, stderr, hit: hit(&log) })
     }
 }
 
 impl Ended {
+    /// The call was reached that was to fail.
+    #[must_use]
+    pub const fn was_hit(&self) -> bool {
+        !self.hit.is_empty()
+    }
+
+    /// The fault hit what it would have said.
+    #[must_use]
+    pub fn was_silenced(&self) -> bool {
+        self.hit.iter().any(|call| call.starts_with("write(2<"))
+    }
+
     /// Killed by the fault.
     #[must_use]
     pub fn was_killed(&self) -> bool {
@@ -105,7 +112,24 @@ impl Ended {
     }
 }
 
-/// What a log of `strace -f` tells of calls that change something; each line begins with its thread.
+/// The calls that strace made to fail. Of one that another thread's came between, the second line tells that, and the
+/// first what it was.
+fn hit(log: &str) -> Vec<String> {
+    let (mut begun, mut hit) = (BTreeMap::new(), Vec::new());
+    for (thread, call) in log.lines().filter_map(|line| line.split_once(char::is_whitespace)) {
+        let call = call.trim_start();
+        let resumed = call.starts_with("<...");
+        if !resumed {
+            begun.insert(thread, call);
+        }
+        if call.contains("(INJECTED)") {
+            hit.extend(begun.get(thread).map(|&call| call.to_owned()));
+        }
+    }
+    hit
+}
+
+/// What a log of `strace -f -y` tells of calls that change something; each line begins with its thread.
 fn state_changing(log: &str) -> BTreeSet<Call> {
     let (mut counts, mut calls) = (BTreeMap::<(&str, &str), u64>::new(), BTreeSet::new());
     for line in log.lines() {
@@ -118,7 +142,7 @@ fn state_changing(log: &str) -> BTreeSet<Call> {
         let count = counts.entry((thread, name)).or_default();
         *count += 1;
         let opens = name == "openat" && !args.contains("O_CREAT") && !args.contains("O_TRUNC");
-        let speaks = name == "write" && (args.starts_with("1,") || args.starts_with("2,"));
+        let speaks = name == "write" && (args.starts_with("1<") || args.starts_with("2<"));
         if !opens && !speaks {
             calls.insert((name.to_owned(), *count));
         }
@@ -133,17 +157,18 @@ mod tests {
     /// Would catch: a call that counts for another thread's, another name's, or twice.
     #[test]
     fn calls_are_counted_by_thread_and_name() {
-        let log = "11 openat(3, \"a\", O_RDONLY) = 4\n\
-            11 write(4, \"x\", 1 <unfinished ...>\n\
-            12 fsync(5) = 0\n\
-            11 <... write resumed>) = 1\n\
-            11 write(2, \"hello\", 5) = 5\n\
-            11 write(4, \"y\", 1) = 1\n\
-            11 openat(3, \"b\", O_RDWR|O_CREAT, 0600) = 5\n";
+        let log = "11 openat(3</d>, \"a\", O_RDONLY) = 4</d/a>\n\
+            11 write(4</d/a>, \"x\", 1 <unfinished ...>\n\
+            12 fsync(5</d/b>) = 0\n\
+            11 <... write resumed>) = -1 EIO (INJECTED)\n\
+            11 write(2</dev/null>, \"hello\", 5) = 5\n\
+            11 write(4</d/a>, \"y\", 1) = 1\n\
+            11 openat(3</d>, \"b\", O_RDWR|O_CREAT, 0600) = 5</d/b>\n";
         let found: Vec<_> = state_changing(log).into_iter().collect();
         let call = |name: &str, n| (name.to_owned(), n);
         let expected = [call("fsync", 1), call("openat", 2), call("write", 1), call("write", 3)];
         assert_eq!(found, expected);
+        assert_eq!(hit(log), ["write(4</d/a>, \"x\", 1 <unfinished ...>"]);
     }
 
     /// Would catch: a count that differs from strace's own, so that a fault hits another call or none.
@@ -165,7 +190,7 @@ mod tests {
             let _ = fs::remove_dir(path(name)).or_else(|_| fs::remove_file(path(name)));
         }
         let ended = strace.run(&args, Some((Fault::Once("ENOSPC"), &second))).unwrap();
-        assert!(ended.was_hit && ended.stderr.contains("No space left"), "{ended:?}");
+        assert!(ended.was_hit() && ended.stderr.contains("No space left"), "{ended:?}");
         let there = ["a", "b", "c", "d"].map(|name| fs::symlink_metadata(path(name)).is_ok());
         assert_eq!(there, [true, false, true, true]);
     }

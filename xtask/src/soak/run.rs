@@ -1,7 +1,7 @@
 //! The soak's parts in slices: in turn, on time, with books.
 
-use std::fs::{File, TryLockError};
-use std::path::Path;
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -20,6 +20,10 @@ const SLICE: u64 = 30;
 /// Parts that work on the disk: how long its syncs take is what they measure. The others prove orders and
 /// contents, which a file system in memory has too.
 const ON_DISK: [&str; 2] = ["cuts-wal", "cuts-rollback"];
+/// The part that mounts. It has mounts of its own, which go with it where it is stopped on the way.
+const MOUNTS: &str = "power-cut";
+/// The programs of a soak.
+const PROGRAMS: [&str; 2] = ["nexo-soak", "nexo-memory"];
 
 /// What is to be run.
 #[derive(Debug, Default, PartialEq)]
@@ -62,9 +66,10 @@ struct Open {
 /// anything is wrong.
 pub(crate) fn soak(flags: &[&str]) -> Outcome {
     let plan = Plan::parse(flags)?;
-    let programs = build()?;
-    let parts = plan.parts(&programs)?;
+    let built = build()?;
+    let parts = plan.parts(&built)?;
     let _alone = alone()?;
+    let programs = keep(&built)?;
     if let Some(case) = plan.case {
         return run_case(&programs, &parts, case, plan.seed);
     }
@@ -166,7 +171,7 @@ impl Plan {
 
     /// The parts that are meant, of those that there are.
     fn parts(&self, programs: &Path) -> Result<Vec<String>, String> {
-        let known = output(Command::new(programs.join("nexo-soak")).arg("parts"))?;
+        let known = output(Command::new(programs.join(PROGRAMS[0])).arg("parts"))?;
         let known: Vec<&str> = known.lines().collect();
         if let Some(unknown) = self.only.iter().find(|only| !known.contains(&only.as_str())) {
             return Err(format!("no part {unknown}; there are {}", known.join(", ")));
@@ -218,8 +223,8 @@ fn slice(programs: &Path, part: &str, which: &Which) -> Result<Tally, String> {
     let dir = disk.map_or_else(|| target().join("soak"), |disk| disk.join("nexo-memory-soak"));
     let dir = scratch(dir.join(part))?;
     let numbers = [which.seed, which.from, which.count, which.seconds].map(|n| n.to_string());
-    let mut command = Command::new(programs.join("nexo-soak"));
-    command.arg(part).args(numbers).arg(&dir).arg(programs.join("nexo-memory"));
+    let mut command = runner(part, &programs.join(PROGRAMS[0]));
+    command.arg(part).args(numbers).arg(&dir).arg(programs.join(PROGRAMS[1]));
     // Scratch folders of its own lie where the slice works.
     let done = output(command.env("TMPDIR", &dir));
     let cleared = clear(&dir);
@@ -228,9 +233,35 @@ fn slice(programs: &Path, part: &str, which: &Which) -> Result<Tally, String> {
     serde_json::from_str(&done).map_err(|e| format!("{part} printed no tally: {e}"))
 }
 
+/// The program of all parts.
+fn runner(part: &str, program: &Path) -> Command {
+    let apart = || Command::new("unshare").args(["--mount", "true"]).output();
+    if part != MOUNTS || !apart().is_ok_and(|tried| tried.status.success()) {
+        return Command::new(program);
+    }
+    let mut command = Command::new("unshare");
+    command.arg("--mount").arg(program);
+    command
+}
+
+/// Copies of the programs, which no later build changes under the soak.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "copies below target/ that nobody needs after a crash"
+)]
+fn keep(built: &Path) -> Result<PathBuf, String> {
+    let kept = scratch(target().join("soak/programs"))?;
+    for program in PROGRAMS {
+        let from = built.join(program);
+        fs::copy(&from, kept.join(program))
+            .map_err(|e| format!("cannot copy {}: {e}", from.display()))?;
+    }
+    Ok(kept)
+}
+
 /// What was built: cases of another build are no proof of this one.
 fn digest(programs: &Path) -> Result<String, String> {
-    let files = ["nexo-soak", "nexo-memory"].map(|name| programs.join(name));
+    let files = PROGRAMS.map(|name| programs.join(name));
     let sums = output(Command::new("sha256sum").args(files))?;
     let digests = sums.lines().filter_map(|line| line.get(..16));
     Ok(digests.collect::<Vec<_>>().concat())

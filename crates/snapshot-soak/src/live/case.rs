@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
+use snapshot_testkit::Journal;
 
 /// One place in the product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,19 +33,6 @@ pub enum Activity {
     Pinned,
     /// One transaction that writes and stays open.
     Stubborn,
-}
-
-/// A journal mode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Journal {
-    /// Write-ahead log.
-    Wal,
-    /// Rollback journals, which are deleted.
-    Delete,
-    /// Rollback journals, which are cut.
-    Truncate,
-    /// Rollback journals whose header is overwritten.
-    Persist,
 }
 
 /// Where a peer runs.
@@ -92,19 +80,6 @@ impl Case {
             chosen.push(best);
         }
         chosen
-    }
-}
-
-impl Journal {
-    /// As SQLite calls it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Wal => "wal",
-            Self::Delete => "delete",
-            Self::Truncate => "truncate",
-            Self::Persist => "persist",
-        }
     }
 }
 

@@ -11,7 +11,7 @@ mod play;
 
 use std::path::Path;
 
-pub use case::{Activity, Case, Journal, Place};
+pub use case::{Activity, Case, Place};
 pub use peer::peer;
 
 use crate::Outcome;

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
+use snapshot_testkit::Journal;
 
 use crate::Outcome;
-use crate::live::case::{Activity, Journal};
+use crate::live::case::Activity;
 
 /// How long a connection waits for others: for ever, as far as a case goes.
 const PATIENCE: Duration = Duration::from_secs(120);

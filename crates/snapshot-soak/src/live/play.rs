@@ -15,11 +15,11 @@ use nexo_memory_snapshot::ports::{Control, PathResolver};
 use nexo_memory_snapshot::report::RestoreReport;
 use nexo_memory_snapshot::request::{RestoreRequest, SnapshotRef, SnapshotRequest};
 use rusqlite::Connection;
-use snapshot_testkit::SeqIds;
+use snapshot_testkit::{Journal, SeqIds};
 use tempfile::TempDir;
 
 use crate::Outcome;
-use crate::live::case::{Activity, Case, Journal, Place};
+use crate::live::case::{Activity, Case, Place};
 use crate::live::line::Line;
 use crate::live::peer::{Health, Order, Rows, Said, Setup, State, create, rows};
 use crate::part::Slice;

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, params};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use snapshot_core::{AgentId, CLASSIC_STORES, MemoryLayout};
 
@@ -49,12 +50,16 @@ pub struct Seed {
 pub struct Scale(pub f64);
 
 /// Journal modes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Journal {
     /// Write-ahead log.
     Wal,
-    /// Rollback journal.
+    /// Rollback journals, which are deleted.
     Delete,
+    /// Rollback journals, which are cut.
+    Truncate,
+    /// Rollback journals whose header is overwritten.
+    Persist,
 }
 
 impl Seed {
@@ -98,6 +103,8 @@ impl Journal {
         match self {
             Self::Wal => "wal",
             Self::Delete => "delete",
+            Self::Truncate => "truncate",
+            Self::Persist => "persist",
         }
     }
 }
