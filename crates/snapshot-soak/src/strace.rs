@@ -1,4 +1,6 @@
 //! The real program under strace, which counts its system calls, kills it at one of them, or lets one fail.
+//!
+//! It runs on one core: on more, which thread makes how many calls is chance, and no number names a call for long.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -50,7 +52,7 @@ pub struct Ended {
 pub type Call = (String, u64);
 
 impl Strace {
-    /// Why nothing can be run, if so.
+    /// Whether nothing can be run.
     #[must_use]
     pub fn is_missing() -> bool {
         let run = Command::new("strace").arg("-V").stdout(Stdio::null()).status();
@@ -74,8 +76,9 @@ impl Strace {
     /// # Errors
     /// If it cannot be run.
     pub fn run(&self, args: &[OsString], fault: Option<(Fault, &Call)>) -> Outcome<Ended> {
-        let mut command = Command::new("strace");
-        command.args(["-f", "-y", "-qq", "-e", "signal=none", "-o"]).arg(&self.log);
+        let mut command = Command::new("taskset");
+        command.arg("-c").arg(one_core()?.to_string());
+        command.args(["strace", "-f", "-y", "-qq", "-e", "signal=none", "-o"]).arg(&self.log);
         command.arg("-e").arg(format!("trace={CALLS}"));
         if let Some((fault, (name, n))) = fault {
             let what = match fault {
@@ -110,6 +113,24 @@ impl Ended {
     pub fn was_killed(&self) -> bool {
         self.status.signal() == Some(9)
     }
+}
+
+/// One of the cores that we may use. Another process of ours takes another, where it can.
+fn one_core() -> Outcome<u32> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    let cores = cores(list.unwrap_or("0").trim())?;
+    Ok(cores[std::process::id() as usize % cores.len()])
+}
+
+/// The cores of a list as Linux writes it: `0-2,7`.
+fn cores(list: &str) -> Outcome<Vec<u32>> {
+    let mut cores = Vec::new();
+    for range in list.split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        cores.extend(first.parse::<u32>()?..=last.parse()?);
+    }
+    Ok(cores)
 }
 
 /// The calls that strace made to fail. Of one that another thread's came between, the second line tells that, and the
@@ -169,6 +190,14 @@ mod tests {
         let expected = [call("fsync", 1), call("openat", 2), call("write", 1), call("write", 3)];
         assert_eq!(found, expected);
         assert_eq!(hit(log), ["write(4</d/a>, \"x\", 1 <unfinished ...>"]);
+    }
+
+    /// Would catch: a core that is not ours.
+    #[test]
+    fn the_list_of_cores_is_read() {
+        assert_eq!(cores("0-2,7").unwrap(), [0, 1, 2, 7]);
+        assert_eq!(cores("5").unwrap(), [5]);
+        assert!(cores("").is_err());
     }
 
     /// Would catch: a count that differs from strace's own, so that a fault hits another call or none.
