@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::tools::{Outcome, cargo, output};
+use crate::tools::{Outcome, cargo, output, sources};
 
 /// Which of our crates each may depend on. `xtask` is absent: it may use all.
 const ALLOWED: [(&str, &[&str]); 12] = [
@@ -124,15 +124,10 @@ fn edges(metadata: &Value) -> Result<Vec<Edge>, String> {
 
 /// Whether code below `dir` names the testkit; examples in comments are built as other crates.
 fn names_testkit(dir: &Path) -> Result<bool, String> {
-    let failed = |e| format!("cannot read {}: {e}", dir.display());
-    for entry in fs::read_dir(dir).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        let code = |line: &str| !line.trim_start().starts_with("//") && line.contains(TESTKIT_PATH);
-        let named = match path.is_dir() {
-            true => names_testkit(&path)?,
-            false => fs::read_to_string(&path).map_err(failed)?.lines().any(code),
-        };
-        if named {
+    let code = |line: &str| !line.trim_start().starts_with("//") && line.contains(TESTKIT_PATH);
+    for path in sources(dir)? {
+        let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        if text.lines().any(code) {
             return Ok(true);
         }
     }

@@ -1,8 +1,8 @@
 //! Running other programs: found or named plainly, their failure a sentence.
 
-use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::{env, fs, io};
 
 /// The outcome of a task; the error is a sentence for people.
 pub(crate) type Outcome = Result<(), String>;
@@ -25,6 +25,24 @@ pub(crate) fn root() -> &'static Path {
 /// Where cargo puts what it builds.
 pub(crate) fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// The Rust files below a folder, in the order of their names.
+pub(crate) fn sources(dir: &Path) -> Result<Vec<PathBuf>, String> {
+    let fail = |e: io::Error| format!("cannot read {}: {e}", dir.display());
+    let entries = fs::read_dir(dir).map_err(fail)?;
+    let mut entries: Vec<_> =
+        entries.map(|entry| Ok(entry?.path())).collect::<Result<_, _>>().map_err(fail)?;
+    entries.sort();
+    let mut files = Vec::new();
+    for path in entries {
+        if path.is_dir() {
+            files.extend(sources(&path)?);
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            files.push(path);
+        }
+    }
+    Ok(files)
 }
 
 /// Where `program` lies on the `PATH`.

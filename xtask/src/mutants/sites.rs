@@ -5,9 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
 
-use crate::tools::root;
+use crate::tools::{root, sources};
 
 /// The crates whose places count: those that the product is made of and that change or check something.
 const CRATES: [&str; 7] = [
@@ -72,9 +71,7 @@ impl Kind {
 pub(super) fn all() -> Result<Vec<Site>, String> {
     let mut sites = Vec::new();
     for name in CRATES {
-        let mut files = Vec::new();
-        sources(&root().join("crates").join(name).join("src"), &mut files)?;
-        for file in files {
+        for file in sources(&root().join("crates").join(name).join("src"))? {
             let text = fs::read_to_string(&file).map_err(|e| format!("{}: {e}", file.display()))?;
             let path = file.strip_prefix(root()).unwrap_or(&file).to_string_lossy();
             if path != SWITCHES {
@@ -155,22 +152,6 @@ fn function_of(line: &str) -> Option<&str> {
 fn short(path: &str) -> String {
     let path = path.strip_prefix("crates/").unwrap_or(path).replacen("/src/", "/", 1);
     path.trim_start_matches("snapshot-").replacen("nexo-memory-snapshot/", "", 1)
-}
-
-fn sources(dir: &Path, files: &mut Vec<PathBuf>) -> Result<(), String> {
-    let fail = |e: std::io::Error| format!("{}: {e}", dir.display());
-    let mut entries: Vec<PathBuf> = fs::read_dir(dir)
-        .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect())
-        .map_err(fail)?;
-    entries.sort();
-    for path in entries {
-        if path.is_dir() {
-            sources(&path, files)?;
-        } else if path.extension().is_some_and(|ending| ending == "rs") {
-            files.push(path);
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
