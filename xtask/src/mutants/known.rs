@@ -20,14 +20,6 @@ pub(super) const SURVIVORS: &[(&str, &str)] = &[
         "git's folder and the common one are on two file systems where a worktree says so alone; the tests have one",
     ),
     (
-        "sync stores/git/apply.rs make_missing",
-        "the file system is synced before the refs are set, and until then a recovery makes the repository again",
-    ),
-    (
-        "sync stores/git/apply.rs bring_packs #2",
-        "the file system is synced before the refs are set, and until then a recovery brings the packs again",
-    ),
-    (
         "sync vault/publish.rs retract",
         "the attempt was reported as failed; what a power cut brings back of it is an orphan that the doctor tells",
     ),

@@ -28,6 +28,13 @@ struct Broker {
     down: bool,
 }
 
+/// A broker that holds what it is sent, and says so, until its end of `held` is dropped.
+struct Slow {
+    broker: Broker,
+    entered: mpsc::Sender<()>,
+    held: Mutex<mpsc::Receiver<()>>,
+}
+
 /// Looks at the vault when it is told of something.
 struct Witness(Engine, Mutex<Vec<String>>);
 
@@ -73,6 +80,14 @@ impl Transport for Broker {
         }
         self.arrived.lock().unwrap().push(message.clone());
         Ok(())
+    }
+}
+
+impl Transport for Slow {
+    fn send(&self, message: &Message) -> Result<(), TransportError> {
+        let _ = self.entered.send(());
+        let _ = self.held.lock().unwrap().recv();
+        self.broker.send(message)
     }
 }
 
@@ -194,6 +209,38 @@ fn a_death_at_any_change_of_a_snapshot_or_delete_loses_no_event_and_invents_none
     assert!(deaths > 20, "{deaths} deaths");
 }
 
+/// Would catch: a snapshot whose maker died, which is deleted before anybody is told of it, so that nobody ever is.
+#[test]
+fn a_snapshot_whose_maker_died_is_told_before_its_deletion() {
+    for n in 0.. {
+        let home = Home::new();
+        // The one that is on its way while all of this happens: what waits behind it is not looked at.
+        let down = Arc::new(Broker { down: true, ..Broker::default() });
+        let engine = delivering(&home, DurableFs::default(), &down);
+        let first = engine.snapshot(&request(), &Control::default()).unwrap();
+        assert_eq!(engine.flush_events(Instant::now()).unwrap().left, 1);
+        drop(engine);
+        let dying = DurableFs::with_hook(Arc::new(FaultHook::dying_at(n)));
+        let dying = delivering(&home, dying, &down);
+        let _ = dying.snapshot(&request(), &Control::default());
+        drop(dying);
+        let mut made = listed(&home.engine());
+        made.remove(&first.id);
+        let Some(&second) = made.first() else { continue };
+
+        let ((entered, sending), (release, held)) = (mpsc::channel(), mpsc::channel());
+        let slow = Arc::new(Slow { broker: Broker::default(), entered, held: Mutex::new(held) });
+        let builder = home.builder().deliver(slow.clone()).lifecycle_subject_prefix("test");
+        let engine = builder.build().unwrap();
+        sending.recv_timeout(PATIENCE).unwrap();
+        engine.delete(&Tenant::default(), Some(&ana()), &SnapshotRef::Id(second)).unwrap();
+        drop(release);
+        flush(&engine);
+        assert_eq!(slow.broker.created(), [first.id, second], "died at change {n}");
+        break;
+    }
+}
+
 /// Would catch: a restore that a crash interrupted and a recovery finished, told never or twice.
 #[test]
 fn a_death_at_any_change_of_a_restore_tells_it_once_if_it_was_done() {
@@ -279,18 +326,10 @@ fn what_a_broker_missed_arrives_in_order_once_it_is_back() {
 /// Would catch: an operation that waits for the network, or for whoever sends over it.
 #[test]
 fn a_broker_that_never_answers_holds_up_nobody() {
-    struct Stuck(mpsc::Sender<()>, Mutex<mpsc::Receiver<()>>);
-    impl Transport for Stuck {
-        fn send(&self, _: &Message) -> Result<(), TransportError> {
-            let _ = self.0.send(());
-            let _ = self.1.lock().unwrap().recv();
-            Ok(())
-        }
-    }
     let home = Home::new();
-    let ((entered, sending), (release, stuck)) = (mpsc::channel(), mpsc::channel());
-    let transport = Arc::new(Stuck(entered, Mutex::new(stuck)));
-    let engine = home.builder().deliver(transport).build().unwrap();
+    let ((entered, sending), (release, held)) = (mpsc::channel(), mpsc::channel());
+    let slow = Slow { broker: Broker::default(), entered, held: Mutex::new(held) };
+    let engine = home.builder().deliver(Arc::new(slow)).build().unwrap();
     let snapshot = || engine.snapshot(&request(), &Control::default()).unwrap();
     snapshot();
     // The first event is on its way from here to the end.

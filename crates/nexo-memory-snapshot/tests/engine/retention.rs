@@ -13,6 +13,8 @@ use snapshot_testkit::{FaultHook, FixedClock};
 
 use crate::support::{Home, ana, flip, named};
 
+const DAY_MS: i64 = 86_400_000;
+
 fn worker(engine: &Engine, keep: u32) -> RetentionWorker {
     let policy = Policy { keep_count: Some(keep), ..Policy::default() };
     let policies = Arc::new(move |_: &Tenant, _: &_| policy.clone());
@@ -84,6 +86,25 @@ fn a_bundle_known_to_be_damaged_is_not_the_one_that_is_relied_on() {
     assert!(!status.problems.is_empty());
 }
 
+/// Would catch: a run that relies on what nobody has read for days, or that reads it and does not compare.
+#[test]
+fn what_nobody_has_read_for_days_is_read_before_it_is_relied_on() {
+    let home = Home::new();
+    let (sound, damaged) = (home.take(), home.take());
+    let clock = Arc::new(FixedClock::at(damaged.created_at_ms + 8 * DAY_MS));
+    let engine = home.builder().clock(clock).build().unwrap();
+    let bytes = std::fs::read(&damaged.bundle_path).unwrap();
+    let mut flipped = bytes.clone();
+    flipped[20] ^= 1;
+    std::fs::write(&damaged.bundle_path, flipped).unwrap();
+    assert_eq!(worker(&engine, 1).tick(&Control::default()).bundles_deleted, 0);
+    assert_eq!(ids(&engine), [damaged.id, sound.id]);
+    std::fs::write(&damaged.bundle_path, bytes).unwrap();
+    engine.verify(&damaged, &Control::default()).unwrap();
+    assert_eq!(worker(&engine, 1).tick(&Control::default()).bundles_deleted, 1);
+    assert_eq!(ids(&engine), [damaged.id]);
+}
+
 /// Would catch: notes that nobody can read taken for "nothing is pinned".
 #[test]
 fn notes_that_cannot_be_read_stop_every_deletion() {
@@ -151,9 +172,8 @@ fn a_death_at_any_change_leaves_readable_notes_and_what_they_keep() {
 fn a_bundle_is_due_once_nobody_has_read_it_for_six_days() {
     let home = Home::new();
     let taken = home.take();
-    let day = 86_400_000;
     let due = |days: i64| {
-        let clock = Arc::new(FixedClock::at(taken.created_at_ms + days * day));
+        let clock = Arc::new(FixedClock::at(taken.created_at_ms + days * DAY_MS));
         let engine = home.builder().clock(clock).build().unwrap();
         (!engine.due(std::slice::from_ref(&taken)).is_empty(), engine)
     };

@@ -100,6 +100,17 @@ fn death_at_any_change_of_an_adoption_leaves_the_old_or_the_new() {
     assert!(n > 30 && published > 0, "{n} changes, {published} of them after the commit point");
 }
 
+/// Would catch: a bundle that is taken in though the checksum file beside it was written for another.
+#[test]
+fn a_bundle_that_its_checksum_file_does_not_know_is_not_taken_in() {
+    let vault = OldVault::new();
+    let sum = snapshot_testkit::old_bundle::sha256(b"another");
+    fs::write(format!("{}.sha256", vault.bundle().display()), sum).unwrap();
+    let refused = vault.import(&vault.engine(DurableFs::default()), &vault.bundle()).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Integrity, "{refused}");
+    assert!(vault.is_kept());
+}
+
 /// Would catch: another bundle of the id that is replaced unread, or kept aside as if it were the one that was read.
 #[test]
 fn of_two_that_have_one_id_neither_is_taken() {

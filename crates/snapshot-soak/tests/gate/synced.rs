@@ -119,7 +119,8 @@ impl Open {
 }
 
 /// Whether `path` must be synced before this change: bundle, checksum file and summary come in this order, and go in
-/// the reverse one behind the tombstone; a journal comes after all that it needs, and goes after all that it did.
+/// the reverse one behind the tombstone; a journal comes after all that it needs, and goes after all that it did; refs
+/// come after what they lead to and the mark on their locks.
 fn must_be_there(op: &Op<'_>, path: &Path) -> bool {
     let is = |path: &Path, ends: &[&str]| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -127,6 +128,7 @@ fn must_be_there(op: &Op<'_>, path: &Path) -> bool {
     };
     let within = |name: &str| op.path.components().any(|part| part.as_os_str() == name);
     match op.kind {
+        OpKind::External("set the refs") => path.starts_with(op.path),
         // What is set aside is no snapshot any more.
         _ if !within("tenants") || within(".quarantine") => false,
         OpKind::Rename if is(op.path, &["journal.json"]) => !is_swept(path) || is_staged(path),

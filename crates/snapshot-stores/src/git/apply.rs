@@ -66,6 +66,7 @@ pub fn apply(
     sweep(&git, &common)?;
     bring_packs(staged, &common, control)?;
     set_shallow(&repo, &common, staged, targets)?;
+    // What was made so far, names and contents: refs must not come before what they lead to.
     common.sync_fs()?;
     ref_locks::announced(&git, id, || {
         fs.external("set the refs", common.path())?;
@@ -78,7 +79,10 @@ pub fn apply(
     repo.repo.cleanup_state().map_err(repo.fail("clean up"))?;
     give_to_owner(&git, &common)?;
     common.sync_fs()?;
-    git.sync_fs()?;
+    // Those of a worktree may be apart.
+    if git.stat_self()?.dev != common.stat_self()?.dev {
+        git.sync_fs()?;
+    }
     lock::unlock(memdir, id)
 }
 
@@ -113,8 +117,7 @@ fn make_missing(memdir: &Dir, targets: &GitTargets, id: SnapshotId) -> Result<()
     let branch = targets.after.head_ref.as_deref().unwrap_or(DEFAULT_BRANCH);
     make_empty(memdir, &name, mode, branch)?;
     give_all(memdir, (owner.uid, owner.gid), &name)?;
-    memdir.rename(&name, memdir, ".git")?;
-    Ok(memdir.sync()?)
+    Ok(memdir.rename(&name, memdir, ".git")?)
 }
 
 /// An empty repository, as `git init` lays it out.
@@ -177,7 +180,6 @@ fn bring_packs(staged: &Dir, common: &Dir, control: &Control) -> Result<(), Stor
         }
         file.sync()?;
         to.rename(&temp, &to, &name)?;
-        to.sync()?;
     }
     Ok(())
 }

@@ -346,6 +346,22 @@ fn changes_around_the_cut_are_reported() {
     assert_eq!(content("too-late"), None);
 }
 
+/// Would catch: a repeated restore that takes what somebody wrote since for what it put there itself.
+#[test]
+fn what_changed_since_is_not_taken_for_what_was_put_there() {
+    let scene = Scene::new();
+    scene.write("MEMORY.md", "old");
+    let (bundle, _) = scene.capture_files();
+    scene.write("MEMORY.md", "new");
+    let plan = scene.restore_files(&bundle).unwrap();
+    let memdir = scene.dir("mem");
+    files::apply(&memdir, &plan.targets, id(7)).unwrap();
+    scene.write("MEMORY.md", "somebody's");
+    let refused = files::apply(&memdir, &plan.targets, id(7));
+    assert!(matches!(refused, Err(StoresError::Staged { .. })), "{refused:?}");
+    assert_eq!(fs::read(scene.mem().join("MEMORY.md")).unwrap(), b"somebody's");
+}
+
 /// Would catch: a file that a writer rewrites in place without pause, and of which nobody hears.
 #[test]
 fn a_small_file_under_a_writer_is_carried_or_named() {
