@@ -14,14 +14,9 @@ pub(super) const SURVIVORS: &[(&str, &str)] = &[
         "sync stores/restore/stage.rs copy",
         "only for speed: the file system of the staging is synced before the journal, while everybody is held",
     ),
-    ("sync stores/git/stage.rs stage", "only for speed: as above"),
     (
         "sync stores/git/apply.rs apply #3",
         "git's folder and the common one are on two file systems where a worktree says so alone; the tests have one",
-    ),
-    (
-        "sync vault/publish.rs retract",
-        "the attempt was reported as failed; what a power cut brings back of it is an orphan that the doctor tells",
     ),
     (
         "check bundle/frame.rs decode #3",
@@ -30,9 +25,5 @@ pub(super) const SURVIVORS: &[(&str, &str)] = &[
     (
         "step stores/restore/commit.rs restore",
         "a second line: the engine recovers first, and its refusal to work over a pending recovery is a mutant too",
-    ),
-    (
-        "step stores/sqlite/connect.rs open",
-        "how SQLite syncs is seen by real power cuts alone, which need root and are a part of the soak",
     ),
 ];

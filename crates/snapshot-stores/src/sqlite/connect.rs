@@ -1,6 +1,5 @@
 //! Connections: to live databases, which we disturb as little as we can, and to private copies.
 
-use snapshot_core::mutants::off;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -235,9 +234,7 @@ fn open(path: &Path, mode: OpenFlags, wait: Duration) -> Result<Connection, Stor
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false).map_err(fail())?;
     conn.pragma_update(None, "mmap_size", 0).map_err(fail())?;
     conn.pragma_update(None, "cell_size_check", true).map_err(fail())?;
-    if !off() {
-        conn.pragma_update(None, "synchronous", "FULL").map_err(fail())?;
-    }
+    conn.pragma_update(None, "synchronous", "FULL").map_err(fail())?;
     Ok(conn)
 }
 
@@ -273,6 +270,8 @@ mod tests {
         let live = Live::new(&path);
         for conn in [live.open().unwrap(), live.open_impatient().unwrap()] {
             assert_common(&conn);
+            let synchronous = conn.pragma_query_value(None, "synchronous", |r| r.get::<_, i64>(0));
+            assert_eq!(synchronous.unwrap(), 2, "not FULL");
         }
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use snapshot_core::{Control, GitRef};
-use snapshot_fs::{DurableFs, Hook, Op};
+use snapshot_fs::{DurableFs, Hook, Op, OpKind};
 use snapshot_stores::StoresError;
 use snapshot_stores::git::{self, GitProgress};
 
@@ -376,6 +376,28 @@ fn locks_of_a_run_that_was_killed_are_broken_and_no_others() {
     fs::create_dir(&mark).unwrap();
     let refused = git::lock(&memdir, id(9));
     assert!(matches!(refused, Err(StoresError::GitUnsupported { .. })) && mark.is_dir());
+}
+
+/// Would catch: objects that are said to be staged, and that a power cut takes.
+#[test]
+fn what_is_staged_is_durable() {
+    /// The last change.
+    #[derive(Default)]
+    struct Last(std::sync::Mutex<Option<OpKind>>);
+    impl Hook for Last {
+        fn before(&self, op: &Op<'_>) -> std::io::Result<()> {
+            *self.0.lock().unwrap() = Some(op.kind);
+            Ok(())
+        }
+    }
+    let scene = rich_scene();
+    let (bytes, info) = scene.git_bytes();
+    fs::create_dir(scene.at("staged")).unwrap();
+    let last = Arc::new(Last::default());
+    let staged = DurableFs::with_hook(last.clone()).open_dir(&scene.at("staged")).unwrap();
+    git::stage(Some(&mut bytes.as_slice()), &info, &staged, MAX_OBJECT, &Control::default())
+        .unwrap();
+    assert_eq!(*last.0.lock().unwrap(), Some(OpKind::SyncFs));
 }
 
 /// Would catch: a temporary file of libgit2's, which could not be removed, that a restore carries into the agent's

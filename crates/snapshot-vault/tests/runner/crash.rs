@@ -1,6 +1,8 @@
 //! Death at every state-changing operation of publish and delete: afterwards a snapshot is whole or
 //! is none, and what is left can be cleared.
 
+use std::path::Path;
+
 use snapshot_core::Control;
 use snapshot_fs::DurableFs;
 use snapshot_vault::{AgentVault, ProblemKind, Swept};
@@ -90,15 +92,32 @@ fn a_failed_publish_takes_its_files_back() {
     // One operation fails, the process lives: nothing of the attempt may stay.
     use std::io;
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-    struct FailOnce(usize, AtomicUsize);
-    impl snapshot_fs::Hook for FailOnce {
-        fn before(&self, _: &snapshot_fs::Op<'_>) -> io::Result<()> {
-            match self.1.fetch_add(1, Ordering::SeqCst) == self.0 {
-                true => Err(io::Error::other("EIO")),
-                false => Ok(()),
+    use snapshot_fs::{Hook, Op, OpKind};
+
+    /// Fails operation number `at`, and sees whether a power cut would bring back what was removed.
+    struct FailOnce {
+        at: usize,
+        seen: AtomicUsize,
+        may_be_back: AtomicBool,
+    }
+    impl Hook for FailOnce {
+        fn before(&self, op: &Op<'_>) -> io::Result<()> {
+            if self.seen.fetch_add(1, Ordering::SeqCst) == self.at {
+                return Err(io::Error::other("EIO"));
             }
+            let is_published = |path: &Path| path.ends_with("snapshots/ana");
+            match op.kind {
+                OpKind::Unlink if op.path.parent().is_some_and(is_published) => {
+                    self.may_be_back.store(true, Ordering::SeqCst);
+                }
+                OpKind::SyncDir if is_published(op.path) => {
+                    self.may_be_back.store(false, Ordering::SeqCst);
+                }
+                _ => {}
+            }
+            Ok(())
         }
     }
 
@@ -106,12 +125,14 @@ fn a_failed_publish_takes_its_files_back() {
         let tmp = tempfile::tempdir().unwrap();
         lock(&ana(tmp.path(), DurableFs::default())).unwrap().staging().unwrap();
         let before = tree(tmp.path());
-        let hook = Arc::new(FailOnce(at, AtomicUsize::new(0)));
+        let (seen, may_be_back) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let hook = Arc::new(FailOnce { at, seen, may_be_back });
         let agent = ana(tmp.path(), DurableFs::with_hook(hook.clone()));
         let published = publish(&lock(&agent).unwrap(), 1, CONTENT);
         if published.is_err() {
             assert_eq!(tree(tmp.path()), before, "operation {at}");
-        } else if hook.1.load(Ordering::SeqCst) <= at {
+            assert!(!hook.may_be_back.load(Ordering::SeqCst), "operation {at}");
+        } else if hook.seen.load(Ordering::SeqCst) <= at {
             assert!(at > 8);
             return;
         }
