@@ -112,6 +112,26 @@ fn a_header_that_is_not_the_manifests_is_damage() {
     }
 }
 
+/// Catches a manifest that stock tar puts elsewhere, or under another name or mode, than we do.
+#[test]
+fn the_header_of_the_manifest_is_what_it_must_be() {
+    let cases: [(&str, usize, &[u8]); 3] = [
+        ("another name", 0, b"manifest_json"),
+        ("a setuid mode", 100, b"0004755"),
+        ("another time", 136, b"00000000001"),
+    ];
+    for (what, at, bytes) in cases {
+        let mut parts = parts();
+        let last = parts.frames.len() - 1;
+        let mut content = parts.content(last).unwrap();
+        content[at..at + bytes.len()].copy_from_slice(bytes);
+        seal(&mut content[..512]);
+        parts.set_content(last, &content).unwrap();
+        let error = open_error(&parts);
+        assert!(error.to_string().contains("header of its manifest"), "{what}: {error}");
+    }
+}
+
 /// Catches bytes that hide where no tool looks: padding, and after the end of the archive.
 #[test]
 fn padding_and_the_end_of_the_archive_are_zero() {
