@@ -41,6 +41,7 @@ const USAGE: &str = "usage: cargo xtask <task>
   soak [--minutes N] [--only PART]... [--seed S] [--fresh] [--case N]
                         every proof of docs/reliability.md in its full count, or for N minutes: one table.
                         It goes on where it was stopped; --fresh forgets what was run, --case is one alone
+  soak crash [..]       its deaths alone
   soak events [--count N]
                         N snapshots (200) with events beside as many without, while the NATS server
                         is killed, restarted and made half-open
@@ -79,6 +80,7 @@ fn task() -> ExitCode {
         ["soak", "events", "--count", count] => soak::events(count),
         ["soak", "fuzz", flags @ ..] => fuzz::soak(flags),
         ["soak", "mutants", flags @ ..] => mutants::soak(flags),
+        ["soak", "crash", flags @ ..] => soak::crash(flags),
         ["soak", flags @ ..] => soak::soak(flags),
         // Of `bench`: runs one command alone and reports what it cost.
         ["measure", report, command @ ..] => measure::child(report, command),

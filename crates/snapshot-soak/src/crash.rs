@@ -67,10 +67,12 @@ pub fn pair_case(ground: &Ground, seed: u64, case: u64, tally: &mut Tally) -> Ou
         let mut deaths = vec![random.below(changes)];
         if random.below(ONE_IN) == 0 {
             deaths.push(random.below(changes));
-            tally.count("third deaths");
         }
         match recovered_after(known, &scene, told, &deaths) {
-            Ok((side, outcome)) => tally.count(word(side, &outcome)),
+            Ok((side, outcome, died)) => {
+                tally.count(word(side, &outcome));
+                tally.count(if died == 1 { "two deaths" } else { "three deaths" });
+            }
             Err(wrong) => {
                 let at = format!("{} dies at {n}, its recovery at {deaths:?}", known.deed);
                 tally.wrong(case, format!("{at}: {wrong:?}"));
@@ -89,19 +91,27 @@ fn recovery_changes(known: &Known, scene: &Scene, n: u64) -> Outcome<usize> {
     Ok(recorder.changes().len())
 }
 
-/// Recoveries that die at these changes, where they make so many, and one that does not.
+/// Recoveries that die at these changes, and one that does not; how many died. The first one comes so far; another
+/// has less to do.
 fn recovered_after(
     known: &Known,
     scene: &Scene,
     told: bool,
     deaths: &[usize],
-) -> Result<(Side, RecoveryOutcome), Vec<String>> {
+) -> Result<(Side, RecoveryOutcome, usize), Vec<String>> {
+    let mut died = 0;
     for death in deaths {
-        let fs = DurableFs::with_hook(Arc::new(FaultHook::dying_at(*death as u64)));
-        if let Ok(pending @ RecoveryOutcome::Pending { .. }) = scene.recover_with(fs) {
+        let hook = Arc::new(FaultHook::dying_at(*death as u64));
+        let recovered = scene.recover_with(DurableFs::with_hook(hook.clone()));
+        if let Ok(pending @ RecoveryOutcome::Pending { .. }) = recovered {
             return Err(vec![format!("nobody has worked since, and {pending:?}")]);
         }
+        died += usize::from(hook.fired());
         scene.bury().map_err(|e| vec![e.to_string()])?;
     }
-    known.sides.recovered(scene, told)
+    if died == 0 {
+        return Err(vec!["no recovery died".to_owned()]);
+    }
+    let (side, outcome) = known.sides.recovered(scene, told)?;
+    Ok((side, outcome, died))
 }

@@ -22,7 +22,7 @@ const NOT_BEGUN: i32 = 127;
 /// If a case could not be run.
 pub fn run(slice: &Slice) -> Outcome<Tally> {
     if Strace::is_missing() {
-        return Ok(Tally::not_run("strace is missing"));
+        return Ok(Tally::not_run("strace or taskset is missing"));
     }
     let stage = Stage::set(slice)?;
     slice.run(2 * stage.points(), |n, tally| {
@@ -43,10 +43,11 @@ fn fail(stage: &Stage, n: u64, error: &'static str, tally: &mut Tally) -> Outcom
     for why in badly_ended(&ended).into_iter().chain(falsely_done(&ended, &scene)) {
         tally.wrong(n, format!("{what}: {why}"));
     }
-    tally.count(match (ended.was_hit(), told) {
+    tally.count(match (ended.was_hit(), ended.status.code()) {
         (false, _) => "not reached",
-        (_, false) => "an error",
-        (_, true) => "done all the same",
+        (_, Some(0)) => "done all the same",
+        (_, Some(NOT_BEGUN)) => "not begun",
+        (_, _) => "an error",
     });
     if let Err(why) = stage.judge(&scene, deed, told)? {
         tally.wrong(n, format!("{what}, exit {:?}: {why}", ended.status.code()));
@@ -81,8 +82,10 @@ fn falsely_done(ended: &Ended, scene: &Scene) -> Option<String> {
     let (folder, file) = (format!("<{}>", stores.display()), format!("<{}/", stores.display()));
     let sqlites =
         |call: &str| call.contains(&folder) || call.contains(&file) && call.contains(".sqlite");
-    let is_sync = |call: &str| call.split('(').next().is_some_and(|name| name.contains("sync"));
-    let failed = ended.hit.iter().find(|call| is_sync(call) && !sqlites(call));
+    let failed = ended.hit.iter().find(|call| match call.split('(').next() {
+        Some("fsync" | "fdatasync") => !sqlites(call),
+        name => name == Some("syncfs"),
+    });
     failed
         .filter(|_| ended.status.success())
         .map(|call| format!("done, though this failed: {call}"))

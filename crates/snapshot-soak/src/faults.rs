@@ -154,7 +154,7 @@ fn may_be_ignored(failed: &Recorded) -> bool {
     match failed.kind {
         // That a bundle was read whole, and when: without the note it is read once more. Deeds that are about
         // notes (to pin, to hold) are none of these.
-        _ if within("notes") => true,
+        _ if within("tenants") && within("notes") => true,
         // The folder of the notes was made in it.
         OpKind::SyncDir => failed.path.ends_with("tenants/default"),
         // The next command clears it.

@@ -44,9 +44,10 @@ impl Sides {
                 Side::Before
             }
         };
-        for (id, readers) in &now.snapshots {
-            if ![&self.before, &self.after].iter().any(|s| s.snapshots.get(id) == Some(readers)) {
-                wrong.push(format!("snapshot {id} for {readers:?} is of neither side"));
+        for (id, kept) in &now.snapshots {
+            if ![&self.before, &self.after].iter().any(|s| s.snapshots.get(id) == Some(kept)) {
+                wrong
+                    .push(format!("snapshot {id} {kept:?} is of neither side, or not its content"));
             }
         }
         for id in self.before.snapshots.keys() {
@@ -63,8 +64,8 @@ impl Sides {
         }
         // A memory that was put over another is kept first.
         if side == Side::After && !before.is_empty() {
-            let kept = self.after.snapshots.keys().all(|id| now.snapshots.contains_key(id));
-            if !kept {
+            let is_old = |memory| self.before.memory.differences_after_restore(memory).is_empty();
+            if !now.snapshots.values().any(|kept| is_old(&kept.memory)) {
                 wrong.push("the memory is new, and what it was is in no snapshot".to_owned());
             }
         }

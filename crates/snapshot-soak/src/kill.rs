@@ -7,7 +7,7 @@ use crate::Outcome;
 use crate::judge::word;
 use crate::part::Slice;
 use crate::stage::Stage;
-use crate::strace::{Fault, Strace};
+use crate::strace::{Call, Fault, Strace};
 use crate::tally::Tally;
 
 /// Cases of the part "kill-pairs".
@@ -19,7 +19,7 @@ const PAIRS: u64 = 1_200;
 /// If a case could not be run.
 pub fn single(slice: &Slice) -> Outcome<Tally> {
     if Strace::is_missing() {
-        return Ok(Tally::not_run("strace is missing"));
+        return Ok(Tally::not_run("strace or taskset is missing"));
     }
     let stage = Stage::set(slice)?;
     slice.run(stage.points(), |n, tally| kill(&stage, n, tally))
@@ -31,10 +31,11 @@ pub fn single(slice: &Slice) -> Outcome<Tally> {
 /// If a case could not be run.
 pub fn pairs(slice: &Slice) -> Outcome<Tally> {
     if Strace::is_missing() {
-        return Ok(Tally::not_run("strace is missing"));
+        return Ok(Tally::not_run("strace or taskset is missing"));
     }
     let stage = Stage::set(slice)?;
-    slice.run(PAIRS, |n, tally| kill_twice(&stage, &mut slice.random(n), n, tally))
+    let idle = stage.recovery_calls(&stage.begin()?)?;
+    slice.run(PAIRS, |n, tally| kill_twice(&stage, &idle, &mut slice.random(n), n, tally))
 }
 
 fn kill(stage: &Stage, n: u64, tally: &mut Tally) -> Outcome<()> {
@@ -54,21 +55,31 @@ fn kill(stage: &Stage, n: u64, tally: &mut Tally) -> Outcome<()> {
     Ok(())
 }
 
-fn kill_twice(stage: &Stage, random: &mut Random, n: u64, tally: &mut Tally) -> Outcome<()> {
+/// A deed that is killed so that there is something to recover, and its recovery. `idle` are the calls of a recovery
+/// that finds nothing to do.
+fn kill_twice(
+    stage: &Stage,
+    idle: &[Call],
+    random: &mut Random,
+    n: u64,
+    tally: &mut Tally,
+) -> Outcome<()> {
     loop {
         let point = random.next_u64() % stage.points();
         let ((deed, call), scene) = (stage.point(point)?, stage.begin()?);
-        let told = stage.perform(&scene, deed, (Fault::Kill, call))?.status.success();
+        if !stage.perform(&scene, deed, (Fault::Kill, call))?.was_killed() {
+            continue;
+        }
         stage.save(&scene)?;
         let calls = stage.recovery_calls(&scene)?;
-        if calls.is_empty() {
+        if calls == idle {
             continue;
         }
         let scene = stage.saved()?;
         let second = &calls[random.below(calls.len())];
         let killed = stage.recover(&scene, Some((Fault::Kill, second)))?.was_killed();
         tally.count(if killed { "killed twice" } else { "recovered before" });
-        match stage.judge(&scene, deed, told)? {
+        match stage.judge(&scene, deed, false)? {
             Ok(side) => tally.count(word(side, &RecoveryOutcome::Nothing)),
             Err(why) => {
                 let at = format!("{call:?}, its recovery at {second:?}");

@@ -3,22 +3,24 @@
 //! The vault holds three snapshots, the oldest of a memory that the agent has left behind since, the second
 //! encrypted; beside it lies a bundle of another vault. Ids and times are the same in every run.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::{fmt, fs};
 
 use nexo_memory_snapshot::error::error_chain;
 use nexo_memory_snapshot::id::{AgentId, SnapshotId, Tenant};
+use nexo_memory_snapshot::layout::{MemoryLayout, StateLayout};
 use nexo_memory_snapshot::local_fs::{Engine, EngineBuilder, RecoveryOutcome};
 use nexo_memory_snapshot::meta::SnapshotMeta;
 use nexo_memory_snapshot::ports::{Control, DefaultPathResolver, DurableFs};
 use nexo_memory_snapshot::request::{
-    DecryptionIdentity, Encryption, EncryptionKey, Secret, SnapshotRequest,
+    DecryptionIdentity, Encryption, EncryptionKey, RestoreRequest, RestoreTarget, Secret,
+    SnapshotRef, SnapshotRequest,
 };
 use snapshot_fs::TEMP_PREFIX;
 use snapshot_testkit::compare::Memory;
@@ -56,9 +58,9 @@ const NEXT_READER: [&str; 2] = [
 #[derive(Debug)]
 pub struct Scene {
     dir: PathBuf,
-    /// Snapshots that were read whole and found good, by all the bytes of their files: one that is in many copies of
-    /// a scene is read once.
-    good: Arc<Mutex<BTreeSet<u64>>>,
+    /// What snapshots hold that were read whole and found good, by all the bytes of their files: one that is in many
+    /// copies of a scene is read once.
+    good: Arc<Mutex<BTreeMap<u64, Arc<Memory>>>>,
     /// Removed with the scene.
     _scratch: Option<TempDir>,
 }
@@ -68,8 +70,17 @@ pub struct Scene {
 pub struct Seen {
     /// The agent's memory.
     pub memory: Memory,
-    /// The snapshots that are listed, whole all of them, with who can read them.
-    pub snapshots: BTreeMap<SnapshotId, Vec<String>>,
+    /// The snapshots that are listed, whole all of them.
+    pub snapshots: BTreeMap<SnapshotId, Kept>,
+}
+
+/// A snapshot.
+#[derive(Clone)]
+pub struct Kept {
+    /// Who can read it, where it is encrypted.
+    pub readers: Vec<String>,
+    /// What it brings back.
+    pub memory: Arc<Memory>,
 }
 
 impl Scene {
@@ -271,9 +282,9 @@ impl Scene {
         }
         let mut snapshots = BTreeMap::new();
         for meta in &listing.snapshots {
-            self.refuse_damage(&engine, meta)?;
+            let memory = self.content(&engine, meta)?;
             let readers = meta.encryption.as_ref().map(|e| e.recipients_fingerprint.clone());
-            snapshots.insert(meta.id, readers.unwrap_or_default());
+            snapshots.insert(meta.id, Kept { readers: readers.unwrap_or_default(), memory });
         }
         self.refuse_strays(&listing.snapshots)?;
         Ok(Seen { memory, snapshots })
@@ -323,8 +334,8 @@ impl Scene {
             .threads(1)
     }
 
-    /// That a snapshot is whole.
-    fn refuse_damage(&self, engine: &Engine, meta: &SnapshotMeta) -> Outcome<()> {
+    /// What a snapshot holds, which is whole.
+    fn content(&self, engine: &Engine, meta: &SnapshotMeta) -> Outcome<Arc<Memory>> {
         let (id, mut hasher) = (meta.id.to_string(), DefaultHasher::new());
         for path in files_below(&self.vault())? {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -332,23 +343,54 @@ impl Scene {
                 (name, fs::read(&path)?).hash(&mut hasher);
             }
         }
-        let content = hasher.finish();
-        if self.good.lock().unwrap_or_else(PoisonError::into_inner).contains(&content) {
-            return Ok(());
+        let files = hasher.finish();
+        let good = || self.good.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = good().get(&files) {
+            return Ok(known.clone());
         }
         let report = engine.verify(meta, &Control::default());
         let report = report.map_err(|e| format!("{id}: {}", error_chain(&e)))?;
         if !report.is_good() {
             return Err(format!("{id} is not good: {report:?}").into());
         }
-        self.good.lock().unwrap_or_else(PoisonError::into_inner).insert(content);
-        Ok(())
+        let memory = Arc::new(put_aside(engine, meta, TempDir::new()?.path())?);
+        good().insert(files, memory.clone());
+        Ok(memory)
     }
 
     fn refuse_strays(&self, snapshots: &[SnapshotMeta]) -> Outcome<()> {
         let ids: Vec<SnapshotId> = snapshots.iter().map(|meta| meta.id).collect();
         refuse_strays(&self.vault(), &self.dir.join(AGENT), &ids)
     }
+}
+
+impl PartialEq for Kept {
+    fn eq(&self, other: &Self) -> bool {
+        let same = self.memory.differences_after_restore(&other.memory).is_empty();
+        same && self.readers == other.readers
+    }
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "for {:?}", self.readers)
+    }
+}
+
+/// What a snapshot brings back, put into an empty folder.
+pub(crate) fn put_aside(engine: &Engine, meta: &SnapshotMeta, dir: &Path) -> Outcome<Memory> {
+    let (agent, tenant) = (meta.agent_id.clone(), meta.tenant.clone());
+    let mut request = RestoreRequest::new(agent, tenant, SnapshotRef::Id(meta.id));
+    request.target = RestoreTarget::Dir(dir.to_owned());
+    let control = Control::default();
+    let planned = engine.plan_restore(&request, &control);
+    planned.and_then(|planned| planned.apply(&control)).map_err(|e| error_chain(&e))?;
+    let layout = MemoryLayout {
+        memdir: Some(dir.join("memory_files")),
+        state: StateLayout::json_dir(&dir.join("state")),
+        ..MemoryLayout::classic(dir.to_owned(), &dir.join("sqlite"), dir)
+    };
+    Ok(Memory::read(&layout)?)
 }
 
 /// The agent of every scene.

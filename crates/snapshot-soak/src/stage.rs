@@ -152,9 +152,9 @@ fn renamed(mut now: Seen, sides: &Sides) -> Seen {
     };
     let (expected, found) = (missing(&sides.before, &sides.after), missing(&sides.before, &now));
     if let ([expected], [found]) = (expected.as_slice(), found.as_slice())
-        && let Some(readers) = now.snapshots.remove(found)
+        && let Some(kept) = now.snapshots.remove(found)
     {
-        now.snapshots.insert(*expected, readers);
+        now.snapshots.insert(*expected, kept);
     }
     now
 }

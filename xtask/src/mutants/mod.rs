@@ -49,7 +49,7 @@ pub(crate) fn soak(flags: &[&str]) -> Outcome {
     let time = plan.minutes.map(|minutes| Duration::from_secs(60 * minutes));
     let fates = try_all(&proofs, &sites, time)?;
     println!("\n{}", summary(&fates, sites.len()));
-    judge(&fates, SURVIVORS)
+    judge(&fates, sites.len(), SURVIVORS)
 }
 
 /// Tries the mutants in rounds, until the time is over; tells each whose fate is known.
@@ -133,8 +133,8 @@ fn caught(fates: &[(&Site, Fate)]) -> usize {
     fates.iter().filter(|(_, fate)| matches!(fate, Fate::Caught(_))).count()
 }
 
-/// Fails where too few are caught, one that is not caught is not in the list, or one of the list is caught.
-fn judge(fates: &[(&Site, Fate)], list: &[(&str, &str)]) -> Outcome {
+/// Fails where not all that were `wanted` were tried, too few are caught, one that is not caught is not in the list, or one of the list is caught.
+fn judge(fates: &[(&Site, Fate)], wanted: usize, list: &[(&str, &str)]) -> Outcome {
     let mut wrong = Vec::new();
     for (site, fate) in fates {
         let listed = list.iter().any(|(name, _)| *name == site.name);
@@ -145,6 +145,9 @@ fn judge(fates: &[(&Site, Fate)], list: &[(&str, &str)]) -> Outcome {
             }
             _ => {}
         }
+    }
+    if fates.len() < wanted {
+        wrong.push(format!("{} were not tried to the end", wanted - fates.len()));
     }
     if caught(fates) * 100 < fates.len() * ENOUGH {
         wrong.push(format!("less than {ENOUGH} % are caught"));
@@ -166,15 +169,16 @@ mod tests {
     fn a_hole_fails_the_check() {
         let caught = || Fate::Caught("t".to_owned());
         let (a, b) = (site("a"), site("b"));
-        assert_eq!(judge(&[(&a, caught())], &[]), Ok(()));
-        assert!(judge(&[(&a, caught())], &[("a", "why")]).is_err());
+        assert_eq!(judge(&[(&a, caught())], 1, &[]), Ok(()));
+        assert!(judge(&[(&a, caught())], 2, &[]).is_err(), "one was not tried");
+        assert!(judge(&[(&a, caught())], 1, &[("a", "why")]).is_err());
         for missed in [Fate::Survived(7), Fate::NotReached] {
             let mut fates = vec![(&a, caught()); 19];
             fates.push((&b, missed));
-            assert!(judge(&fates, &[]).is_err());
-            assert_eq!(judge(&fates, &[("b", "why")]), Ok(()));
+            assert!(judge(&fates, 20, &[]).is_err());
+            assert_eq!(judge(&fates, 20, &[("b", "why")]), Ok(()));
             fates.swap_remove(0);
-            assert!(judge(&fates, &[("b", "why")]).is_err(), "18 of 19");
+            assert!(judge(&fates, 19, &[("b", "why")]).is_err(), "18 of 19");
         }
         assert!(check_list(&[a], &[("b", "why")]).is_err());
     }

@@ -111,6 +111,11 @@ impl Account {
 
     /// Adds what a slice came to.
     pub(crate) fn add(&mut self, tally: Tally, spent: Duration) {
+        if tally.total == 0 {
+            // What cannot be run here is not done: it is tried again by the next soak.
+            self.stopped = tally.counts.into_keys().next();
+            return;
+        }
         self.done += tally.done;
         self.total = Some(tally.total);
         self.wrong.extend(tally.wrong);
@@ -150,8 +155,11 @@ mod tests {
         assert!(account.is_over());
         assert_eq!((account.done, account.spent_ms, account.wrong.len()), (5, 20, 2));
         assert_eq!((account.counts["old"], account.times_us["held"].len()), (5, 2));
-        let stopped = Account { stopped: Some("x".to_owned()), ..Account::default() };
-        assert!(stopped.is_over());
+        let counts = BTreeMap::from([("NOT RUN: no strace".to_owned(), 1)]);
+        let mut stopped = Account::default();
+        stopped.add(Tally { counts, ..Tally::default() }, Duration::ZERO);
+        assert_eq!(stopped.stopped.as_deref(), Some("NOT RUN: no strace"));
+        assert!(stopped.is_over() && stopped.total.is_none());
     }
 
     /// Would catch: cases of two seeds or builds in one row, and a soak that begins anew each time.

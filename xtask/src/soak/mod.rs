@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-pub(crate) use run::{run_cuts, soak};
+pub(crate) use run::{crash, run_cuts, soak};
 pub(crate) use table::quantiles;
 
 use crate::tools::{self, Outcome, cargo, root, target};

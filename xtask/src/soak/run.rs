@@ -20,6 +20,8 @@ const SLICE: u64 = 30;
 /// Parts that work on the disk: how long its syncs take is what they measure. The others prove orders and
 /// contents, which a file system in memory has too.
 const ON_DISK: [&str; 2] = ["cuts-wal", "cuts-rollback"];
+/// What dies: parts of `soak crash`.
+const DEATHS: [&str; 5] = ["crash-index", "crash-pairs", "crash-work", "kill", "kill-pairs"];
 /// The part that mounts. It has mounts of its own, which go with it where it is stopped on the way.
 const MOUNTS: &str = "power-cut";
 /// The programs of a soak.
@@ -60,6 +62,12 @@ struct Run<'r> {
 struct Open {
     books: Books,
     waiting: Vec<String>,
+}
+
+/// Runs the deaths alone: in the process and by SIGKILL.
+pub(crate) fn crash(flags: &[&str]) -> Outcome {
+    let only = DEATHS.iter().flat_map(|part| ["--only", part]);
+    soak(&only.chain(flags.iter().copied()).collect::<Vec<_>>())
 }
 
 /// Runs every part in slices, in turn, until the time is over or all is done; prints the one table. Fails where

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nexo_memory_snapshot::ports::DurableFs;
 use snapshot_fs::{Hook, Op, OpKind};
@@ -66,6 +66,8 @@ struct CutAt {
     at: u64,
     cut: Cut,
     seen: AtomicU64,
+    /// Why the power did not go.
+    failed: Mutex<Option<String>>,
 }
 
 /// Runs a slice; where no power can be cut, that is all that it counts.
@@ -150,10 +152,13 @@ impl Case {
     fn cut_the_power(self, place: &Path) -> Outcome<bool> {
         let Self { deed, at, cut, .. } = self;
         let scene = Scene::at(&place.join(SCENE));
-        let (mount, seen) = (place.to_owned(), AtomicU64::new(0));
-        let hook = Arc::new(CutAt { mount, at, cut, seen });
+        let (mount, seen, failed) = (place.to_owned(), AtomicU64::new(0), Mutex::default());
+        let hook = Arc::new(CutAt { mount, at, cut, seen, failed });
         let engine = scene.engine(DurableFs::with_hook(hook.clone()))?;
         let done = deed.perform(&scene, &engine);
+        if let Some(why) = hook.failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Err(why.into());
+        }
         if hook.seen.load(Ordering::SeqCst) <= at {
             done.map_err(|e| format!("{deed}: {e}"))?;
             Mount::cut(place, cut)?;
@@ -166,8 +171,10 @@ impl Case {
 impl Hook for CutAt {
     fn before(&self, _: &Op<'_>) -> io::Result<()> {
         let n = self.seen.fetch_add(1, Ordering::SeqCst);
-        if n == self.at {
-            Mount::cut(&self.mount, self.cut).map_err(io::Error::other)?;
+        if n == self.at
+            && let Err(e) = Mount::cut(&self.mount, self.cut)
+        {
+            *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(e.to_string());
         }
         if n >= self.at { Err(io::Error::from_raw_os_error(EIO)) } else { Ok(()) }
     }

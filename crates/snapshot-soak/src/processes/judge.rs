@@ -5,11 +5,10 @@ use std::path::Path;
 
 use nexo_memory_snapshot::error::error_chain;
 use nexo_memory_snapshot::id::SnapshotId;
-use nexo_memory_snapshot::layout::{MemoryLayout, StateLayout};
 use nexo_memory_snapshot::local_fs::Engine;
 use nexo_memory_snapshot::meta::SnapshotMeta;
 use nexo_memory_snapshot::ports::Control;
-use nexo_memory_snapshot::request::{RestoreRequest, RestoreTarget, SnapshotRef};
+use nexo_memory_snapshot::request::SnapshotRef;
 use rusqlite::Connection;
 use serde_json::Value;
 use snapshot_testkit::compare::Memory;
@@ -18,7 +17,7 @@ use crate::Outcome;
 use crate::processes::plan::Verb;
 use crate::processes::race::{End, Ended, command};
 use crate::processes::world::{AGENTS, STATES, World, old_snapshot};
-use crate::scene::refuse_strays;
+use crate::scene::{put_aside, refuse_strays};
 use crate::tally::Tally;
 
 /// The live state, of which the world makes no snapshot.
@@ -225,19 +224,8 @@ impl Judge<'_> {
 
     /// The state that a snapshot brings back into an empty folder.
     fn look_into(&self, agent: usize, meta: &SnapshotMeta) -> Outcome<usize> {
-        let (who, dir) = (AGENTS[agent], self.world.dir().join(format!("look-{}", meta.id)));
-        let from = SnapshotRef::Id(meta.id);
-        let mut request = RestoreRequest::new(who.agent(), who.tenant(), from);
-        request.target = RestoreTarget::Dir(dir.clone());
-        let control = Control::default();
-        let planned = self.engine.plan_restore(&request, &control);
-        planned.and_then(|planned| planned.apply(&control)).map_err(|e| error_chain(&e))?;
-        let layout = MemoryLayout {
-            memdir: Some(dir.join("memory_files")),
-            state: StateLayout::json_dir(&dir.join("state")),
-            ..MemoryLayout::classic(dir.clone(), &dir.join("sqlite"), &dir)
-        };
-        Ok(self.world.state_of(agent, &Memory::read(&layout)?)?)
+        let dir = self.world.dir().join(format!("look-{}", meta.id));
+        Ok(self.world.state_of(agent, &put_aside(&self.engine, meta, &dir)?)?)
     }
 
     /// The live memory is whole and in a state in which it may be.

@@ -26,6 +26,10 @@ fn the_judge_tells_sides_apart() {
     let mut unkept = sides.after.clone();
     unkept.snapshots.clone_from(&sides.before.snapshots);
     assert!(sides.judge(&unkept, false).is_err());
+    let mut another = sides.after.clone();
+    let content = another.snapshots[&Scene::oldest()].memory.clone();
+    another.snapshots.get_mut(&Scene::newest()).unwrap().memory = content;
+    assert!(sides.judge(&another, false).is_err());
 }
 
 /// Would catch: files that nobody owns, and a look that does not see them.

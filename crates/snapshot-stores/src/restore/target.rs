@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use snapshot_core::mutants::holds;
 use snapshot_core::{
     AgentId, BundlePath, Manifest, MemoryLayout, Sha256Digest, StoreAction, StoreName,
 };
@@ -82,7 +83,7 @@ pub(crate) fn choose(
             size_bytes: artifact.size_bytes.max(u64::from(info.page_size)),
         };
         match choices.get(&path) {
-            Some((_, Some(digest))) if *digest != artifact.sha256 => {
+            Some((_, Some(digest))) if !holds(*digest == artifact.sha256) => {
                 return Err(StoresError::refused(
                     &path,
                     "two stores of the snapshot with different content belong here",

@@ -273,7 +273,7 @@ impl Engine {
         let sum_agrees = holds(sum == Some(true_one.bundle_sha256));
         let agrees = |said: &Sidecar| {
             let root = said.root_digest.is_some() && said.root_digest == true_one.root_digest;
-            said.bundle_sha256 == true_one.bundle_sha256 || root
+            holds(said.bundle_sha256 == true_one.bundle_sha256 || root)
         };
         let witness = sum_agrees || there.as_ref().is_some_and(agrees);
         if !witness && (there.is_some() || sum.is_some()) {
@@ -396,7 +396,7 @@ fn look_inside(file: File, path: &Path, said: &Sidecar, identities: &Identities)
         Ok(bundle) => bundle,
         // What is in it is not looked at, and that is said.
         Err(e) if e.kind() == ErrorKind::Encryption && said.encryption.is_some() => {
-            let differs = size != said.bundle_size_bytes;
+            let differs = !holds(size == said.bundle_size_bytes);
             return differs.then(|| Fault::of(ProblemKind::Bundle, path, other_size(), false));
         }
         Err(e) => {
@@ -409,7 +409,7 @@ fn look_inside(file: File, path: &Path, said: &Sidecar, identities: &Identities)
         }
     };
     let is = bundle.sidecar(said.bundle_sha256, Some(said));
-    let why = match is == *said {
+    let why = match holds(is == *said) {
         true => return None,
         false if size != said.bundle_size_bytes => other_size(),
         false => "the bundle is not what its summary says".to_owned(),
