@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::{fmt, io};
 
+use nexo_memory_snapshot::error::ErrorKind;
 use nexo_memory_snapshot::ports::DurableFs;
 use snapshot_fs::OpKind;
 use snapshot_testkit::{FaultHook, Recorded};
@@ -13,7 +14,6 @@ use crate::Outcome;
 use crate::deed::Failure;
 use crate::ground::{Ground, Known};
 use crate::part::Slice;
-use crate::scene::Scene;
 use crate::tally::Tally;
 
 /// What the operating system says, with its numbers on Linux.
@@ -91,13 +91,15 @@ impl Case<'_> {
             return Err(format!("{self} was not reached").into());
         }
         let mut wrong = Vec::new();
-        match (&done, hook.failed()) {
-            (Err(_), _) => wrong.push("it panicked".to_owned()),
-            (Ok(Err(failure)), _) => wrong.extend(self.unclear(failure, &scene)),
-            (Ok(Ok(())), Some(failed)) if !may_be_ignored(&failed) => {
-                wrong.push(format!("said to be done, though it could not {failed:?}"));
+        let failed = hook.failed();
+        match &done {
+            Err(_) => wrong.push("it panicked".to_owned()),
+            Ok(Err(failure)) => wrong.extend(self.unclear(failure, &failed)),
+            Ok(Ok(())) => {
+                let grave = failed.iter().find(|failed| !may_be_ignored(failed));
+                wrong
+                    .extend(grave.map(|it| format!("said to be done, though it could not {it:?}")));
             }
-            (Ok(Ok(())), _) => {}
         }
         let told = matches!(done, Ok(Ok(())));
         match self.known.sides.recovered(&scene, told) {
@@ -111,13 +113,17 @@ impl Case<'_> {
         Ok(())
     }
 
-    /// What an error does not say: what failed, where, and why.
-    fn unclear(&self, failure: &Failure, scene: &Scene) -> Option<String> {
+    /// What an error does not say: what failed, where, and why; or that it is the operating system's.
+    fn unclear(&self, failure: &Failure, failed: &[Recorded]) -> Option<String> {
         let said = failure.to_string();
-        let place = scene.dir().display().to_string();
         let why = self.fault.words();
-        let clear = said.contains("cannot ") && said.contains(&place) && said.contains(&why);
-        (!clear).then(|| format!("the error says only: {said}"))
+        let is_typed = match failure {
+            Failure::Error(e) => e.kind() == ErrorKind::Io,
+            Failure::Report(_) => true,
+        };
+        let is_placed = failed.iter().any(|at| said.contains(&at.path.display().to_string()));
+        let clear = is_typed && said.contains("cannot ") && is_placed && said.contains(&why);
+        (!clear).then(|| format!("at {:?} the error says only: {said}", failed.first()))
     }
 }
 

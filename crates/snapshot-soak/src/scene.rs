@@ -39,6 +39,16 @@ const NEXT_ID: u64 = 100;
 const NOBODY: u32 = 99_999_999;
 /// The id of the bundle of another vault.
 const FOREIGN_ID: u64 = 50;
+/// Ends of the names of what a snapshot is.
+const ENDINGS: [&str; 7] = [
+    ".tar.zst",
+    ".tar.zst.sha256",
+    ".tar.zst.age",
+    ".tar.zst.age.sha256",
+    ".rekeyed.tar.zst.age",
+    ".rekeyed.tar.zst.age.sha256",
+    ".manifest.json",
+];
 /// Names below a scene's folder.
 const AGENT: &str = "agent";
 const VAULT: &str = "vault";
@@ -419,7 +429,9 @@ pub(crate) fn refuse_strays(vault: &Path, agents: &Path, snapshots: &[SnapshotId
     let ids: Vec<String> = snapshots.iter().map(ToString::to_string).collect();
     let belongs = |path: &Path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        ids.iter().any(|id| name.starts_with(id.as_str())) || is_furniture(path)
+        let lies_there = path.iter().rev().nth(2).is_some_and(|folder| folder == "snapshots");
+        let ending = ids.iter().find_map(|id| name.strip_prefix(id.as_str()));
+        lies_there && ending.is_some_and(|ending| ENDINGS.contains(&ending)) || is_furniture(path)
     };
     for path in files_below(vault)? {
         if !belongs(&path) {
@@ -457,8 +469,8 @@ fn files_below(dir: &Path) -> Outcome<Vec<PathBuf>> {
 /// its memory was put back.
 fn is_furniture(path: &Path) -> bool {
     let within = |name: &str| path.iter().any(|part| part == name);
-    path.extension().is_some_and(|ending| ending == "lock")
-        || within("notes")
+    let on_its_way = within("staging") || within("staged");
+    !on_its_way && (path.extension().is_some_and(|ending| ending == "lock") || within("notes"))
         || (within("restore") && path.ends_with("epoch"))
 }
 

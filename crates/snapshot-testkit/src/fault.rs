@@ -14,7 +14,7 @@ pub struct FaultHook {
     seen: AtomicU64,
     at: u64,
     fault: Fault,
-    failed: Mutex<Option<Recorded>>,
+    failed: Mutex<Vec<Recorded>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -98,19 +98,20 @@ impl FaultHook {
         self.seen() > self.at
     }
 
-    /// The first change that failed.
+    /// The changes that failed, in their order: where threads work side by side, the error may tell of another than
+    /// the first.
     #[must_use]
-    pub fn failed(&self) -> Option<Recorded> {
+    pub fn failed(&self) -> Vec<Recorded> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     const fn new(at: u64, fault: Fault) -> Self {
-        Self { seen: AtomicU64::new(0), at, fault, failed: Mutex::new(None) }
+        Self { seen: AtomicU64::new(0), at, fault, failed: Mutex::new(Vec::new()) }
     }
 
     fn fail(&self, op: &Op<'_>, errno: i32) -> io::Result<()> {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        failed.get_or_insert_with(|| Recorded::of(op));
+        failed.push(Recorded::of(op));
         Err(io::Error::from_raw_os_error(errno))
     }
 }
@@ -235,7 +236,7 @@ mod tests {
         let full = std::io::Write::write_all(&mut file, b"four").unwrap_err();
         assert_eq!(full.kind(), io::ErrorKind::StorageFull);
         assert_eq!(std::fs::read(tmp.path().join("f")).unwrap(), b"fo");
-        let failed = hook.failed().unwrap();
+        let failed = &hook.failed()[0];
         assert_eq!((failed.kind, failed.bytes), (OpKind::Write, 2));
         std::io::Write::write_all(&mut file, b"r").unwrap();
     }
