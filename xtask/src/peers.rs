@@ -1,4 +1,5 @@
-//! The stock programs that encryption and signatures are tested against: Debian's `age` and `minisign`.
+//! Debian's programs that tests need: `age` and `minisign`, against which encryption and signatures are tested, and
+//! `strace`.
 
 use std::env;
 use std::process::Command;
@@ -8,7 +9,8 @@ use nix::unistd::geteuid;
 use crate::tools::{Outcome, find, run};
 
 /// What the tests call, and the Debian package that brings it.
-const PEERS: [(&str, &str); 3] = [("age", "age"), ("age-keygen", "age"), ("minisign", "minisign")];
+const PEERS: [(&str, &str); 4] =
+    [("age", "age"), ("age-keygen", "age"), ("minisign", "minisign"), ("strace", "strace")];
 
 /// Makes sure that they are there: installs them where we may, else says aloud what is not tested, which
 /// in CI is a failure.
@@ -27,7 +29,7 @@ pub(crate) fn ensure() -> Outcome {
     if env::var_os("CI").is_some() {
         return Err(format!("{} must be there in CI: {why}; {by_hand}", packages.join(" and ")));
     }
-    println!("NOT RUN: the tests against {} ({why}): {by_hand}", packages.join(" and "));
+    println!("NOT RUN: the tests with {} ({why}): {by_hand}", packages.join(" and "));
     Ok(())
 }
 

@@ -36,15 +36,8 @@ pub(super) const AGENTS: [Who; 3] = [
 /// The states in which an agent has ever been: of the first two there is a snapshot, the last is live.
 pub(super) const STATES: usize = 3;
 
-/// What is pruned: a few snapshots stay.
-const CONFIGURATION: &str = "\
-memory:
-  snapshot:
-    root: vault
-    memdir_root: memdirs
-    sqlite_root: stores
-    retention: { keep_count: 2 }
-";
+/// How many snapshots of an agent a prune keeps at least.
+pub(super) const KEPT: usize = 2;
 
 /// The agents and their vault.
 #[derive(Debug)]
@@ -73,7 +66,7 @@ impl World {
     /// Makes one below `dir`.
     pub(super) fn create(dir: &Path) -> Outcome<Self> {
         fs::create_dir_all(dir)?;
-        fs::write(dir.join("memory.yaml"), CONFIGURATION)?;
+        fs::write(dir.join("memory.yaml"), configuration())?;
         let world = Self { dir: dir.to_owned(), states: Arc::default() };
         let engine = world.builder().ids(Arc::new(SeqIds::starting_at(0))).build()?;
         let mut states = Vec::new();
@@ -170,4 +163,11 @@ impl World {
         ))?;
         Ok(())
     }
+}
+
+fn configuration() -> String {
+    format!(
+        "memory:\n  snapshot:\n    root: vault\n    memdir_root: memdirs\n    sqlite_root: stores\n    \
+         retention: {{ keep_count: {KEPT} }}\n"
+    )
 }
