@@ -11,7 +11,7 @@ use snapshot_fs::OpKind;
 use snapshot_testkit::{FaultHook, Recorded};
 
 use crate::Outcome;
-use crate::deed::Failure;
+use crate::deed::{Deed, Failure};
 use crate::ground::{Ground, Known};
 use crate::part::Slice;
 use crate::tally::Tally;
@@ -118,6 +118,10 @@ impl Case<'_> {
         let said = failure.to_string();
         let why = self.fault.words();
         let is_typed = match failure {
+            Failure::Error(e) if self.known.deed == Deed::Restore => {
+                // The latter once it is decided.
+                matches!(e.kind(), ErrorKind::Io | ErrorKind::RecoveryPending)
+            }
             Failure::Error(e) => e.kind() == ErrorKind::Io,
             Failure::Report(_) => true,
         };
