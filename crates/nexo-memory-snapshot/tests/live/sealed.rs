@@ -153,6 +153,24 @@ fn what_a_death_leaves_in_the_clear_is_private_and_swept() {
     );
 }
 
+/// Would catch: a bundle that nobody here can open, of which the doctor says that all is well though it was cut.
+#[test]
+fn the_doctor_sees_the_length_of_what_it_cannot_open() {
+    let (world, reader, meta) = told();
+    let stranger = sealing(&world, &reader, DurableFs::default()).build().unwrap();
+    let found = || {
+        let report = stranger.doctor(&Tenant::default(), Some(&ana()), false, &Control::default());
+        report.unwrap().findings.into_iter().map(|f| (f.path, f.why)).collect::<Vec<_>>()
+    };
+    let bytes = std::fs::read(&meta.bundle_path).unwrap();
+    std::fs::write(&meta.bundle_path, [bytes.as_slice(), b"x"].concat()).unwrap();
+    let longer = found();
+    let told = |(path, why): &(PathBuf, String)| *path == meta.bundle_path && why.contains("bytes");
+    assert!(longer.iter().any(told), "{longer:?}");
+    std::fs::write(&meta.bundle_path, bytes).unwrap();
+    assert!(!found().iter().any(told));
+}
+
 /// Would catch: the way back of an encrypted agent, kept in the clear: before a restore, or before a recovery
 /// over work that somebody did since.
 #[test]
