@@ -15,14 +15,14 @@ const OPENING: &str = "EMFILE";
 /// What the dynamic loader exits with where it cannot open a library: the program did not begin.
 const NOT_BEGUN: i32 = 127;
 
-/// The part "fault-calls": each state-changing call of each deed fails, once, and with all later ones of its name; with which error is the
-/// seed's choice.
+/// The part "fault-calls": each state-changing call of each deed fails, once, and with all later ones of its name; with
+/// which error is the seed's choice.
 ///
 /// # Errors
 /// If a case could not be run.
 pub fn run(slice: &Slice) -> Outcome<Tally> {
-    if Strace::is_missing() {
-        return Ok(Tally::not_run("strace or taskset is missing"));
+    if let Some(why) = Strace::unavailable() {
+        return Ok(Tally::not_run(why));
     }
     let stage = Stage::set(slice)?;
     slice.run(2 * stage.points(), |n, tally| {
@@ -84,7 +84,8 @@ fn falsely_done(ended: &Ended, scene: &Scene) -> Option<String> {
         |call: &str| call.contains(&folder) || call.contains(&file) && call.contains(".sqlite");
     let failed = ended.hit.iter().find(|call| match call.split('(').next() {
         Some("fsync" | "fdatasync") => !sqlites(call),
-        name => name == Some("syncfs"),
+        Some("syncfs") => true,
+        _ => false,
     });
     failed
         .filter(|_| ended.status.success())

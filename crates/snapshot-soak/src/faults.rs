@@ -118,11 +118,12 @@ impl Case<'_> {
         let said = failure.to_string();
         let why = self.fault.words();
         let is_typed = match failure {
-            Failure::Error(e) if self.known.deed == Deed::Restore => {
-                // The latter once it is decided.
-                matches!(e.kind(), ErrorKind::Io | ErrorKind::RecoveryPending)
-            }
-            Failure::Error(e) => e.kind() == ErrorKind::Io,
+            Failure::Error(e) => match e.kind() {
+                ErrorKind::Io => true,
+                // Once it is decided.
+                ErrorKind::RecoveryPending => self.known.deed == Deed::Restore,
+                _ => false,
+            },
             Failure::Report(_) => true,
         };
         let is_placed = failed.iter().any(|at| said.contains(&at.path.display().to_string()));

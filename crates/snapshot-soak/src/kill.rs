@@ -18,8 +18,8 @@ const PAIRS: u64 = 1_200;
 /// # Errors
 /// If a case could not be run.
 pub fn single(slice: &Slice) -> Outcome<Tally> {
-    if Strace::is_missing() {
-        return Ok(Tally::not_run("strace or taskset is missing"));
+    if let Some(why) = Strace::unavailable() {
+        return Ok(Tally::not_run(why));
     }
     let stage = Stage::set(slice)?;
     slice.run(stage.points(), |n, tally| kill(&stage, n, tally))
@@ -30,8 +30,8 @@ pub fn single(slice: &Slice) -> Outcome<Tally> {
 /// # Errors
 /// If a case could not be run.
 pub fn pairs(slice: &Slice) -> Outcome<Tally> {
-    if Strace::is_missing() {
-        return Ok(Tally::not_run("strace or taskset is missing"));
+    if let Some(why) = Strace::unavailable() {
+        return Ok(Tally::not_run(why));
     }
     let stage = Stage::set(slice)?;
     let idle = stage.recovery_calls(&stage.begin()?)?;

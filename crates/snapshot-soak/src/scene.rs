@@ -376,7 +376,9 @@ impl Scene {
 
 impl PartialEq for Kept {
     fn eq(&self, other: &Self) -> bool {
-        let same = self.memory.differences_after_restore(&other.memory).is_empty();
+        // Most often it is the same bundle, which was read once.
+        let same = Arc::ptr_eq(&self.memory, &other.memory)
+            || self.memory.differences_after_restore(&other.memory).is_empty();
         same && self.readers == other.readers
     }
 }
@@ -438,8 +440,7 @@ pub(crate) fn refuse_strays(vault: &Path, agents: &Path, snapshots: &[SnapshotId
             return Err(format!("left over: {}", path.display()).into());
         }
     }
-    let ours = |path: &PathBuf| is_left(path);
-    match files_below(agents)?.into_iter().find(ours) {
+    match files_below(agents)?.into_iter().find(|path| is_left(path)) {
         Some(path) => Err(format!("left over: {}", path.display()).into()),
         None => Ok(()),
     }

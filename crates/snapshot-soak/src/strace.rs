@@ -52,12 +52,13 @@ pub struct Ended {
 pub type Call = (String, u64);
 
 impl Strace {
-    /// Whether nothing can be run.
+    /// Why nothing can be run, if so.
     #[must_use]
-    pub fn is_missing() -> bool {
+    pub fn unavailable() -> Option<&'static str> {
         let mut pinned = Command::new("taskset");
         pinned.args(["-c", "0-4095", "strace", "-V"]).stdout(Stdio::null()).stderr(Stdio::null());
-        !pinned.status().is_ok_and(|status| status.success())
+        let runs = pinned.status().is_ok_and(|status| status.success());
+        (!runs).then_some("strace or taskset is missing")
     }
 
     /// Every state-changing call of a run that must succeed.
@@ -204,8 +205,8 @@ mod tests {
     /// Would catch: a count that differs from strace's own, so that a fault hits another call or none.
     #[test]
     fn a_fault_hits_the_call_that_was_counted() {
-        if Strace::is_missing() {
-            println!("NOT RUN: strace or taskset is missing");
+        if let Some(why) = Strace::unavailable() {
+            println!("NOT RUN: {why}");
             return;
         }
         let tmp = tempfile::tempdir().unwrap();

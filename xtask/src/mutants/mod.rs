@@ -133,7 +133,8 @@ fn caught(fates: &[(&Site, Fate)]) -> usize {
     fates.iter().filter(|(_, fate)| matches!(fate, Fate::Caught(_))).count()
 }
 
-/// Fails where not all that were `wanted` were tried, too few are caught, one that is not caught is not in the list, or one of the list is caught.
+/// Fails where not all that were `wanted` were tried, too few are caught, one that is not caught is not in the list, or
+/// one of the list is caught.
 fn judge(fates: &[(&Site, Fate)], wanted: usize, list: &[(&str, &str)]) -> Outcome {
     let mut wrong = Vec::new();
     for (site, fate) in fates {

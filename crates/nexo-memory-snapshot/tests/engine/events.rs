@@ -67,6 +67,15 @@ impl Broker {
     }
 }
 
+impl Slow {
+    /// One, what it says, and what to drop.
+    fn new() -> (Arc<Self>, mpsc::Receiver<()>, mpsc::Sender<()>) {
+        let ((entered, sending), (release, held)) = (mpsc::channel(), mpsc::channel());
+        let slow = Self { broker: Broker::default(), entered, held: Mutex::new(held) };
+        (Arc::new(slow), sending, release)
+    }
+}
+
 impl Transport for Broker {
     fn send(&self, message: &Message) -> Result<(), TransportError> {
         if self.down {
@@ -116,7 +125,7 @@ fn restore(engine: &Engine, from: SnapshotRef) {
     engine.plan_restore(&req, &control).unwrap().apply(&control).unwrap();
 }
 
-fn delivering(home: &Home, fs: DurableFs, broker: &Arc<Broker>) -> Engine {
+fn delivering(home: &Home, fs: DurableFs, broker: &Arc<impl Transport + 'static>) -> Engine {
     let builder = home.builder().fs(fs).deliver(broker.clone());
     builder.lifecycle_subject_prefix("test").build().unwrap()
 }
@@ -228,10 +237,8 @@ fn a_snapshot_whose_maker_died_is_told_before_its_deletion() {
         made.remove(&first.id);
         let Some(&second) = made.first() else { continue };
 
-        let ((entered, sending), (release, held)) = (mpsc::channel(), mpsc::channel());
-        let slow = Arc::new(Slow { broker: Broker::default(), entered, held: Mutex::new(held) });
-        let builder = home.builder().deliver(slow.clone()).lifecycle_subject_prefix("test");
-        let engine = builder.build().unwrap();
+        let (slow, sending, release) = Slow::new();
+        let engine = delivering(&home, DurableFs::default(), &slow);
         sending.recv_timeout(PATIENCE).unwrap();
         engine.delete(&Tenant::default(), Some(&ana()), &SnapshotRef::Id(second)).unwrap();
         drop(release);
@@ -327,9 +334,8 @@ fn what_a_broker_missed_arrives_in_order_once_it_is_back() {
 #[test]
 fn a_broker_that_never_answers_holds_up_nobody() {
     let home = Home::new();
-    let ((entered, sending), (release, held)) = (mpsc::channel(), mpsc::channel());
-    let slow = Slow { broker: Broker::default(), entered, held: Mutex::new(held) };
-    let engine = home.builder().deliver(Arc::new(slow)).build().unwrap();
+    let (slow, sending, release) = Slow::new();
+    let engine = delivering(&home, DurableFs::default(), &slow);
     let snapshot = || engine.snapshot(&request(), &Control::default()).unwrap();
     snapshot();
     // The first event is on its way from here to the end.

@@ -8,7 +8,7 @@ use nexo_memory_snapshot::id::Tenant;
 use nexo_memory_snapshot::ports::Control;
 use nexo_memory_snapshot::request::{ExportForm, ExportRequest, SnapshotRef};
 
-use crate::support::{Home, ana, named};
+use crate::support::{Home, ana, flip_at, named};
 
 fn export(home: &Home, from: SnapshotRef, to: &Path) -> Result<Vec<PathBuf>, SnapshotError> {
     let (agent_id, tenant) = (ana(), Tenant::default());
@@ -67,15 +67,15 @@ fn a_damaged_bundle_is_not_passed_on() {
     let home = Home::new();
     let meta = home.take();
     let to = home.path().join("out");
-    let bytes = std::fs::read(&meta.bundle_path).unwrap();
+    let length = std::fs::read(&meta.bundle_path).unwrap().len();
     for eighth in 0..8 {
-        let mut damaged = bytes.clone();
-        damaged[bytes.len() * eighth / 8 + 20] ^= 1;
-        std::fs::write(&meta.bundle_path, damaged).unwrap();
+        let at = length * eighth / 8 + 20;
+        flip_at(&meta.bundle_path, at);
         let error = export(&home, named("latest"), &to).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Integrity, "{eighth}: {error}");
         let left = std::fs::read_dir(&to).map_or(0, Iterator::count);
         assert_eq!(left, 0, "{eighth}");
+        flip_at(&meta.bundle_path, at);
     }
 }
 

@@ -11,7 +11,7 @@ use nexo_memory_snapshot::request::SnapshotRef;
 use nexo_memory_snapshot::retention::{Policy, RetentionConfig, RetentionWorker};
 use snapshot_testkit::{FaultHook, FixedClock};
 
-use crate::support::{Home, ana, flip, named};
+use crate::support::{Home, ana, flip, flip_at, named};
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -93,13 +93,10 @@ fn what_nobody_has_read_for_days_is_read_before_it_is_relied_on() {
     let (sound, damaged) = (home.take(), home.take());
     let clock = Arc::new(FixedClock::at(damaged.created_at_ms + 8 * DAY_MS));
     let engine = home.builder().clock(clock).build().unwrap();
-    let bytes = std::fs::read(&damaged.bundle_path).unwrap();
-    let mut flipped = bytes.clone();
-    flipped[20] ^= 1;
-    std::fs::write(&damaged.bundle_path, flipped).unwrap();
+    flip_at(&damaged.bundle_path, 20);
     assert_eq!(worker(&engine, 1).tick(&Control::default()).bundles_deleted, 0);
     assert_eq!(ids(&engine), [damaged.id, sound.id]);
-    std::fs::write(&damaged.bundle_path, bytes).unwrap();
+    flip_at(&damaged.bundle_path, 20);
     engine.verify(&damaged, &Control::default()).unwrap();
     assert_eq!(worker(&engine, 1).tick(&Control::default()).bundles_deleted, 1);
     assert_eq!(ids(&engine), [damaged.id]);

@@ -244,8 +244,12 @@ pub(crate) fn named(text: &str) -> SnapshotRef {
 
 /// Changes one byte in the middle of a file.
 pub(crate) fn flip(path: &Path) {
+    flip_at(path, std::fs::read(path).unwrap().len() / 2);
+}
+
+/// The byte at `at`; done twice, it is as it was.
+pub(crate) fn flip_at(path: &Path, at: usize) {
     let mut bytes = std::fs::read(path).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
+    bytes[at] ^= 1;
     std::fs::write(path, bytes).unwrap();
 }

@@ -40,15 +40,6 @@ struct Told {
     restores: Vec<Option<SnapshotId>>,
 }
 
-impl Told {
-    /// Whether who could not report may have deleted so many, where so many are there: a delete takes one, and a prune
-    /// leaves the newest, of which only deletes take more.
-    fn excuses(&self, lost: usize, there: usize) -> bool {
-        let deleted = self.deleted.len() + self.may_be_gone.len() + self.killed_deletes;
-        lost <= self.killed_deletes || (self.pruned && there + deleted >= KEPT)
-    }
-}
-
 /// A race and the verdict on it.
 struct Judge<'a> {
     program: &'a Path,
@@ -87,6 +78,15 @@ pub(super) fn judge(
         }
     }
     Ok(judge.wrong)
+}
+
+impl Told {
+    /// Whether who could not report may have deleted so many, where so many are there: a delete takes one, and a prune
+    /// leaves the newest, of which only deletes take more.
+    fn excuses(&self, lost: usize, there: usize) -> bool {
+        let deleted = self.deleted.len() + self.may_be_gone.len() + self.killed_deletes;
+        lost <= self.killed_deletes || (self.pruned && there + deleted >= KEPT)
+    }
 }
 
 impl Judge<'_> {

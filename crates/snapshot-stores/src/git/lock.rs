@@ -8,7 +8,7 @@ use std::ffi::OsString;
 
 use snapshot_core::SnapshotId;
 use snapshot_core::mutants::{holds, off};
-use snapshot_fs::{Dir, FileType, FsError};
+use snapshot_fs::{Dir, FileType, FsError, Stat};
 
 use super::apply::sweep;
 use super::open::{GitRepo, open};
@@ -45,7 +45,7 @@ pub fn unlock(memdir: &Dir, id: SnapshotId) -> Result<(), StoresError> {
     // Also where somebody has removed the lock on the index by hand.
     ref_locks::break_dead(&git, &common, id)?;
     sweep(&git, &common)?;
-    if holds(is_ours(&git, id)?) {
+    if holds(ours(&git, LOCK, id)?.is_some()) {
         git.unlink(LOCK)?;
         git.sync()?;
     }
@@ -58,7 +58,7 @@ pub(super) fn take(git: &Dir, id: SnapshotId) -> Result<(), StoresError> {
     }
     match git.symlink(&marker(id), LOCK) {
         Err(FsError::Io { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {
-            match holds(is_ours(git, id)?) {
+            match holds(ours(git, LOCK, id)?.is_some()) {
                 true => Ok(()),
                 false => Err(StoresError::GitLocked { path: git.path().join(LOCK) }),
             }
@@ -72,16 +72,14 @@ pub(super) fn git_folder(memdir: &Dir, repo: &GitRepo) -> Result<Dir, StoresErro
     Ok(memdir.durable_fs().open_dir(repo.repo.path())?)
 }
 
-fn is_ours(git: &Dir, id: SnapshotId) -> Result<bool, StoresError> {
-    Ok(lock_target(git)?.is_some_and(|target| target == marker(id)))
-}
-
-/// What the lock says, where it is a link as ours are.
-fn lock_target(git: &Dir) -> Result<Option<OsString>, StoresError> {
-    Ok(match git.stat(LOCK)? {
-        Some(stat) if stat.file_type == FileType::Symlink => Some(git.read_link(LOCK)?),
-        _ => None,
-    })
+/// The link at `name`, where it is one and says that it is of restore `id`.
+pub(super) fn ours(git: &Dir, name: &str, id: SnapshotId) -> Result<Option<Stat>, StoresError> {
+    match git.stat(name)? {
+        Some(stat) if stat.file_type == FileType::Symlink => {
+            Ok((git.read_link(name)? == marker(id)).then_some(stat))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// What a link of restore `id` says.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use snapshot_core::SnapshotId;
 use snapshot_fs::{Dir, FileType, Stat};
 
-use super::lock::marker;
+use super::lock::{marker, ours};
 use crate::StoresError;
 
 /// Name of the link in the git folder.
@@ -63,13 +63,7 @@ pub(super) fn refuse_foreign(git: &Dir) -> Result<(), StoresError> {
 
 /// Removes what a dead run of restore `id` locked.
 pub(super) fn break_dead(git: &Dir, common: &Dir, id: SnapshotId) -> Result<(), StoresError> {
-    let mark = match git.stat(MARK)? {
-        Some(stat) if stat.file_type == FileType::Symlink => stat,
-        _ => return Ok(()),
-    };
-    if git.read_link(MARK)? != marker(id) {
-        return Ok(());
-    }
+    let Some(mark) = ours(git, MARK, id)? else { return Ok(()) };
     let mut since = locks(git, common)?;
     since.retain(|(_, _, lock)| lock.mtime_ns >= mark.mtime_ns);
     if !since.is_empty() {
