@@ -338,6 +338,27 @@ fn several_names_of_one_file() {
     assert_eq!(number(&live, "SELECT x FROM t"), 1);
 }
 
+/// Would catch: two stores of a snapshot that are one file by now: one of them comes back, the other is lost and
+/// nobody is told.
+#[test]
+fn two_stores_that_became_one_file_are_refused() {
+    let link = |from: &Path, to: &Path| std::fs::hard_link(from, to);
+    for alias in [link, |from: &Path, to: &Path| symlink(from, to)] {
+        let stores = Stores::new(&[("long_term", "a.db"), ("vector", "b.db")]);
+        drop(database(&stores.path("a.db"), "delete", "CREATE TABLE a (x)"));
+        drop(database(&stores.path("b.db"), "delete", "CREATE TABLE b (x)"));
+        let meta = take(&stores.engine());
+        std::fs::remove_file(stores.path("b.db")).unwrap();
+        alias(&stores.path("a.db"), &stores.path("b.db")).unwrap();
+        let before = stores.memory();
+        let refused = restore(&stores.engine(), &meta).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Refused);
+        let told = refused.to_string();
+        assert!(told.contains("two stores") && told.contains("a.db"), "{told}");
+        assert_same(&before, &stores.memory());
+    }
+}
+
 /// Would catch: a database that another agent knows by another name, rolled back for both.
 #[test]
 fn a_store_shared_by_a_hard_link_is_refused() {
