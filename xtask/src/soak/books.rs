@@ -97,9 +97,9 @@ impl Books {
 }
 
 impl Tally {
-    /// Whether no case was run.
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.done == 0
+    /// Whether the part has cases, and not those that were asked for.
+    pub(crate) const fn is_beyond(&self) -> bool {
+        self.done == 0 && self.total > 0
     }
 }
 
@@ -160,6 +160,8 @@ mod tests {
         stopped.add(Tally { counts, ..Tally::default() }, Duration::ZERO);
         assert_eq!(stopped.stopped.as_deref(), Some("NOT RUN: no strace"));
         assert!(stopped.is_over() && stopped.total.is_none());
+        assert!(tally(0).is_beyond() && !tally(1).is_beyond());
+        assert!(!Tally::default().is_beyond(), "it cannot be run, which is another thing");
     }
 
     /// Would catch: cases of two seeds or builds in one row, and a soak that begins anew each time.
