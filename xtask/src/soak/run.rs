@@ -209,7 +209,11 @@ fn run_case(programs: &Path, parts: &[String], case: u64, seed: u64) -> Outcome 
         books.parts.entry(part.clone()).or_default().add(tally, Duration::ZERO);
     }
     print!("{}", table(&books));
-    if books.is_clean(parts) { Ok(()) } else { Err("it is wrong, or cannot be run here".to_owned()) }
+    if books.is_clean(parts) {
+        Ok(())
+    } else {
+        Err("it is wrong, or cannot be run here".to_owned())
+    }
 }
 
 /// A lock for as long as it lives: scratch folders have one name on this machine, and books one place.

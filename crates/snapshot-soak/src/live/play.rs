@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nexo_memory_snapshot::error::{ErrorKind, SnapshotError, error_chain};
 use nexo_memory_snapshot::id::{AgentId, SnapshotId, StoreName, Tenant};
@@ -152,9 +152,13 @@ impl<'a> Play<'a> {
         self.engine.plan_restore(&request, &control)?.apply(&control)
     }
 
-    /// The restore is to give up, and to have changed nothing; then the way is free.
+    /// The restore is to wait its time, to give up, and to have changed nothing; then the way is free.
     fn refused(&mut self, tally: &mut Tally) -> Outcome<()> {
+        let began = Instant::now();
         match self.restore(Some(IN_VAIN)) {
+            Err(e) if e.kind() == ErrorKind::Busy && began.elapsed() < IN_VAIN => {
+                self.wrong.push(format!("it gives up early: {}", error_chain(&e)));
+            }
             Err(e) if e.kind() == ErrorKind::Busy => tally.count("busy"),
             Err(e) => self.wrong.push(format!("not busy, but {}: {}", e.kind(), error_chain(&e))),
             Ok(_) => self.wrong.push("it goes over a transaction that is open".to_owned()),
