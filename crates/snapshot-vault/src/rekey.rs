@@ -51,10 +51,19 @@ impl AgentLock {
             .and_then(|()| self.snapshots.sync())
             .map_err(VaultError::from)
             .and_then(|()| self.commit(sidecar, &name, &bytes))
-            // Where the commit failed half-way, either may count: what does not, goes.
-            .inspect_err(|_| _ = self.sweep_rekeyed())?;
+            .inspect_err(|_| self.take_back(id, old, &name))?;
         self.sweep_rekeyed()?;
         Ok(sidecar.to_meta(self.snapshots.path().join(name)))
+    }
+
+    /// After a failure: what lies beside the old bundle goes, but only while that one counts for certain. Where the
+    /// commit point was passed and not synced, a power cut may bring back either: both stay, for a sweep.
+    fn take_back(&self, id: SnapshotId, old: Form, name: &str) {
+        if self.agent.sidecar(id).is_ok_and(|now| Form::of(&now) == old) {
+            // The error that led here is the one to report; a sweep takes what this leaves.
+            let _ = self.unlink_if_there(name);
+            let _ = self.unlink_if_there(&layout::sum_name(name));
+        }
     }
 
     /// Removes bundles and checksum files of other forms than their sidecars', whose own are read whole before
@@ -68,12 +77,15 @@ impl AgentLock {
             holds(found == sidecar.bundle_sha256).then_some(form)
         };
         let names = Scan::of(&self.snapshots)?.superseded(counting);
+        if names.is_empty() {
+            return Ok(0);
+        }
+        // Whoever renamed the sidecar may have died before that was durable.
+        self.snapshots.sync()?;
         for name in &names {
             self.unlink_if_there(name)?;
         }
-        if !names.is_empty() {
-            self.snapshots.sync()?;
-        }
+        self.snapshots.sync()?;
         Ok(names.len() as u64)
     }
 }

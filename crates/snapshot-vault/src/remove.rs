@@ -60,6 +60,8 @@ impl AgentLock {
             }
             if alone.is_none() {
                 alone = Some(self.agent.vault_lock(LockMode::Exclusive, until, control)?);
+                // Whoever renamed it may have died before that was durable.
+                self.snapshots.sync()?;
             }
             self.finish_delete(id)?;
             finished += 1;

@@ -20,7 +20,8 @@ impl Engine {
     /// # Errors
     /// `Usage` where there is nobody to encrypt for, `Encryption` where the bundle cannot be opened, `Refused`
     /// for one outside the vault, `Integrity` for damage, `Concurrent` where somebody works on the agent or
-    /// reads its bundles. The old bundle stays then.
+    /// reads its bundles. The old bundle stays then. Where a sync fails at the very moment at which the new one
+    /// becomes the snapshot's, both stay, and a sweep removes the one that does not count.
     pub fn rekey(
         &self,
         meta: &SnapshotMeta,

@@ -2,12 +2,13 @@
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use nexo_memory_snapshot::error::ErrorKind;
 use nexo_memory_snapshot::id::Tenant;
 use nexo_memory_snapshot::local_fs::Engine;
-use nexo_memory_snapshot::ports::Control;
-use nexo_memory_snapshot::ports::DurableFs;
+use nexo_memory_snapshot::ports::{Control, DurableFs, Progress, Step};
 use nexo_memory_snapshot::request::{RestoreRequest, RestoreTarget, SnapshotRef};
 use snapshot_testkit::compare::Memory;
 use snapshot_testkit::{Agent, Journal, Seed, Torture, oracle};
@@ -392,6 +393,44 @@ fn a_memdir_that_never_stands_still_is_not_restored_over() {
     assert_eq!(refused.kind(), ErrorKind::Busy, "{refused}");
     assert!(!std::fs::read(&note).unwrap().is_empty());
     world.agent.git().run(&["add", "restless.md"]).unwrap();
+}
+
+/// Lets go of git's lock as soon as somebody waits for it.
+struct LetsGo(std::path::PathBuf);
+
+impl Progress for LetsGo {
+    fn advance(&self, step: Step, _: u64, _: u64) {
+        if step == Step::Wait && self.0.exists() {
+            std::fs::remove_file(&self.0).unwrap();
+        }
+    }
+}
+
+/// Would catch: a lock of git's that is found only once the stores are the older ones, and then the refs stay the newer
+/// ones for as long as it lies there; a lock that goes and is not waited for.
+#[test]
+fn locks_of_git_stop_a_restore_before_it_changes_anything() {
+    let world = World::tiny();
+    let (before, meta) = (world.memory(), world.snapshot());
+    let mut req = RestoreRequest::new(ana(), Tenant::default(), SnapshotRef::Id(meta.id));
+    let restore = |req: &RestoreRequest, control: &Control| {
+        world.engine.plan_restore(req, control).unwrap().apply(control)
+    };
+    for name in ["index.lock", "refs/heads/main.lock", "packed-refs.lock", "HEAD.lock"] {
+        poison(&world.agent);
+        let poisoned = world.memory();
+        let lock = world.agent.memdir().join(".git").join(name);
+        std::fs::write(&lock, "").unwrap();
+        req.timeout = Duration::from_millis(50);
+        let refused = restore(&req, &Control::default()).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Busy, "{name}: {refused}");
+        assert!(refused.to_string().contains(name), "{refused}");
+        world.assert_memory(&poisoned);
+        assert!(!world.agent.memdir().join(".git/index.lock").is_symlink(), "{name}: ours stays");
+        req.timeout = Duration::from_secs(60);
+        restore(&req, &Control::default().with_progress(Arc::new(LetsGo(lock)))).unwrap();
+        world.assert_memory(&before);
+    }
 }
 
 /// A writer that holds a ref's lock when the restore comes to set it, and has let go when it comes

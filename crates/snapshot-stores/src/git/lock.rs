@@ -25,11 +25,14 @@ const MARKER: &str = "nexo-memory-restore-";
 /// committed tells early that git is busy.
 ///
 /// # Errors
-/// [`StoresError::GitLocked`] where a git process holds it, or left it behind.
+/// [`StoresError::GitLocked`] where a git process holds it or a lock on a ref, or left one behind.
 pub fn lock(memdir: &Dir, id: SnapshotId) -> Result<(), StoresError> {
     let Some(repo) = open(memdir.path())? else { return Ok(()) };
     let git = git_folder(memdir, &repo)?;
+    let common = memdir.durable_fs().open_dir(repo.repo.commondir())?;
     ref_locks::refuse_foreign(&git)?;
+    // Found out only when the refs are set, it would leave new stores beside old refs.
+    ref_locks::refuse_held(&git, &common)?;
     take(&git, id)
 }
 

@@ -11,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use snapshot_core::SnapshotId;
+use snapshot_core::mutants::off;
 use snapshot_fs::{Dir, FileType, Stat};
 
 use super::lock::{marker, ours};
@@ -75,6 +76,15 @@ pub(super) fn break_dead(git: &Dir, common: &Dir, id: SnapshotId) -> Result<(), 
         }
     }
     Ok(git.unlink(MARK)?)
+}
+
+/// What somebody has locked, or left locked, cannot be set.
+pub(super) fn refuse_held(git: &Dir, common: &Dir) -> Result<(), StoresError> {
+    let locks = locks(git, common)?;
+    match locks.first().filter(|_| !off()) {
+        Some((dir, name, _)) => Err(StoresError::GitLocked { path: dir.path().join(name) }),
+        None => Ok(()),
+    }
 }
 
 /// A lock that is there now, for people.

@@ -173,8 +173,8 @@ fn run(
         let mut body = |held: &mut Held<'_>| {
             capture.control.advance(Step::Keep, 0, 0);
             readers_wait = held.exclusive().next().is_some();
-            before_commit()?;
             lock_git(layout, opts)?;
+            before_commit()?;
             let mut journal = look_until_still(source, layout, opts, staged, held, keep)?;
             journal.stores.clone_from(&staged.stores);
             let wanted: Vec<usize> = existing(&targets);
@@ -194,7 +194,10 @@ fn run(
         };
         match hold_once(&targets, &staging, &mut body) {
             Ok((journal, seen)) => break (journal, seen, started.elapsed()),
-            Err(Attempt::Busy(e)) => backoff.pause_after(e)?,
+            // Under the hold git is asked for its locks before anything else is done.
+            Err(Attempt::Busy(e) | Attempt::Failed(e @ StoresError::GitLocked { .. })) => {
+                backoff.pause_after(e)?;
+            }
             Err(Attempt::Failed(e)) => return Err(after_journal(&work, e)),
         }
     };

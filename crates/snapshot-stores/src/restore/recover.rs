@@ -84,6 +84,8 @@ pub fn recover(
 ) -> Result<Recovered, StoresError> {
     let work = Work::new(opts.work);
     let Some(mut journal) = work.read()? else { return Ok(Recovered::Nothing) };
+    // Whoever wrote it may have died before it was durable, and nothing live may come before it.
+    opts.work.sync_fs()?;
     let staging = match lost(&journal, &work, opts)? {
         None => work.staging()?,
         Some(why) => return recover_lost(&mut journal, &work, opts, decision, keep, why),

@@ -1,15 +1,33 @@
 //! Another envelope: the old file or the new one is the snapshot's at every moment, and the other one goes.
 
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use snapshot_core::{Control, EncryptionInfo, ErrorKind, Sidecar, SnapshotMeta};
-use snapshot_fs::{DurableFs, LockMode};
+use snapshot_fs::{DurableFs, Hook, LockMode, Op, OpKind};
 use snapshot_vault::{AgentLock, ProblemKind, VaultError};
 
 use crate::support::{DieAt, ana, id, lock, publish, sidecar, soon, staged, tree};
 
 const OLD: &[u8] = b"for the old readers";
 const NEW: &[u8] = b"for the new readers, and they are more";
+
+/// Fails one sync of the folder of snapshots.
+struct FailedSync {
+    left: AtomicUsize,
+}
+
+impl Hook for FailedSync {
+    fn before(&self, op: &Op<'_>) -> io::Result<()> {
+        let is_it = op.kind == OpKind::SyncDir && op.path.ends_with("snapshots/ana");
+        match is_it && self.left.fetch_sub(1, Ordering::SeqCst) == 1 {
+            true => Err(io::Error::other("EIO")),
+            false => Ok(()),
+        }
+    }
+}
 
 fn sealed(content: &[u8]) -> Sidecar {
     let info =
@@ -87,6 +105,24 @@ fn a_replacement_that_dies_leaves_the_old_or_the_new() {
         }
     }
     assert!(old > 3 && new > 2, "{old} old, {new} new");
+}
+
+/// Would catch: a commit point whose sync failed, after which the old bundle is removed, though it may be the one that
+/// counts once the power was cut.
+#[test]
+fn what_may_count_stays_where_the_commit_failed() {
+    for (failed, left) in [(1, 3), (2, 3), (3, 5)] {
+        let tmp = tempfile::tempdir().unwrap();
+        publish_sealed(&lock(&ana(tmp.path(), DurableFs::default())).unwrap());
+        let hook = Arc::new(FailedSync { left: AtomicUsize::new(failed) });
+        let agent = ana(tmp.path(), DurableFs::with_hook(hook));
+        let lock = lock(&agent).unwrap();
+        assert!(replace(&lock, NEW).is_err());
+        assert_eq!(tree(&agent.snapshots_path()).len(), left, "sync {failed}");
+        assert_eq!(lock.sweep().unwrap().temp_files, left as u64 - 3);
+        let listing = lock.list().unwrap();
+        assert_eq!((listing.snapshots.len(), listing.problems), (1, vec![]), "sync {failed}");
+    }
 }
 
 /// Would catch: a sweep that takes the only whole bundle, because the file that its summary means is away, too
