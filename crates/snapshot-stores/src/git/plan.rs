@@ -90,7 +90,8 @@ pub fn progress(memdir: &Path, targets: &GitTargets) -> Result<GitProgress, Stor
         })
         .collect();
     parts.push((is.head == was.head, will_be.head.is_none() || is.head == will_be.head));
-    parts.push((is.stash == was.stash, is.stash == will_be.stash));
+    let is_before = is.stash == was.stash || is_half_dropped(&is, &was, &will_be);
+    parts.push((is_before, is.stash == will_be.stash));
     Ok(if parts.iter().all(|(_, after)| *after) {
         GitProgress::After
     } else if parts.iter().all(|(before, _)| *before) {
@@ -100,6 +101,12 @@ pub fn progress(memdir: &Path, targets: &GitTargets) -> Result<GitProgress, Stor
     } else {
         GitProgress::Other
     })
+}
+
+/// libgit2 removes a stash's log before its ref: a death in between leaves its newest entry, without a message.
+fn is_half_dropped(is: &State<'_>, was: &State<'_>, will_be: &State<'_>) -> bool {
+    let newest = was.stash.first().map(|(oid, _)| (*oid, String::new()));
+    will_be.stash.is_empty() && is.stash.iter().eq(newest.iter())
 }
 
 /// HEAD's branch in a repository that a restore makes.

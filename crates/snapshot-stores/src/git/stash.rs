@@ -12,6 +12,10 @@ use super::plan::{State, stash_line};
 use super::refs::refused;
 use crate::StoresError;
 
+/// Folder of the logs of refs.
+const LOGS: &str = "logs/refs";
+/// Name of the stash, and of its log.
+const NAME: &str = "stash";
 /// Mode of git's own files of this kind.
 const FILE_MODE: u32 = 0o644;
 /// Mode of folders that are missing.
@@ -23,24 +27,35 @@ pub(super) fn set(
     common: &Dir,
     after: &snapshot_core::GitInfo,
 ) -> Result<(), StoresError> {
+    let Some(newest) = after.stash.first() else { return drop_all(repo, common) };
     let now = repo.pin()?.info;
-    if State::of(&now).stash == State::of(after).stash {
+    // A death may leave the one without the other.
+    let top = repo.repo.refname_to_id(STASH_REF).ok();
+    if top == Some(oid(&newest.oid)?) && State::of(&now).stash == State::of(after).stash {
         return Ok(());
     }
-    let Some(newest) = after.stash.first() else {
-        let path = common.path();
-        common.durable_fs().external("drop the stash", path)?;
-        return match repo.repo.find_reference(STASH_REF).and_then(|mut r| r.delete()) {
-            Err(e) if e.code() == ErrorCode::NotFound => Ok(()),
-            done => done.map_err(refused(repo, "drop the stash")),
-        };
-    };
     let log = log_text(repo, &after.stash)?;
-    let logs = common.ensure_sub("logs", FOLDER_MODE)?.ensure_sub("refs", FOLDER_MODE)?;
-    // The log first: it is what a recovery compares. The index lock keeps `git stash` away.
-    logs.write_atomic("stash", log.as_bytes(), FILE_MODE)?;
-    let refs = common.ensure_sub("refs", FOLDER_MODE)?;
-    Ok(refs.write_atomic("stash", format!("{}\n", newest.oid).as_bytes(), FILE_MODE)?)
+    let logs = common.make_path(LOGS, FOLDER_MODE)?;
+    // The log first: without the ref it is no stash, and its entries are what a recovery compares. The index lock
+    // keeps `git stash` away.
+    logs.write_atomic(NAME, log.as_bytes(), FILE_MODE)?;
+    let refs = common.make_path("refs", FOLDER_MODE)?;
+    Ok(refs.write_atomic(NAME, format!("{}\n", newest.oid).as_bytes(), FILE_MODE)?)
+}
+
+/// Leaves no entry, and no log either: the next `git stash` would bring back what is in it.
+fn drop_all(repo: &GitRepo, common: &Dir) -> Result<(), StoresError> {
+    match repo.repo.find_reference(STASH_REF) {
+        Err(e) if e.code() == ErrorCode::NotFound => {}
+        found => {
+            common.durable_fs().external("drop the stash", common.path())?;
+            found.and_then(|mut stash| stash.delete()).map_err(refused(repo, "drop the stash"))?;
+        }
+    }
+    match common.sub(LOGS).and_then(|logs| logs.unlink(NAME)) {
+        Err(e) if e.is_not_found() => Ok(()),
+        gone => Ok(gone?),
+    }
 }
 
 /// A reflog, oldest entry first: old id, new id, who, when, tab, message.

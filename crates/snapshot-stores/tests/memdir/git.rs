@@ -57,6 +57,14 @@ fn assert_sound(scene: &Scene) {
     assert!(!found.contains("missing") && !found.contains("error"), "{found}");
 }
 
+/// A repository whose stash has one entry.
+fn with_a_stash() -> Scene {
+    let scene = Scene::with_history();
+    scene.write("MEMORY.md", "an idea of before\n");
+    scene.git(&["stash", "push", "-q", "-m", "before"]);
+    scene
+}
+
 fn rich_scene() -> Scene {
     let scene = Scene::with_history();
     scene.git(&["branch", "side/branch", "HEAD~1"]);
@@ -303,7 +311,7 @@ fn a_restore_repeated_after_every_step_ends_the_same() {
         let mut stop = 0;
         loop {
             let scene = match over_a_repository {
-                true => Scene::with_history(),
+                true => with_a_stash(),
                 false => Scene::new(),
             };
             let staged = scene.stage_git(Some(&bytes), &info).unwrap();
@@ -328,6 +336,28 @@ fn a_restore_repeated_after_every_step_ends_the_same() {
             assert!(!scene.mem().join(".git/index.lock").exists());
             stop += 1;
         }
+    }
+}
+
+/// Would catch: a recovery that takes a stash which git's library had half removed for somebody's work; entries that
+/// nobody sees any more, and that the next `git stash` brings back.
+#[test]
+fn a_stash_that_was_half_removed_goes() {
+    let source = Scene::with_history();
+    let (bytes, info) = source.git_bytes();
+    for removed in ["logs/refs/stash", "refs/stash"] {
+        let scene = with_a_stash();
+        let staged = scene.stage_git(Some(&bytes), &info).unwrap();
+        let now = git::open(&scene.mem()).unwrap().map(|repo| repo.pin().unwrap());
+        let (_, targets) = git::plan(now.as_ref(), &info);
+        fs::remove_file(scene.mem().join(".git").join(removed)).unwrap();
+        assert_ne!(git::progress(&scene.mem(), &targets).unwrap(), GitProgress::Other, "{removed}");
+        let control = Control::default();
+        git::apply(&scene.dir("mem"), &staged, &targets, id(7), &control).unwrap();
+        assert_eq!(git::progress(&scene.mem(), &targets).unwrap(), GitProgress::After);
+        scene.write("MEMORY.md", "another idea");
+        scene.git(&["stash"]);
+        assert_eq!(scene.git(&["stash", "list"]).lines().count(), 1, "{removed}");
     }
 }
 
