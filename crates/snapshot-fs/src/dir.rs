@@ -108,6 +108,7 @@ impl Dir {
     ///
     /// # Errors
     /// If it cannot be made, synced or opened.
+    #[cfg_attr(nexo_mutants, track_caller)]
     pub fn ensure_sub(&self, name: impl AsRef<OsStr>, mode: u32) -> Result<Self, FsError> {
         let (dir, was_missing) = self.child_or_new(name.as_ref(), mode)?;
         if was_missing {
@@ -209,32 +210,30 @@ impl Dir {
     ///
     /// # Errors
     /// If a step fails; the temporary file is removed then.
+    #[cfg_attr(nexo_mutants, track_caller)]
     pub fn write_atomic(
         &self,
         name: impl AsRef<OsStr>,
         bytes: &[u8],
         mode: u32,
     ) -> Result<(), FsError> {
-        self.replace(name, bytes, Meta { mode: Some(mode), ..Meta::default() })
+        self.write_atomic_with(name, bytes, Meta { mode: Some(mode), ..Meta::default() })
     }
 
     /// As [`Dir::write_atomic`], with owner, mode (0600 where none is given) and time.
     ///
     /// # Errors
     /// As [`Dir::write_atomic`].
-    pub fn replace(
+    #[cfg_attr(nexo_mutants, track_caller)]
+    pub fn write_atomic_with(
         &self,
         name: impl AsRef<OsStr>,
         bytes: &[u8],
         meta: Meta,
     ) -> Result<(), FsError> {
         let (temp, mut file) = self.create_temp(0o600)?;
-        let written = std::io::Write::write_all(&mut file, bytes)
-            .map_err(FsError::io("write", file.path()))
-            .and_then(|()| file.set_meta(meta))
-            .and_then(|()| file.sync())
-            .and_then(|()| self.rename(&temp, self, name.as_ref()));
-        if let Err(e) = written {
+        let filled = fill(&mut file, bytes, meta);
+        if let Err(e) = filled.and_then(|()| self.rename(&temp, self, name.as_ref())) {
             // The first error is the one to report; a sweep takes what this leaves.
             let _ = self.unlink(&temp);
             return Err(e);
@@ -634,6 +633,14 @@ impl FileType {
             Raw::Unknown => Self::Other("of an unknown type"),
         }
     }
+}
+
+/// Gives a new file its content and what belongs to it, durably.
+#[cfg_attr(nexo_mutants, track_caller)]
+fn fill(file: &mut DurableFile, bytes: &[u8], meta: Meta) -> Result<(), FsError> {
+    std::io::Write::write_all(file, bytes).map_err(FsError::io("write", file.path()))?;
+    file.set_meta(meta)?;
+    file.sync()
 }
 
 fn temp_name() -> OsString {

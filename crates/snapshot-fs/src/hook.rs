@@ -92,6 +92,7 @@ impl DurableFs {
     ///
     /// # Errors
     /// If a folder cannot be made or synced.
+    #[cfg_attr(nexo_mutants, track_caller)]
     pub fn ensure_dir(&self, path: &Path, mode: u32) -> Result<Dir, FsError> {
         match self.open_dir(path) {
             Err(e) if e.is_not_found() => {}

@@ -228,7 +228,7 @@ fn restore_json(fs: &DurableFs, path: &Path, json: Option<&[u8]>) -> Result<(), 
         Some(old) => Meta { owner: Some((old.uid, old.gid)), mode: Some(old.mode), mtime_ns: None },
         None => Meta { owner: Some((folder.uid, folder.gid)), mode: Some(0o600), mtime_ns: None },
     };
-    Ok(dir.replace(name, json, meta)?)
+    Ok(dir.write_atomic_with(name, json, meta)?)
 }
 
 fn restore_live_row(

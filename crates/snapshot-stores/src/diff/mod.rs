@@ -278,7 +278,7 @@ fn compare_history(
         return Ok(());
     }
     let stage = |side, info, name: &str| {
-        let dir = options.scratch.ensure_sub(name, 0o700)?;
+        let dir = options.scratch.make_path(name, 0o700)?;
         stage_git(side, info, &dir, options.max_git_object_bytes, options.control)
     };
     let (old_dir, new_dir) = (stage(a, old, "a")?, stage(b, new, "b")?);

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;
-use std::io;
+use std::io::{self, Write as _};
 
 use git2::{ConfigLevel, Index, Odb, Oid};
 use snapshot_core::{Control, SnapshotId};
@@ -13,7 +13,7 @@ use super::info::oid;
 use super::lock::{self, git_folder};
 use super::open::{GitRepo, open};
 use super::plan::{DEFAULT_BRANCH, GitTargets};
-use super::stage::{STAGED_PACKS, open_objects};
+use super::stage::{PACKS, open_objects};
 use super::{ref_locks, refs, stash, walk};
 use crate::StoresError;
 use crate::files::git_name;
@@ -98,7 +98,8 @@ fn locked(error: StoresError, git: &Dir, common: &Dir) -> StoresError {
 
 /// Has libgit2 sync what it writes through `repo`. Before its first look at a ref: it asks once.
 fn sync_refs(repo: &GitRepo, staged: &Dir) -> Result<(), StoresError> {
-    staged.write_atomic(STAGED_CONFIG, DURABLE, 0o600)?;
+    staged.remove_tree(STAGED_CONFIG)?;
+    put(staged, STAGED_CONFIG, DURABLE, 0o600)?;
     let config = repo.repo.config();
     config
         .and_then(|mut c| c.add_file(&staged.path().join(STAGED_CONFIG), ConfigLevel::App, true))
@@ -115,12 +116,14 @@ fn make_missing(memdir: &Dir, targets: &GitTargets, id: SnapshotId) -> Result<()
     let owner = memdir.stat_self()?;
     let mode = owner.mode & 0o777;
     let branch = targets.after.head_ref.as_deref().unwrap_or(DEFAULT_BRANCH);
-    make_empty(memdir, &name, mode, branch)?;
+    let git = make_empty(memdir, &name, mode, branch)?;
     give_all(memdir, (owner.uid, owner.gid), &name)?;
+    // Its name must not come before it: what is half a repository no recovery opens.
+    git.sync_fs()?;
     Ok(memdir.rename(&name, memdir, ".git")?)
 }
 
-/// An empty repository, as `git init` lays it out.
+/// An empty repository, as `git init` lays it out. Nothing of it is synced.
 pub(super) fn make_empty(
     within: &Dir,
     name: impl AsRef<OsStr>,
@@ -129,20 +132,23 @@ pub(super) fn make_empty(
 ) -> Result<Dir, StoresError> {
     within.create_dir(name.as_ref(), mode)?;
     let git = within.sub(name.as_ref())?;
-    for (folder, parts) in [("objects", ["info", "pack"]), ("refs", ["heads", "tags"])] {
-        let folder = git.ensure_sub(folder, mode)?;
-        for part in parts {
-            folder.ensure_sub(part, mode)?;
-        }
+    for folder in ["objects/info", PACKS, "refs/heads", "refs/tags"] {
+        git.make_path(folder, mode)?;
     }
-    git.write_atomic("HEAD", format!("ref: {branch}\n").as_bytes(), FILE_MODE)?;
-    git.write_atomic("config", CONFIG, FILE_MODE)?;
+    put(&git, "HEAD", format!("ref: {branch}\n").as_bytes(), FILE_MODE)?;
+    put(&git, "config", CONFIG, FILE_MODE)?;
     Ok(git)
+}
+
+/// Writes a new file, and does not sync it.
+fn put(dir: &Dir, name: &str, bytes: &[u8], mode: u32) -> Result<(), StoresError> {
+    let mut file = dir.create_new(name, mode)?;
+    file.write_all(bytes).map_err(StoresError::io("write", file.path()))
 }
 
 /// Temporary files of ours that an interrupted restore left where git looks.
 pub(super) fn sweep(git: &Dir, common: &Dir) -> Result<(), StoresError> {
-    let folders = ["refs", "logs/refs", STAGED_PACKS].map(|path| common.sub(path));
+    let folders = ["refs", "logs/refs", PACKS].map(|path| common.sub(path));
     let folders = folders.into_iter().filter_map(Result::ok);
     for dir in [git.clone(), common.clone()].into_iter().chain(folders) {
         for entry in dir.entries()? {
@@ -158,11 +164,11 @@ pub(super) fn sweep(git: &Dir, common: &Dir) -> Result<(), StoresError> {
 /// Copies the staged pack into the repository, its index last: git sees a pack by its index. Whatever else lies
 /// beside it, libgit2 made it and could not remove it.
 fn bring_packs(staged: &Dir, common: &Dir, control: &Control) -> Result<(), StoresError> {
-    let from = match staged.sub(STAGED_PACKS) {
+    let from = match staged.sub(PACKS) {
         Err(e) if e.is_not_found() => return Ok(()),
         opened => opened?,
     };
-    let to = common.ensure_sub("objects", 0o755)?.ensure_sub("pack", 0o755)?;
+    let to = common.make_path(PACKS, 0o755)?;
     let names = from.entries()?.into_iter().map(|entry| entry.name);
     let mut names: Vec<_> = names.filter(|name| is_pack(name)).collect();
     names.sort_by_key(|name| name.as_encoded_bytes().ends_with(b".idx"));

@@ -10,7 +10,7 @@ use snapshot_fs::Dir;
 
 use super::info::is_ref_name;
 use super::pack::unpacked_bytes;
-use super::stage::{STAGED_PACKS, take_pack};
+use super::stage::{PACKS, take_pack};
 use crate::StoresError;
 use crate::space::room;
 
@@ -94,7 +94,7 @@ impl<'a> RawRepo<'a> {
             }
             RawFile::Pack => {
                 room(&self.dir, unpacked_bytes(size_bytes))?;
-                let packs = self.dir.make_path(STAGED_PACKS, MODE)?;
+                let packs = self.dir.make_path(PACKS, MODE)?;
                 take_pack(content, (&self.dir, &packs), self.max_object_bytes, self.control)?;
                 return Ok(true);
             }

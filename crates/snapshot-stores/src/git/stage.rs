@@ -25,7 +25,7 @@ const CHUNK_BYTES: usize = 1 << 16;
 /// Name of the raw pack in the staging folder.
 const INCOMING: &str = "incoming";
 /// The object folder in the staging folder, as git lays it out.
-pub(super) const STAGED_PACKS: &str = "objects/pack";
+pub(super) const PACKS: &str = "objects/pack";
 
 /// Where git keeps what it shows instead of an object.
 const REPLACE_REFS: &str = "refs/replace/";
@@ -69,7 +69,7 @@ pub(super) fn unpack(
         };
     };
     limits::set().map_err(StoresError::git("set limits", into.path()))?;
-    let packs = into.ensure_sub("objects", 0o700)?.ensure_sub("pack", 0o700)?;
+    let packs = into.make_path(PACKS, 0o700)?;
     let mut bundle = BufReader::with_capacity(CHUNK_BYTES, bundle);
     check_header(&mut bundle, &refs)?;
     let objects = take_pack(&mut bundle, (into, &packs), max_object_bytes, control)?;

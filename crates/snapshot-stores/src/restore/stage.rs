@@ -156,7 +156,7 @@ pub(crate) fn stage_git(
     max_object_bytes: u64,
     control: &Control,
 ) -> Result<Dir, StoresError> {
-    let dir = staging.ensure_sub(GIT, 0o700)?;
+    let dir = staging.make_path(GIT, 0o700)?;
     let path = BundlePath::parse(path_in_bundle::GIT_BUNDLE)?;
     let mut bundle = match source.manifest().artifact(&path) {
         Some(artifact) => {

@@ -57,7 +57,7 @@ pub fn redact_history(
     control: &Control,
 ) -> Result<RedactedHistory, StoresError> {
     in_scratch(spool, SCRATCH, |dir| {
-        let old_dir = dir.ensure_sub(OLD, 0o700)?;
+        let old_dir = dir.make_path(OLD, 0o700)?;
         let (mut commits, mut all) = (Vec::new(), Vec::new());
         unpack(bundle, info, &old_dir, max_object_bytes, control, &mut |_, seen| {
             if seen.kind == ObjectType::Commit {

@@ -26,7 +26,7 @@ fn in_scratch<T>(
     with: impl FnOnce(&Dir) -> Result<T, StoresError>,
 ) -> Result<T, StoresError> {
     spool.remove_tree(name)?;
-    let done = spool.ensure_sub(name, 0o700).map_err(StoresError::from).and_then(|dir| with(&dir));
+    let done = spool.make_path(name, 0o700).map_err(StoresError::from).and_then(|dir| with(&dir));
     let removed = spool.remove_tree(name);
     let done = done?;
     removed?;
