@@ -15,7 +15,7 @@ use crate::git::{self, GitProgress};
 use crate::restore::commit::{
     Applied, apply_rest, create_missing, finish, overtaken, pin_held, unfinished,
 };
-use crate::restore::hold::{Attempt, Held, digest_now, hold_once, set_journal_mode};
+use crate::restore::hold::{Attempt, Held, ReadBack, digest_now, hold_once, set_journal_mode};
 use crate::restore::journal::{Journal, Work};
 use crate::restore::plan::discover;
 use crate::restore::stage::staged_git;
@@ -72,6 +72,65 @@ enum Progress {
     Other,
 }
 
+/// One that has all it needs.
+struct Recovery<'r> {
+    opts: &'r RestoreOptions<'r>,
+    work: &'r Work<'r>,
+    staging: Dir,
+    targets: Vec<StoreTarget>,
+    decision: Option<Decision>,
+}
+
+impl Recovery<'_> {
+    /// Under the hold: how it ends without a change; else it commits the stores that are behind, and says which.
+    fn decide_and_commit(
+        &self,
+        held: &mut Held<'_>,
+        journal: &mut Journal,
+        keep: Keep<'_>,
+    ) -> Result<(Option<Recovered>, Vec<usize>), StoresError> {
+        let Self { opts, work, staging, targets, decision } = self;
+        let progress = stores_progress(held, targets, opts, staging)?;
+        let others = others(journal, targets, &progress, opts)?;
+        let abandoned = *decision == Some(Decision::Abandon);
+        if !others.is_empty() || abandoned {
+            keep_present(journal, targets, held, opts, work, *decision, keep)?;
+        }
+        let (from, pre_recovery) = (journal.from, journal.pre_recovery);
+        if abandoned {
+            return Ok((Some(Recovered::Abandoned { from, pre_recovery }), Vec::new()));
+        }
+        if !others.is_empty() && *decision != Some(Decision::Forward) {
+            let why = format!("changed since: {}", others.join(", "));
+            return Ok((Some(Recovered::Pending { from, pre_recovery, why }), Vec::new()));
+        }
+        let is_behind =
+            |i: &usize| progress[*i] != Progress::After && targets[*i].action != Action::Create;
+        let behind: Vec<usize> = (0..targets.len()).filter(is_behind).collect();
+        let fs = opts.capture.fs;
+        let mut ready = || create_missing(fs, targets, staging);
+        Ok((None, held.commit(fs, targets, &behind, &mut ready)?))
+    }
+
+    /// After the stores: all the rest.
+    fn finish(
+        &self,
+        journal: &Journal,
+        seen: &[(usize, ReadBack)],
+        done: Done<'_>,
+    ) -> Result<Recovered, StoresError> {
+        // Those that a first try created and did not get to set.
+        for target in journal.stores.iter().filter(|t| t.action == Action::Create) {
+            let live = Live::new(&target.path).open()?;
+            set_journal_mode(self.opts.capture.fs, target, &live)?;
+        }
+        let mut applied = apply_rest(journal, &self.staging, self.opts)?;
+        applied.notes.extend(overtaken(journal, seen));
+        finish(journal, &applied, self.opts, done)?;
+        Ok(Recovered::RolledForward { from: journal.from, applied: Box::new(applied) })
+    }
+}
+
 /// Finishes an interrupted restore, or says why it must be decided. The agent's lock is held.
 ///
 /// # Errors
@@ -90,73 +149,22 @@ pub fn recover(
         None => work.staging()?,
         Some(why) => return recover_lost(&mut journal, &work, opts, decision, keep, why),
     };
-    // A store that was being created may be there now, and one that was there may be gone.
-    let mut targets = journal.stores.clone();
-    for target in &mut targets {
-        let exists = stat_file(opts.capture.fs, &target.path)?.is_some();
-        target.action = match target.action {
-            _ if !exists => Action::Create,
-            Action::Create => Action::Replace,
-            known => known,
-        };
-    }
-    let capture = opts.capture;
-    let mut backoff = Backoff::new(capture.timeout, capture.control);
-    let (outcome, seen) = loop {
-        let mut body = |held: &mut Held<'_>| {
-            let progress = stores_progress(held, &targets, opts, &staging)?;
-            let others = others(&journal, &targets, &progress, opts)?;
-            let undecided = !others.is_empty() && decision != Some(Decision::Forward);
-            if !others.is_empty() || decision == Some(Decision::Abandon) {
-                keep_present(&mut journal, &targets, held, opts, &work, decision, keep)?;
-            }
-            if decision == Some(Decision::Abandon) {
-                return Ok((
-                    Some(Recovered::Abandoned {
-                        from: journal.from,
-                        pre_recovery: journal.pre_recovery,
-                    }),
-                    Vec::new(),
-                ));
-            }
-            if undecided {
-                let why = format!("changed since: {}", others.join(", "));
-                return Ok((
-                    Some(Recovered::Pending {
-                        from: journal.from,
-                        pre_recovery: journal.pre_recovery,
-                        why,
-                    }),
-                    Vec::new(),
-                ));
-            }
-            let behind =
-                |i: &usize| progress[*i] != Progress::After && targets[*i].action != Action::Create;
-            let wanted: Vec<usize> = (0..targets.len()).filter(behind).collect();
-            let mut ready = || create_missing(capture.fs, &targets, &staging);
-            let committed = held.commit(capture.fs, &targets, &wanted, &mut ready)?;
-            Ok((None, committed))
-        };
-        match hold_once(&targets, &staging, &mut body) {
-            Ok((outcome, seen)) => break (outcome, seen),
+    let targets = targets_now(&journal, opts.capture.fs)?;
+    let recovery = Recovery { opts, work: &work, staging, targets, decision };
+    let mut backoff = Backoff::new(opts.capture.timeout, opts.capture.control);
+    let (ended, seen) = loop {
+        let mut body =
+            |held: &mut Held<'_>| recovery.decide_and_commit(held, &mut journal, &mut *keep);
+        match hold_once(&recovery.targets, &recovery.staging, &mut body) {
+            Ok(ended) => break ended,
             Err(Attempt::Busy(e)) => backoff.pause_after(e)?,
             Err(Attempt::Failed(e)) => return Err(unfinished(e)),
         }
     };
-    match outcome {
+    match ended {
         Some(Recovered::Abandoned { .. }) => abandon(&journal, &work, opts),
         Some(pending) => Ok(pending),
-        None => {
-            // Those that a first try created and did not get to set.
-            for target in journal.stores.iter().filter(|t| t.action == Action::Create) {
-                set_journal_mode(capture.fs, target, &Live::new(&target.path).open()?)
-                    .map_err(unfinished)?;
-            }
-            let mut applied = apply_rest(&journal, &staging, opts).map_err(unfinished)?;
-            applied.notes.extend(overtaken(&journal, &seen));
-            finish(&journal, &applied, opts, done).map_err(unfinished)?;
-            Ok(Recovered::RolledForward { from: journal.from, applied: Box::new(applied) })
-        }
+        None => recovery.finish(&journal, &seen, done).map_err(unfinished),
     }
 }
 
@@ -195,6 +203,21 @@ pub fn sweep(fs: &DurableFs, layout: &MemoryLayout, work: Option<&Dir>) -> Resul
     }
     // Last, for it says whose the rest is.
     work.clear_staging()
+}
+
+/// The journal's targets as they are now: a store that was being created may be there, and one that was there may be
+/// gone.
+fn targets_now(journal: &Journal, fs: &DurableFs) -> Result<Vec<StoreTarget>, StoresError> {
+    let mut targets = journal.stores.clone();
+    for target in &mut targets {
+        let exists = stat_file(fs, &target.path)?.is_some();
+        target.action = match target.action {
+            _ if !exists => Action::Create,
+            Action::Create => Action::Replace,
+            known => known,
+        };
+    }
+    Ok(targets)
 }
 
 /// What a restore that has ended, one way or the other, still holds in the memdir.
