@@ -45,6 +45,8 @@ pub struct Ended {
     pub stdout: String,
     /// What it said on standard error.
     pub stderr: String,
+    /// What strace tells of all state-changing calls, a line each that begins with its thread.
+    pub log: String,
     /// The calls that were made to fail, each with the paths of its descriptors: `fsync(5</vault/a>`.
     pub hit: Vec<String>,
 }
@@ -96,7 +98,7 @@ impl Strace {
         let [stdout, stderr] =
             [done.stdout, done.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
         let log = fs::read_to_string(&self.log)?;
-        Ok(Ended { status: done.status, stdout, stderr, hit: hit(&log) })
+        Ok(Ended { status: done.status, stdout, stderr, hit: hit(&log), log })
     }
 }
 
