@@ -92,7 +92,8 @@ fn recovery_changes(known: &Known, scene: &Scene, n: u64) -> Outcome<usize> {
 }
 
 /// Recoveries that die at these changes, and one that does not; how many died. The second one has less to do, and
-/// also the first where staging threads shared their work otherwise than when it was counted.
+/// also the first where staging threads shared their work otherwise than when it was counted: one that does not come
+/// to its death must succeed.
 fn recovered_after(
     known: &Known,
     scene: &Scene,
@@ -103,8 +104,12 @@ fn recovered_after(
     for death in deaths {
         let hook = Arc::new(FaultHook::dying_at(*death as u64));
         let recovered = scene.recover_with(DurableFs::with_hook(hook.clone()));
-        if let Ok(pending @ RecoveryOutcome::Pending { .. }) = recovered {
-            return Err(vec![format!("nobody has worked since, and {pending:?}")]);
+        match recovered {
+            Ok(pending @ RecoveryOutcome::Pending { .. }) => {
+                return Err(vec![format!("nobody has worked since, and {pending:?}")]);
+            }
+            Err(e) if !hook.fired() => return Err(vec![format!("nothing failed, and {e}")]),
+            Ok(_) | Err(_) => {}
         }
         died += usize::from(hook.fired());
         scene.bury().map_err(|e| vec![e.to_string()])?;

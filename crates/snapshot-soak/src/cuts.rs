@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use serde_json::Value;
 use snapshot_testkit::oracle::Values;
@@ -31,6 +32,8 @@ struct Bench<'s> {
     writers: Torture,
     /// The number in the newest moving file.
     moved: AtomicU64,
+    /// The longest that the writers took for a step since the last cut, in microseconds.
+    longest_step_us: AtomicU64,
 }
 
 /// In write-ahead-log mode.
@@ -58,7 +61,13 @@ fn cuts(slice: &Slice, journal: Journal) -> Outcome<Tally> {
         command.arg("writer");
         command
     })?;
-    let bench = Bench { slice, agent, writers, moved: AtomicU64::new(0) };
+    let bench = Bench {
+        slice,
+        agent,
+        writers,
+        moved: AtomicU64::new(0),
+        longest_step_us: AtomicU64::new(0),
+    };
     let ended = AtomicU64::new(0);
     let tally = std::thread::scope(|scope| {
         let mover = scope.spawn(|| bench.move_files(&ended));
@@ -84,7 +93,10 @@ impl Bench<'_> {
             fs::write(&temp, format!("{n}\n").repeat(LINES))?;
             fs::rename(&temp, &path)?;
             self.moved.store(n, Ordering::SeqCst);
+            let began = Instant::now();
             self.writers.wait_for_steps(1)?;
+            let us = u64::try_from(began.elapsed().as_micros())?;
+            self.longest_step_us.fetch_max(us, Ordering::SeqCst);
         }
         Ok(())
     }
@@ -93,12 +105,15 @@ impl Bench<'_> {
     fn cut(&self, n: u64, tally: &mut Tally) -> Outcome<()> {
         let vault = self.slice.dir.join("vault");
         let moved = self.moved.load(Ordering::SeqCst);
+        let before = Values::of_agent(&self.agent)?;
+        self.longest_step_us.store(0, Ordering::SeqCst);
         let meta = self.snapshot(&vault)?;
         let bundle = meta["bundle_path"].as_str().ok_or("the meta names no bundle")?;
         let held = meta["capture"]["writers_held_us"].as_u64().ok_or("the meta says no hold")?;
         tally.time("writers held", held);
-        if let Some(torn) = self.torn(Path::new(bundle), moved)? {
-            tally.wrong(n, torn);
+        tally.time("longest step of the writers", self.longest_step_us.load(Ordering::SeqCst));
+        if let Some(wrong) = self.wrong(Path::new(bundle), &before, moved)? {
+            tally.wrong(n, wrong);
         }
         Ok(fs::remove_dir_all(vault)?)
     }
@@ -112,8 +127,9 @@ impl Bench<'_> {
         Ok(serde_json::from_str(&output(&mut snapshot)?)?)
     }
 
-    /// Why the bundle holds what never was, if it does; the moving file had the number `moved` before.
-    fn torn(&self, bundle: &Path, moved: u64) -> Outcome<Option<String>> {
+    /// Why the bundle holds what never was, or what was no more, if it does; `before` are the counters and `moved` the
+    /// number of the moving file before the snapshot began.
+    fn wrong(&self, bundle: &Path, before: &Values, moved: u64) -> Outcome<Option<String>> {
         let opened = self.slice.dir.join("opened");
         if opened.exists() {
             fs::remove_dir_all(&opened)?;
@@ -121,27 +137,48 @@ impl Bench<'_> {
         fs::create_dir_all(&opened)?;
         output(Command::new("tar").arg("--zstd").arg("-xf").arg(bundle).arg("-C").arg(&opened))?;
         let manifest: Value = serde_json::from_slice(&fs::read(opened.join("manifest.json"))?)?;
-        let subject = manifest["git"]["head_subject"].as_str().unwrap_or_default();
+        let subject = match shipped_subject(&opened, &manifest)? {
+            Ok(subject) => subject,
+            Err(why) => return Ok(Some(why)),
+        };
         let state = fs::read(opened.join("state/extract_cursor.json"))?;
-        let values = Values::read(&opened.join("sqlite"), subject, &state)?;
+        let values = Values::read(&opened.join("sqlite"), &subject, &state)?;
         let file = opened.join("memory_files").join(MOVING);
-        Ok(values
-            .torn()
-            .or_else(|| head_is_missing(&opened, &manifest))
-            .or_else(|| file_is_torn(&file, moved)))
+        Ok(values.torn().or_else(|| stale(&values, before)).or_else(|| file_is_torn(&file, moved)))
     }
 }
 
-/// HEAD's commit must be in the git bundle that travels with it.
-fn head_is_missing(opened: &Path, manifest: &Value) -> Option<String> {
-    let head = manifest["git"]["head_oid"].as_str()?;
-    let mut list = Command::new("git");
-    list.args(["bundle", "list-heads"]).arg(opened.join("git/memory.bundle"));
-    match output(&mut list) {
-        Ok(heads) if heads.contains(head) => None,
-        Ok(heads) => Some(format!("HEAD {head} is not among the shipped {heads}")),
-        Err(e) => Some(format!("the git bundle cannot be read: {e}")),
-    }
+/// The subject of HEAD's commit, out of the git bundle that travels with it; or why that is not to be had. What the
+/// manifest says of the subject may be older than its commit.
+fn shipped_subject(opened: &Path, manifest: &Value) -> Outcome<Result<String, String>> {
+    let Some(head) = manifest["git"]["head_oid"].as_str() else {
+        return Ok(Err("the manifest names no commit of HEAD".to_owned()));
+    };
+    let bare = opened.join("shipped.git");
+    let git = |args: &[&str]| {
+        let mut git = Command::new("git");
+        git.arg("--git-dir").arg(&bare).args(args);
+        git
+    };
+    output(Command::new("git").args(["init", "--quiet", "--bare"]).arg(&bare))?;
+    let mut fetch = git(&["fetch", "--quiet"]);
+    let fetched = output(fetch.arg(opened.join("git/memory.bundle")).arg("+refs/*:refs/*"));
+    let tips =
+        fetched.and_then(|_| output(&mut git(&["log", "--no-walk", "--all", "--format=%H %s"])));
+    Ok(match tips {
+        Err(e) => Err(format!("the git bundle cannot be read: {e}")),
+        Ok(tips) => {
+            let subject = tips.lines().find_map(|tip| tip.strip_prefix(head));
+            subject.map(str::to_owned).ok_or(format!("HEAD {head} is not among the shipped {tips}"))
+        }
+    })
+}
+
+/// What was there before the snapshot began must be in it.
+fn stale(values: &Values, before: &Values) -> Option<String> {
+    let all = |values: &Values| values.stores.into_iter().chain([values.git, values.json]);
+    let older = all(values).zip(all(before)).any(|(now, before)| now < before);
+    older.then(|| format!("stale: {values:?}, after {before:?}"))
 }
 
 /// A memory file may be younger than the instant, but never older or half of two.
@@ -165,6 +202,18 @@ fn output(command: &mut Command) -> Outcome<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Would catch: a judge that passes a cut of which one part is older than it was when the snapshot began.
+    #[test]
+    fn a_stale_cut_is_told() {
+        let values = |stores, git, json| Values { stores, git, json };
+        let before = values([6, 6, 5, 5], 5, 5);
+        assert_eq!(stale(&before, &before), None);
+        assert_eq!(stale(&values([7; 4], 7, 6), &before), None);
+        for old in [values([6, 5, 5, 5], 5, 5), values([6, 6, 6, 6], 4, 5), values([6; 4], 6, 4)] {
+            assert!(stale(&old, &before).is_some(), "{old:?}");
+        }
+    }
 
     /// Would catch: a judge of files that passes half of two, an older one, or none.
     #[test]

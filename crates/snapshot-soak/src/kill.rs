@@ -8,7 +8,7 @@ use crate::judge::word;
 use crate::part::Slice;
 use crate::stage::Stage;
 use crate::strace::{Call, Fault, Strace};
-use crate::tally::Tally;
+use crate::tally::{NOT_REACHED, Tally};
 
 /// Cases of the part "kill-pairs".
 const PAIRS: u64 = 1_200;
@@ -22,7 +22,7 @@ pub fn single(slice: &Slice) -> Outcome<Tally> {
         return Ok(Tally::not_run(why));
     }
     let stage = Stage::set(slice)?;
-    slice.run(stage.points(), |n, tally| kill(&stage, n, tally))
+    Ok(slice.run(stage.points(), |n, tally| kill(&stage, n, tally))?.refuse_misses())
 }
 
 /// The part "kill-pairs": a death in a deed, and another in the recovery from it.
@@ -42,11 +42,11 @@ fn kill(stage: &Stage, n: u64, tally: &mut Tally) -> Outcome<()> {
     let ((deed, call), scene) = (stage.point(n)?, stage.begin()?);
     let ended = stage.perform(&scene, deed, (Fault::Kill, call))?;
     if !ended.was_killed() && !ended.status.success() {
-        tally.wrong(n, format!("{deed}, {call:?}: {}: {}", ended.status, ended.stderr));
+        tally.wrong(n, format!("{deed}, {call:?}: {ended}"));
     }
     tally.count(match ended.was_killed() {
         true => format!("killed at {}", call.0),
-        false => "not reached".to_owned(),
+        false => NOT_REACHED.to_owned(),
     });
     match stage.judge(&scene, deed, ended.status.success())? {
         Ok(side) => tally.count(word(side, &RecoveryOutcome::Nothing)),
@@ -77,14 +77,15 @@ fn kill_twice(
         }
         let scene = stage.saved()?;
         let second = &calls[random.below(calls.len())];
-        let killed = stage.recover(&scene, Some((Fault::Kill, second)))?.was_killed();
-        tally.count(if killed { "killed twice" } else { "recovered before" });
+        let ended = stage.recover(&scene, Some((Fault::Kill, second)))?;
+        let at = format!("{deed} killed at {call:?}, its recovery at {second:?}");
+        if !ended.was_killed() && !ended.status.success() {
+            tally.wrong(n, format!("{at}: {ended}"));
+        }
+        tally.count(if ended.was_killed() { "killed twice" } else { "recovered before" });
         match stage.judge(&scene, deed, false)? {
             Ok(side) => tally.count(word(side, &RecoveryOutcome::Nothing)),
-            Err(why) => {
-                let at = format!("{call:?}, its recovery at {second:?}");
-                tally.wrong(n, format!("{deed} killed at {at}: {why}"));
-            }
+            Err(why) => tally.wrong(n, format!("{at}: {why}")),
         }
         return Ok(());
     }

@@ -128,11 +128,11 @@ impl Stage {
     pub fn judge(&self, scene: &Scene, deed: Deed, told: bool) -> Outcome<Result<Side, String>> {
         let ended = self.recover(scene, None)?;
         if !ended.status.success() {
-            return Ok(Err(format!("the recovery: {}: {}", ended.status, ended.stderr)));
+            return Ok(Err(format!("the recovery: {ended}")));
         }
         let again = self.strace.run(&[words(&["doctor"]), flags(scene)].concat(), None)?;
         if !again.status.success() {
-            return Ok(Err(format!("after the recovery the doctor finds more: {}", again.status)));
+            return Ok(Err(format!("after the recovery the doctor finds more: {again}")));
         }
         let known = self.deeds.iter().find(|known| known.deed == deed);
         let sides = &known.ok_or("an unknown deed")?.sides;
@@ -190,8 +190,8 @@ fn flags(scene: &Scene) -> Vec<OsString> {
         ("--decrypt-identity", scene.identities()),
     ];
     let places = places.into_iter().flat_map(|(flag, path)| [flag.into(), path.into_os_string()]);
-    let agent: [OsString; 2] = ["--agent".into(), ana().as_str().into()];
-    agent.into_iter().chain(places).collect()
+    let rest = words(&["--json", "--agent", ana().as_str()]);
+    rest.into_iter().chain(places).collect()
 }
 
 fn words(words: &[&str]) -> Vec<OsString> {

@@ -4,10 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
+use std::{fmt, fs};
 
 use crate::Outcome;
 
@@ -41,8 +41,12 @@ pub enum Fault {
 pub struct Ended {
     /// Its status.
     pub status: ExitStatus,
+    /// What it said on standard output.
+    pub stdout: String,
     /// What it said on standard error.
     pub stderr: String,
+    /// What strace tells of all state-changing calls, a line each that begins with its thread.
+    pub log: String,
     /// The calls that were made to fail, each with the paths of its descriptors: `fsync(5</vault/a>`.
     pub hit: Vec<String>,
 }
@@ -68,7 +72,7 @@ impl Strace {
     pub fn census(&self, args: &[OsString]) -> Outcome<BTreeSet<Call>> {
         let ended = self.run(args, None)?;
         if !ended.status.success() {
-            return Err(format!("{args:?}: {}: {}", ended.status, ended.stderr).into());
+            return Err(format!("{args:?}: {ended}").into());
         }
         Ok(state_changing(&fs::read_to_string(&self.log)?))
     }
@@ -91,9 +95,10 @@ impl Strace {
             command.arg("-e").arg(format!("inject={name}:{what}"));
         }
         let done = command.arg(&self.program).args(args).stdin(Stdio::null()).output()?;
-        let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
+        let [stdout, stderr] =
+            [done.stdout, done.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
         let log = fs::read_to_string(&self.log)?;
-        Ok(Ended { status: done.status, stderr, hit: hit(&log) })
+        Ok(Ended { status: done.status, stdout, stderr, hit: hit(&log), log })
     }
 }
 
@@ -107,13 +112,19 @@ impl Ended {
     /// The fault hit what it would have said.
     #[must_use]
     pub fn was_silenced(&self) -> bool {
-        self.hit.iter().any(|call| call.starts_with("write(2<"))
+        self.hit.iter().any(|call| call.starts_with("write(1<") || call.starts_with("write(2<"))
     }
 
     /// Killed by the fault.
     #[must_use]
     pub fn was_killed(&self) -> bool {
         self.status.signal() == Some(9)
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}{}", self.status, self.stdout, self.stderr)
     }
 }
 

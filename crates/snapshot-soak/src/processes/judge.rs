@@ -1,6 +1,7 @@
 //! What must be true after a race.
 
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use nexo_memory_snapshot::error::error_chain;
@@ -23,15 +24,18 @@ use crate::tally::Tally;
 /// The live state, of which the world makes no snapshot.
 const LIVE: usize = STATES - 1;
 
+/// Snapshots, and when each was made: see [`moment`].
+type Snapshots = BTreeMap<SnapshotId, i64>;
+
 /// What the processes of a race said of one agent's snapshots.
 #[derive(Debug, Default)]
 struct Told {
     /// Reported as made.
-    made: BTreeSet<SnapshotId>,
+    made: Snapshots,
     /// Reported as deleted.
-    deleted: BTreeSet<SnapshotId>,
+    deleted: Snapshots,
     /// Which may have been deleted by a process that could not report.
-    may_be_gone: BTreeSet<SnapshotId>,
+    may_be_gone: Snapshots,
     /// Deletes that could not report, and of which it is not known what they meant.
     killed_deletes: usize,
     /// A prune could not report what it would do.
@@ -81,11 +85,23 @@ pub(super) fn judge(
 }
 
 impl Told {
-    /// Whether who could not report may have deleted so many, where so many are there: a delete takes one, and a prune
-    /// leaves the newest, of which only deletes take more.
-    fn excuses(&self, lost: usize, there: usize) -> bool {
-        let deleted = self.deleted.len() + self.may_be_gone.len() + self.killed_deletes;
-        lost <= self.killed_deletes || (self.pruned && there + deleted >= KEPT)
+    /// Whether who could not report may have deleted what is lost, where this is there. A delete takes any one; a prune
+    /// leaves the newest, of which only deletes take more, and takes the oldest first. What a restore needs it
+    /// passes over.
+    fn excuses(&self, lost: &Snapshots, there: &Snapshots) -> bool {
+        let mut newest_first: Vec<_> = lost.iter().map(|(id, at)| (at, id)).collect();
+        newest_first.sort_by_key(|made| Reverse(*made));
+        let known = || there.iter().chain(&self.deleted).chain(&self.may_be_gone);
+        let mut by_deletes = 0;
+        for made in newest_first {
+            let newer = known().filter(|(id, at)| (*at, *id) > made).map(|(id, _)| id);
+            let newer = newer.collect::<BTreeSet<_>>().len() + by_deletes;
+            let oldest = there.iter().all(|(id, at)| (at, id) > made) || !self.restores.is_empty();
+            if !(self.pruned && oldest && newer >= KEPT) {
+                by_deletes += 1;
+            }
+        }
+        by_deletes <= self.killed_deletes
     }
 }
 
@@ -101,6 +117,13 @@ impl Judge<'_> {
             End::Killed => return tally.count(format!("{} killed", verb.as_str())),
             End::Hung => return self.wrong.push(format!("hung: {process}")),
         };
+        if !process.overrun.is_zero() {
+            let us = u64::try_from(process.overrun.as_micros()).unwrap_or(u64::MAX);
+            tally.time("longer than locks are waited for", us);
+        }
+        if status.success() && process.json.is_null() {
+            self.wrong.push(format!("done, and it printed no document: {process}"));
+        }
         let kind = process.json["error"]["kind"].as_str().unwrap_or("-");
         let busy = ["busy", "concurrent"].contains(&kind);
         let expected = match (status.code(), verb) {
@@ -127,14 +150,17 @@ impl Judge<'_> {
         let done = process.end.is_success();
         let told = &mut self.told[act.agent];
         match act.verb {
-            Verb::Snapshot if done => told.made.extend(id_of(&json["id"])),
+            Verb::Snapshot if done => told.made.extend(snapshot(act.agent, json)),
             Verb::Restore => {
-                told.made.extend(id_of(&json["pre_snapshot"]));
+                let kept = id_of(&json["pre_snapshot"]);
+                told.made.extend(kept.map(|id| (id, moment(act.agent, id, None))));
                 told.restores.push(id_of(&json["from"]).filter(|_| done));
             }
-            Verb::Delete if done => told.deleted.extend(id_of(&json["deleted"]["id"])),
+            Verb::Delete if done => {
+                told.deleted.extend(snapshot(act.agent, &json["deleted"]));
+            }
             Verb::Delete if matches!(process.end, End::Killed) => match act.snapshot.parse() {
-                Ok(id) => _ = told.may_be_gone.insert(id),
+                Ok(id) => _ = told.may_be_gone.insert(id, moment(act.agent, id, None)),
                 Err(_) => told.killed_deletes += 1,
             },
             Verb::Prune => self.listen_to_prune(process),
@@ -152,7 +178,7 @@ impl Judge<'_> {
             match plan.and_then(|document| document["plan"]["entries"].as_array()) {
                 Some(entries) => {
                     let dropped = entries.iter().filter(|entry| entry["keep"] == false);
-                    told.may_be_gone.extend(dropped.filter_map(|entry| id_of(&entry["id"])));
+                    told.may_be_gone.extend(dropped.filter_map(|entry| snapshot(agent, entry)));
                 }
                 // Killed, or an error on the way.
                 None => told.pruned = true,
@@ -190,15 +216,23 @@ impl Judge<'_> {
             self.wrong.push(format!("{} has no snapshot any more", who.id));
         }
         let told = &self.told[agent];
-        let old = [old_snapshot(agent, 0), old_snapshot(agent, 1)];
-        let gone = |id: &SnapshotId| told.deleted.contains(id) || told.may_be_gone.contains(id);
-        let lost = told.made.iter().chain(&old).filter(|id| !ids.contains(id) && !gone(id));
-        let lost: Vec<_> = lost.collect();
-        match told.excuses(lost.len(), ids.len()) {
+        let made =
+            |meta: &SnapshotMeta| (meta.id, moment(agent, meta.id, Some(meta.created_at_ms)));
+        let there: Snapshots = listing.snapshots.iter().map(made).collect();
+        let old = (0..LIVE).map(|state| old_snapshot(agent, state));
+        let mut lost: Snapshots = old.map(|id| (id, moment(agent, id, None))).collect();
+        lost.extend(&told.made);
+        lost.retain(|id, _| {
+            ![&there, &told.deleted, &told.may_be_gone].iter().any(|known| known.contains_key(id))
+        });
+        match told.excuses(&lost, &there) {
             true => tally.add("may have been deleted by who could not tell", lost.len() as u64),
-            false => self.wrong.push(format!("snapshots {lost:?} of {} are lost", who.id)),
+            false => self.wrong.push(format!(
+                "snapshots {lost:?} of {} are lost, where {there:?} are there: {told:?}",
+                who.id
+            )),
         }
-        for id in told.deleted.iter().filter(|id| ids.contains(id)) {
+        for id in told.deleted.keys().filter(|id| there.contains_key(id)) {
             self.wrong.push(format!("snapshot {id} of {} was deleted, and is back", who.id));
         }
         for meta in &listing.snapshots {
@@ -217,7 +251,7 @@ impl Judge<'_> {
             return Err(format!("{report:?}").into());
         }
         // What was there before the race has its digest.
-        if let Some(state) = (0..LIVE).find(|&state| old_snapshot(agent, state) == meta.id) {
+        if let Some(state) = old_state(agent, meta.id) {
             return self.same_state(state, self.look_into(agent, meta)?);
         }
         let state = self.look_into(agent, meta)?;
@@ -250,10 +284,9 @@ impl Judge<'_> {
             self.wrong.push(format!("the store of {}: {checked}", who.id));
         }
         let found = self.world.state_of(agent, &Memory::read(&self.world.layout(who))?);
-        let old = |id: &SnapshotId| (0..LIVE).find(|&state| old_snapshot(agent, state) == *id);
         let expected = match self.told[agent].restores.as_slice() {
             [] => Some(LIVE),
-            [Some(from)] => old(from),
+            [Some(from)] => old_state(agent, *from),
             _ => None,
         };
         match (found, expected) {
@@ -281,6 +314,23 @@ impl Judge<'_> {
     }
 }
 
+/// The snapshot of a report.
+fn snapshot(agent: usize, json: &Value) -> Option<(SnapshotId, i64)> {
+    let id = id_of(&json["id"])?;
+    Some((id, moment(agent, id, json["created_at_ms"].as_i64())))
+}
+
+/// When a snapshot was made, so that they can be put in order: before the race, in the race where nobody told when,
+/// at this time in milliseconds.
+fn moment(agent: usize, id: SnapshotId, told: Option<i64>) -> i64 {
+    old_state(agent, id).map_or(told.unwrap_or(LIVE as i64), |state| state as i64)
+}
+
+/// The state of which this is the snapshot from before the race.
+fn old_state(agent: usize, id: SnapshotId) -> Option<usize> {
+    (0..LIVE).find(|&state| old_snapshot(agent, state) == id)
+}
+
 fn id_of(json: &Value) -> Option<SnapshotId> {
     json.as_str()?.parse().ok()
 }
@@ -289,14 +339,28 @@ fn id_of(json: &Value) -> Option<SnapshotId> {
 mod tests {
     use super::*;
 
-    /// Would catch: a killed prune that excuses the loss of what it must keep.
+    fn made(moments: &[i64]) -> Snapshots {
+        moments.iter().map(|&at| (old_snapshot(0, usize::try_from(at).unwrap()), at)).collect()
+    }
+
+    /// Would catch: a killed prune that excuses the loss of what it must keep, or of a newer one than it left.
     #[test]
     fn who_could_not_report_excuses_only_what_it_may_do() {
-        let told = Told { pruned: true, ..Told::default() };
-        assert!(told.excuses(3, KEPT) && told.excuses(0, 0) && !told.excuses(1, KEPT - 1));
+        let excuses = |told: &Told, lost: &[i64], there: &[i64]| {
+            assert!(told.excuses(&made(&[]), &made(there)));
+            told.excuses(&made(lost), &made(there))
+        };
+        let pruned = || Told { pruned: true, ..Told::default() };
+        assert!(excuses(&pruned(), &[1, 2, 3], &[4, 5]) && !excuses(&pruned(), &[1], &[2]));
+        assert!(!excuses(&pruned(), &[5], &[1, 2]) && !excuses(&pruned(), &[4], &[3, 5]));
+        assert!(!excuses(&pruned(), &[2], &[1, 3, 4]) && !excuses(&Told::default(), &[1], &[2, 3]));
+        let told = Told { deleted: made(&[9]), ..pruned() };
+        assert!(excuses(&told, &[2], &[3]) && !excuses(&told, &[2], &[1]));
+        let told = Told { restores: vec![None], ..pruned() };
+        assert!(excuses(&told, &[2], &[1, 3, 4]) && !excuses(&told, &[4], &[1, 2, 3]));
         let told = Told { killed_deletes: 1, ..Told::default() };
-        assert!(told.excuses(1, 0) && !told.excuses(2, 5));
-        let told = Told { killed_deletes: 1, pruned: true, ..Told::default() };
-        assert!(told.excuses(2, KEPT - 1) && !told.excuses(2, 0));
+        assert!(excuses(&told, &[1], &[]) && !excuses(&told, &[1, 2], &[3, 4, 5]));
+        let told = Told { killed_deletes: 1, ..pruned() };
+        assert!(excuses(&told, &[1, 3], &[2]) && !excuses(&told, &[1, 2], &[]));
     }
 }

@@ -16,15 +16,17 @@ use crate::Outcome;
 use crate::processes::plan::{Act, Fate};
 use crate::processes::world::{AGENTS, World};
 
-/// How much longer than it waits for locks a process may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How much longer than it waits for locks a process may take on a busy machine; the tally tells how much it took.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A process of the race after its end.
 #[derive(Debug)]
 pub(super) struct Ended {
     pub(super) act: Act,
     pub(super) end: End,
-    /// What it printed, where that is a document.
+    /// How much longer it took than it may wait for locks.
+    pub(super) overrun: Duration,
+    /// What it printed; null where that is no document.
     pub(super) json: Value,
     /// Its messages.
     pub(super) stderr: String,
@@ -80,11 +82,12 @@ fn run(program: &Path, world: &World, act: Act, number: usize) -> Outcome<Ended>
     let [out, err] = outputs.each_ref().map(File::create);
     let mut command = command(program, world, AGENTS[act.agent].tenant);
     let running = Running::start(command.args(act.args(number)).stdout(out?).stderr(err?))?;
-    let end = running.see_to(&act)?;
+    let (end, overrun) = running.see_to(&act)?;
     let [out, err] = outputs.map(fs::read_to_string);
     Ok(Ended {
         act,
         end,
+        overrun,
         json: serde_json::from_str(&out?).unwrap_or_default(),
         stderr: err?,
         exported: world.dir().join(format!("export-{number}")),
@@ -98,8 +101,9 @@ impl Running {
         Ok(Self { child, handle, began })
     }
 
-    /// Has befall it what the plan says, and waits for its end, as long as it may take.
-    fn see_to(mut self, act: &Act) -> Outcome<End> {
+    /// Has befall it what the plan says, and waits for its end, as long as it may take; how much longer that was than
+    /// it may wait for locks.
+    fn see_to(mut self, act: &Act) -> Outcome<(End, Duration)> {
         let signals = match act.fate {
             Fate::Lives => vec![],
             Fate::Killed(at) => vec![(at, Signal::KILL)],
@@ -114,16 +118,18 @@ impl Running {
             was_killed = *signal == Signal::KILL;
         }
         let last = signals.last().map_or(Duration::ZERO, |(at, _)| *at);
-        if self.ends_within(last + act.waits() + PATIENCE)? {
-            let status = self.child.wait()?;
-            return Ok(match status.code() {
-                None if was_killed => End::Killed,
-                _ => End::Itself(status),
-            });
+        let ends = self.ends_within(last + act.waits() + PATIENCE)?;
+        let overrun = self.began.elapsed().saturating_sub(last + act.waits());
+        if !ends {
+            self.child.kill()?;
         }
-        self.child.kill()?;
-        self.child.wait()?;
-        Ok(End::Hung)
+        let status = self.child.wait()?;
+        let end = match status.code() {
+            _ if !ends => End::Hung,
+            None if was_killed => End::Killed,
+            _ => End::Itself(status),
+        };
+        Ok((end, overrun))
     }
 
     /// Whether it has ended so long after it began.
