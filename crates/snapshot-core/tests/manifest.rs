@@ -323,3 +323,22 @@ fn a_manifest_is_as_long_as_its_limit_and_no_longer() {
     assert_eq!(written(&mut manifest, limit - rest).unwrap(), limit);
     assert!(written(&mut manifest, limit - rest + 1).is_err());
 }
+
+/// Would catch: a link to another place than the one that was sealed, or a folder with a digest that nothing has:
+/// nothing but the manifest tells of either.
+#[test]
+fn what_has_no_content_has_the_digest_of_what_it_is() {
+    let path = |name: &[u8]| BundlePath::parse("memory_files").unwrap().join(name).unwrap();
+    let other = Sha256Digest::of(b"another");
+    for artifact in
+        [Artifact::symlink(path(b"a"), b"target".to_vec(), 0), Artifact::dir(path(b"b"), 0o700, 0)]
+    {
+        let with = |artifact: &Artifact| {
+            with(&format!(r#","artifacts":[{}]"#, serde_json::to_string(artifact).unwrap()))
+        };
+        Manifest::parse(with(&artifact).as_bytes()).unwrap();
+        let forged = Artifact { sha256: other, ..artifact };
+        let refused = Manifest::parse(with(&forged).as_bytes()).unwrap_err();
+        assert!(refused.to_string().contains("digest"), "{refused}");
+    }
+}

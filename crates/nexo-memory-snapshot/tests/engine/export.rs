@@ -1,12 +1,19 @@
 //! Copies of bundles outside the vault.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nexo_memory_snapshot::error::{ErrorKind, SnapshotError};
-use nexo_memory_snapshot::id::Tenant;
-use nexo_memory_snapshot::ports::Control;
-use nexo_memory_snapshot::request::{ExportForm, ExportRequest, SnapshotRef};
+use nexo_memory_snapshot::id::{AgentId, Tenant};
+use nexo_memory_snapshot::local_fs::ImportRequest;
+use nexo_memory_snapshot::ports::{Control, DurableFs};
+use nexo_memory_snapshot::request::{
+    Encryption, EncryptionKey, ExportForm, ExportRequest, SnapshotRef,
+};
+use snapshot_fs::{Hook, Op, OpKind};
 
 use crate::support::{Home, ana, flip_at, named};
 
@@ -98,4 +105,63 @@ fn a_cancelled_export_leaves_nothing() {
     let error = home.engine().export(&req, &control).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Interrupted);
     assert!(!to.exists());
+}
+
+/// Would catch: a bundle that is sealed anew for another reader, goes wrong on its way, and is passed on unread.
+#[test]
+fn a_copy_for_another_reader_is_read_before_it_is_passed_on() {
+    /// Flips a byte of what was written, once there is some.
+    struct Flips(AtomicBool);
+    impl Hook for Flips {
+        fn before(&self, op: &Op<'_>) -> io::Result<()> {
+            let written = std::fs::metadata(op.path).map_or(0, |meta| meta.len());
+            if op.kind == OpKind::Write && written > 10_000 && !self.0.swap(true, Ordering::SeqCst)
+            {
+                flip_at(op.path, 9_000);
+            }
+            Ok(())
+        }
+    }
+    let home = Home::new();
+    let store = rusqlite::Connection::open(home.path().join("ana/long_term.sqlite")).unwrap();
+    store.execute_batch("INSERT INTO facts VALUES (randomblob(500000))").unwrap();
+    home.take();
+    let hook = Arc::new(Flips(AtomicBool::new(false)));
+    let engine = home.builder().fs(DurableFs::with_hook(hook.clone())).build().unwrap();
+    let reader = "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj";
+    let to = home.path().join("out");
+    let req = ExportRequest {
+        agent_id: ana(),
+        tenant: Tenant::default(),
+        from: named("latest"),
+        to: to.clone(),
+        form: ExportForm::For(EncryptionKey::AgePublicKey(reader.to_owned())),
+        redact: None,
+    };
+    let error = engine.export(&req, &Control::default()).unwrap_err();
+    assert!(hook.0.load(Ordering::SeqCst), "nothing was flipped");
+    assert_eq!(error.kind(), ErrorKind::Integrity, "{error}");
+    assert_eq!(std::fs::read_dir(&to).map_or(0, Iterator::count), 0);
+}
+
+/// Would catch: one tenant's memory taken in by another, or another agent's than was asked for, unasked.
+#[test]
+fn a_copy_of_somebody_else_is_not_taken_in_unasked() {
+    let home = Home::new();
+    home.take();
+    let copy = export(&home, named("latest"), &home.path().join("out")).unwrap();
+    let other = home.path().join("other");
+    let engine = home.builder().root(&other).build().unwrap();
+    let import = |tenant: &str, agent: Option<&'static str>, foreign| {
+        let tenant = tenant.parse().unwrap();
+        let agent = agent.map(AgentId::from_static);
+        let req = ImportRequest { tenant, agent, foreign, encrypt: Encryption::Never };
+        engine.import(&req, &copy[0], &Control::default())
+    };
+    for (tenant, agent, foreign) in [("theirs", None, false), ("default", Some("bo"), true)] {
+        let refused = import(tenant, agent, foreign).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Refused, "{tenant} {agent:?}: {refused}");
+        assert!(!other.join("tenants").exists(), "{tenant} {agent:?}");
+    }
+    import("theirs", Some("ana"), true).unwrap();
 }

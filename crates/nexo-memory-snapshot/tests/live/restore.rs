@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nexo_memory_snapshot::error::ErrorKind;
-use nexo_memory_snapshot::id::Tenant;
+use nexo_memory_snapshot::id::{SnapshotId, Tenant};
 use nexo_memory_snapshot::local_fs::Engine;
 use nexo_memory_snapshot::ports::{Control, DurableFs, Progress, Step};
 use nexo_memory_snapshot::request::{RestoreRequest, RestoreTarget, SnapshotRef};
@@ -393,6 +393,22 @@ fn a_memdir_that_never_stands_still_is_not_restored_over() {
     assert_eq!(refused.kind(), ErrorKind::Busy, "{refused}");
     assert!(!std::fs::read(&note).unwrap().is_empty());
     world.agent.git().run(&["add", "restless.md"]).unwrap();
+}
+
+/// Would catch: an agent that looks whether it was restored, and is told nothing, or of the last time.
+#[test]
+fn the_epoch_names_the_restore_that_was_last() {
+    let world = World::tiny();
+    let meta = world.snapshot();
+    let epoch = world.vault().join("tenants/default/restore/ana/epoch");
+    assert!(!epoch.exists());
+    let mut seen = std::collections::BTreeSet::new();
+    for restores in 1..=2 {
+        world.restore(&meta).unwrap();
+        let id: SnapshotId = std::fs::read_to_string(&epoch).unwrap().trim().parse().unwrap();
+        seen.insert(id);
+        assert_eq!(seen.len(), restores);
+    }
 }
 
 /// Lets go of git's lock as soon as somebody waits for it.

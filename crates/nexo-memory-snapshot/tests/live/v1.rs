@@ -8,6 +8,7 @@ use nexo_memory_snapshot::error::{ErrorKind, SnapshotError};
 use nexo_memory_snapshot::id::{SnapshotId, Tenant};
 use nexo_memory_snapshot::layout::MemoryLayout;
 use nexo_memory_snapshot::local_fs::{Engine, ImportRequest, Imported};
+use nexo_memory_snapshot::manifest::BundlePath;
 use nexo_memory_snapshot::ports::{Control, DurableFs};
 use nexo_memory_snapshot::request::{Encryption, SnapshotRef};
 use snapshot_testkit::{FaultHook, OldBundle};
@@ -137,4 +138,25 @@ fn it_is_taken_once() {
     let aside = aside.join(vault.bundle().file_name().unwrap());
     assert_eq!(fs::read(&aside).unwrap(), vault.bytes);
     assert_eq!(vault.import(&engine, &aside).unwrap_err().kind(), ErrorKind::Refused);
+}
+
+/// Would catch: another snapshot than the one that was listed, where its file was exchanged since: one of 0.1.x has no
+/// summary that would tell.
+#[test]
+fn another_bundle_in_its_place_is_not_taken_for_it() {
+    let vault = OldVault::new();
+    let (engine, control) = (vault.engine(DurableFs::default()), Control::default());
+    let (tenant, agent) = (Tenant::default(), ana());
+    let named = engine.resolve(&tenant, Some(&agent), &SnapshotRef::Id(vault.id)).unwrap();
+    let path = BundlePath::parse("memory_files/MEMORY.md").unwrap();
+    let read = || engine.read_artifact(&named, &path, &mut Vec::new(), &control);
+    read().unwrap();
+    let other = SnapshotId::from_random_bytes([8; 16]);
+    let other =
+        OldBundle::new(other, &agent, &tenant).with_file("MEMORY.md", b"coffee\n").to_bytes();
+    fs::write(vault.bundle(), &other).unwrap();
+    let sum = snapshot_testkit::old_bundle::sha256(&other);
+    fs::write(format!("{}.sha256", vault.bundle().display()), sum).unwrap();
+    let refused = read().unwrap_err().to_string();
+    assert!(refused.contains("it holds"), "{refused}");
 }

@@ -1,13 +1,14 @@
 //! Damage is noticed wherever it lies, and named.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
-use snapshot_bundle::BundleError;
+use snapshot_bundle::{Bundle, BundleError};
 use snapshot_core::{BundlePath, Control, ErrorKind, Inside, Sha256Digest, Sidecar};
 
 use crate::support::{
-    Built, Item, MIB, Parts, build, expecting, mixed, noise, open_bytes, verify_bytes,
+    Built, Item, MIB, Parts, build, expecting, file_of, mixed, noise, open_bytes, verify_bytes,
 };
 
 /// `bytes` must be refused both as a report and as a source for a restore.
@@ -143,6 +144,29 @@ fn a_wrong_digest_is_named_and_its_last_bytes_are_never_given_out() {
         .read(&BundlePath::parse("memory_files/exact").unwrap())
         .map(|mut reader| io::copy(&mut reader, &mut io::sink()).unwrap());
     assert_eq!(again.unwrap(), MIB as u64);
+}
+
+/// Would catch: a manifest that is another one by the time that everything is read, in a file that is whole and as
+/// long: what was verified would not be what is used.
+#[test]
+fn a_manifest_exchanged_since_it_was_opened_is_noticed() {
+    let parts = Parts::of(&build(&[Item::file("MEMORY.md", "tea")]).bytes()).unwrap();
+    let made_by = |name: u32| {
+        let mut parts = Parts::of(&parts.to_bytes()).unwrap();
+        let text = parts.manifest().unwrap().replace("\"ana\"", &format!("\"ana{name:08}\""));
+        parts.set_manifest(&text).unwrap();
+        parts.to_bytes()
+    };
+    let bytes = made_by(0);
+    let other = (1..).map(made_by).find(|other| other.len() == bytes.len()).unwrap();
+    let good =
+        |bundle: Bundle| bundle.verify(&expecting(None), &Control::default()).unwrap().manifest_ok;
+    assert!(good(open_bytes(&bytes).unwrap()) && good(open_bytes(&other).unwrap()));
+    let mut file = file_of(&bytes);
+    let opened = Bundle::open(file.try_clone().unwrap(), Path::new("exchanged")).unwrap();
+    file.rewind().unwrap();
+    file.write_all(&other).unwrap();
+    assert!(!good(opened));
 }
 
 /// Catches frames that are each whole but lie in each other's place.

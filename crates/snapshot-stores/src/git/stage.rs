@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Seek as _, Write as _};
 use std::path::Path;
 
-use git2::{Indexer, Odb, Oid, Repository};
+use git2::{ErrorClass, Indexer, Odb, Oid, Repository};
 use snapshot_core::mutants::{holds, off};
 use snapshot_core::{Control, GitInfo, GitOid};
 use snapshot_fs::Dir;
@@ -149,14 +149,25 @@ fn index(incoming: &mut impl Read, packs: &Dir, control: &Control) -> Result<(),
         if got == 0 {
             break;
         }
-        indexer.write_all(&chunk[..got]).map_err(|e| bad(&format!("its pack is damaged: {e}")))?;
+        indexer.write_all(&chunk[..got]).map_err(|e| match e.downcast() {
+            Ok(e) => refused(e, path),
+            Err(e) => StoresError::io("unpack", path)(e),
+        })?;
     }
     // Resolving deltas takes its time; whoever waits may give up.
     indexer.progress(|_| control.check().is_ok());
     let indexed = indexer.commit();
     control.check().map_err(StoresError::stopped("unpacking the git history"))?;
-    indexed.map_err(|e| bad(&format!("its pack is damaged: {}", e.message())))?;
+    indexed.map_err(|e| refused(e, path))?;
     Ok(())
+}
+
+/// Why libgit2 does not take a pack: what the operating system refused is no fault of the pack.
+fn refused(error: git2::Error, path: &Path) -> StoresError {
+    match error.class() {
+        ErrorClass::Os => StoresError::git("unpack the bundle", path)(error),
+        _ => bad(&format!("its pack is damaged: {}", error.message())),
+    }
 }
 
 /// Every object must be sound and reached from a ref, and every object that one names be there.

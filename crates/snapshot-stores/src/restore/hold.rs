@@ -316,6 +316,59 @@ fn attempt(error: StoresError) -> Attempt {
 mod tests {
     use super::*;
 
+    /// A live store in this journal mode, and what is to be put there.
+    fn target(dir: &Dir, journal: &str) -> (Connection, StoreTarget) {
+        let (path, staged) = (dir.path().join("live.sqlite"), dir.path().join("staged.sqlite"));
+        let live = Connection::open(&path).unwrap();
+        live.execute_batch(&format!("PRAGMA journal_mode={journal}; CREATE TABLE t (x)")).unwrap();
+        let copy = Connection::open(&staged).unwrap();
+        copy.execute_batch("CREATE TABLE t (x); INSERT INTO t VALUES (1)").unwrap();
+        let target = StoreTarget {
+            store: snapshot_core::StoreName::from_static("long_term"),
+            path,
+            action: Action::Replace,
+            staged: "staged.sqlite".to_owned(),
+            pages: 2,
+            journal_mode: journal.to_owned(),
+            mode: 0o600,
+            before: None,
+            after: page_digest(&copy, &staged, dir).unwrap(),
+        };
+        (live, target)
+    }
+
+    /// Would catch: a hold that holds nobody, and in which a writer's work is lost.
+    #[test]
+    fn nobody_writes_under_the_hold() {
+        for journal in ["wal", "delete"] {
+            let tmp = tempfile::tempdir().unwrap();
+            let dir = DurableFs::default().open_dir(tmp.path()).unwrap();
+            let (live, target) = target(&dir, journal);
+            live.busy_timeout(std::time::Duration::ZERO).unwrap();
+            let mut body = |_: &mut Held<'_>| Ok((live.execute_batch("BEGIN IMMEDIATE"), vec![]));
+            let Ok((written, _)) = hold_once(&[target], &dir, &mut body) else {
+                panic!("{journal}: not held")
+            };
+            let refused = written.unwrap_err().sqlite_error_code();
+            assert_eq!(refused, Some(rusqlite::ErrorCode::DatabaseBusy), "{journal}");
+            live.execute_batch("INSERT INTO t VALUES (2)").unwrap();
+        }
+    }
+
+    /// Would catch: a store that was made with another content than was staged, and is said to be restored.
+    #[test]
+    fn what_is_created_is_what_was_staged() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = DurableFs::default().open_dir(tmp.path()).unwrap();
+        let (live, mut target) = target(&dir, "wal");
+        drop(live);
+        target.path = tmp.path().join("new.sqlite");
+        create(&DurableFs::default(), &target, &dir).unwrap();
+        target.after = Sha256Digest::of(b"other");
+        let wrong = create(&DurableFs::default(), &target, &dir).unwrap_err();
+        assert_eq!(wrong.kind(), snapshot_core::ErrorKind::Integrity, "{wrong}");
+    }
+
     /// Would catch: a store that reads back as something else although nobody wrote to it, taken for the work of a
     /// writer; and a writer that came first taken for damage.
     #[test]

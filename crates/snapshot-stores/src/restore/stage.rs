@@ -18,7 +18,7 @@ use crate::error::StoresError;
 use crate::git;
 use crate::restore::target::{Action, StoreChoice, StoreTarget};
 use crate::space::room;
-use crate::sqlite::{Live, MAGIC, PageDigest, Shape, open_private, open_staged, page_digest};
+use crate::sqlite::{Live, PageDigest, Shape, open_private, open_staged, page_digest};
 use crate::state::{self, MAX_STATE_BYTES, StatePiece};
 
 /// Bytes of a database's header (<https://www.sqlite.org/fileformat2.html>, 1.3).
@@ -217,9 +217,6 @@ fn copy(
         io::ErrorKind::UnexpectedEof => StoresError::integrity(from, "is not a SQLite database"),
         _ => StoresError::io("read", from.as_path())(e),
     })?;
-    if !holds(head.starts_with(MAGIC)) {
-        return Err(StoresError::integrity(from, "is not a SQLite database"));
-    }
     let mut bytes = 0;
     let mut blank = true;
     let mut reader = head.as_slice().chain(reader);

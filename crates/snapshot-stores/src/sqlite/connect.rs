@@ -10,9 +10,6 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::error::StoresError;
 
-/// The first bytes of every SQLite file (<https://www.sqlite.org/fileformat2.html>, 1.3).
-pub(crate) const MAGIC: &[u8; 16] = b"SQLite format 3\0";
-
 /// First release with the WAL-reset bug, and the first without it again; the fix was carried back to
 /// 3.50.7 and 3.44.6 (<https://www.sqlite.org/wal.html#walresetbug>,
 /// <https://www.sqlite.org/releaselog/3_51_3.html>).

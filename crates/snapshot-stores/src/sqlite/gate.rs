@@ -107,3 +107,27 @@ fn release(live: &Live, conn: &Connection) -> Result<(), StoresError> {
     conn.execute_batch("ROLLBACK")
         .map_err(StoresError::sqlite("release the writers of", live.path()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Would catch: gates that are said to be shut and let a writer in, or that stay shut.
+    #[test]
+    fn writers_wait_at_shut_gates() {
+        for journal in ["wal", "delete"] {
+            let tmp = tempfile::tempdir().unwrap();
+            let path = tmp.path().join("live.sqlite");
+            let writer = Connection::open(&path).unwrap();
+            let create = format!("PRAGMA journal_mode={journal}; CREATE TABLE t (x)");
+            writer.execute_batch(&create).unwrap();
+            writer.busy_timeout(Duration::ZERO).unwrap();
+            let gates = Gates::open(&[Live::new(&path)]).unwrap();
+            gates.shut().unwrap();
+            let refused = writer.execute_batch("INSERT INTO t VALUES (1)").unwrap_err();
+            assert_eq!(refused.sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseBusy));
+            gates.open_all().unwrap();
+            writer.execute_batch("INSERT INTO t VALUES (1)").unwrap();
+        }
+    }
+}

@@ -17,7 +17,7 @@ pub(crate) use acting::{Acting, acting, without};
 pub(crate) use check::integrity;
 pub use connect::limit_heap;
 pub(crate) use connect::{
-    Live, MAGIC, Shape, bound_cache, immutable_uri, open_immutable, open_private, open_scratch,
+    Live, Shape, bound_cache, immutable_uri, open_immutable, open_private, open_scratch,
     open_staged,
 };
 pub(crate) use gate::{Backoff, Gates};

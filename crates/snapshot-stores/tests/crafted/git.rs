@@ -222,6 +222,21 @@ fn objects_that_harm_are_refused() {
     Target::new().restore(&forge.bundle(&plain)).unwrap();
 }
 
+/// Would catch: objects under another kind than they are named for, which git follows elsewhere or not at all.
+#[test]
+fn objects_of_another_kind_than_they_are_named_for_are_refused() {
+    let forge = Forge::new();
+    let (blob, empty) = (forge.blob(b"x"), forge.tree(&[]));
+    let named = |mode, oid| forge.of_tree(forge.tree(&[(mode, b"a", oid)]), &[oid]);
+    refused("a tree named as a file", &forge, &named("100644", empty));
+    refused("a file named as a tree", &forge, &named("40000", blob));
+    let other = forge.commit(empty, &[], &format!("{WHO}\nx\n"));
+    let mut history = named("100644", other);
+    history.objects.push(empty);
+    refused("a commit named as a file", &forge, &history);
+    refused("a file named as the tree of a commit", &forge, &forge.of_tree(blob, &[]));
+}
+
 /// Would catch: a few kilobytes of trees that stand for more files than fit anywhere, or for a path without
 /// end, found out when the index is written and the live repository is already another.
 #[test]

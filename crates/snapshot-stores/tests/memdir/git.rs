@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use snapshot_core::{Control, GitRef};
+use snapshot_core::{Control, ErrorKind, GitRef};
 use snapshot_fs::{DurableFs, Hook, Op, OpKind};
 use snapshot_stores::StoresError;
 use snapshot_stores::git::{self, GitProgress};
@@ -428,6 +428,28 @@ fn what_is_staged_is_durable() {
     git::stage(Some(&mut bytes.as_slice()), &info, &staged, MAX_OBJECT, &Control::default())
         .unwrap();
     assert_eq!(*last.0.lock().unwrap(), Some(OpKind::SyncFs));
+}
+
+/// Would catch: a disk that refuses, told as a bundle that is damaged.
+#[test]
+fn what_the_disk_refuses_is_no_damage_of_the_bundle() {
+    let scene = rich_scene();
+    let (bytes, info) = scene.git_bytes();
+    let stage = |name: &str| {
+        let at = scene.at(name);
+        fs::create_dir_all(&at).unwrap();
+        let staged = DurableFs::default().open_dir(&at).unwrap();
+        let control = Control::default();
+        git::stage(Some(&mut bytes.as_slice()), &info, &staged, MAX_OBJECT, &control)
+    };
+    stage("first").unwrap();
+    for entry in fs::read_dir(scene.at("first/objects/pack")).unwrap() {
+        // What is in the way of a rename.
+        let pack = entry.unwrap().file_name();
+        fs::create_dir_all(scene.at("second/objects/pack").join(pack).join("full")).unwrap();
+    }
+    let refused = stage("second").unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Io, "{refused:?}");
 }
 
 /// Would catch: a temporary file of libgit2's, which could not be removed, that a restore carries into the agent's
