@@ -1,6 +1,6 @@
 //! A small agent with a vault: what deeds are done to, and what is judged afterwards.
 //!
-//! The vault holds three snapshots, the oldest of a memory that the agent has left behind since, the second
+//! The vault holds three snapshots, the oldest of a memory of which the agent has changed each part since, the second
 //! encrypted; beside it lies a bundle of another vault. Ids and times are the same in every run.
 
 use std::collections::BTreeMap;
@@ -29,6 +29,7 @@ use tempfile::TempDir;
 
 use crate::Outcome;
 use crate::deed::Deed;
+use crate::drift;
 use crate::judge::Sides;
 
 /// The moment of every operation, milliseconds since the epoch, UTC: after all that the seed made.
@@ -103,7 +104,9 @@ impl Scene {
         let agent = Agent::create(&scene.dir.join(AGENT), ana(), &Seed::tiny(7))?;
         fs::write(scene.identities(), identities())?;
         fs::set_permissions(scene.identities(), fs::Permissions::from_mode(0o600))?;
+        drift::prepare(&agent)?;
         scene.take(VAULT, 0, Encryption::Never)?;
+        drift::change(&agent)?;
         agent.remember("A fact", "learned after the oldest snapshot")?;
         let sealed = EncryptionKey::AgePublicKey(READER[0].to_owned());
         scene.take(VAULT, 1, Encryption::For(sealed))?;
