@@ -12,6 +12,7 @@ pub mod bits;
 pub mod crash;
 pub mod cuts;
 pub mod deed;
+mod drift;
 pub mod fault_calls;
 pub mod faults;
 pub mod ground;

@@ -1,6 +1,6 @@
 //! A small agent with a vault: what deeds are done to, and what is judged afterwards.
 //!
-//! The vault holds three snapshots, the oldest of a memory that the agent has left behind since, the second
+//! The vault holds three snapshots, the oldest of a memory of which the agent has changed each part since, the second
 //! encrypted; beside it lies a bundle of another vault. Ids and times are the same in every run.
 
 use std::collections::BTreeMap;
@@ -29,6 +29,7 @@ use tempfile::TempDir;
 
 use crate::Outcome;
 use crate::deed::Deed;
+use crate::drift;
 use crate::judge::Sides;
 
 /// The moment of every operation, milliseconds since the epoch, UTC: after all that the seed made.
@@ -103,7 +104,9 @@ impl Scene {
         let agent = Agent::create(&scene.dir.join(AGENT), ana(), &Seed::tiny(7))?;
         fs::write(scene.identities(), identities())?;
         fs::set_permissions(scene.identities(), fs::Permissions::from_mode(0o600))?;
-        scene.take(VAULT, 0, Encryption::Never)?;
+        drift::prepare(&agent)?;
+        scene.take_whole(&agent)?;
+        drift::change(&agent)?;
         agent.remember("A fact", "learned after the oldest snapshot")?;
         let sealed = EncryptionKey::AgePublicKey(READER[0].to_owned());
         scene.take(VAULT, 1, Encryption::For(sealed))?;
@@ -321,7 +324,17 @@ impl Scene {
         if before.snapshots == after.snapshots {
             return Err(format!("{deed} changes no snapshot").into());
         }
+        if let (Deed::Restore, Some(oldest)) = (deed, before.snapshots.get(&Self::oldest())) {
+            same(&oldest.memory, &after.memory)?;
+        }
         Ok(Sides { before, after })
+    }
+
+    /// Takes the oldest snapshot, which has to bring back what the agent has in its memory.
+    fn take_whole(&self, agent: &Agent) -> Outcome<()> {
+        let live = Memory::read(&agent.layout())?;
+        let meta = self.take(VAULT, 0, Encryption::Never)?;
+        same(&live, &*self.content(&self.engine(DurableFs::default())?, &meta)?)
     }
 
     fn take(&self, vault: &str, id: u64, encrypt: Encryption) -> Outcome<SnapshotMeta> {
@@ -345,7 +358,7 @@ impl Scene {
     }
 
     /// What a snapshot holds, which is whole.
-    fn content(&self, engine: &Engine, meta: &SnapshotMeta) -> Outcome<Arc<Memory>> {
+    pub(crate) fn content(&self, engine: &Engine, meta: &SnapshotMeta) -> Outcome<Arc<Memory>> {
         let (id, mut hasher) = (meta.id.to_string(), DefaultHasher::new());
         for path in files_below(&self.vault())? {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -386,6 +399,17 @@ impl PartialEq for Kept {
 impl fmt::Debug for Kept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "for {:?}", self.readers)
+    }
+}
+
+/// That a restore brought back all of a memory: both sides of a deed are the product's own work, and what it always
+/// leaves out would be missing on both.
+fn same(held: &Memory, restored: &Memory) -> Outcome<()> {
+    match held.differences_after_restore(restored) {
+        differences if differences.is_empty() => Ok(()),
+        differences => {
+            Err(format!("what is restored is not what was held: {differences:?}").into())
+        }
     }
 }
 

@@ -1,19 +1,15 @@
 //! Death at every change of every deed, then the agent works on, then the next command: nothing of the work is lost.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
 
 use nexo_memory_snapshot::error::{ErrorKind, SnapshotError, error_chain};
 use nexo_memory_snapshot::id::{SnapshotId, Tenant};
 use nexo_memory_snapshot::local_fs::{Decision, Engine, RecoveryOutcome};
-use nexo_memory_snapshot::manifest::BundlePath;
-use nexo_memory_snapshot::meta::SnapshotMeta;
 use nexo_memory_snapshot::ports::Control;
-use nexo_memory_snapshot::request::{PathInside, RestoreRequest, SnapshotRef, SnapshotRequest};
+use nexo_memory_snapshot::request::{RestoreRequest, SnapshotRef, SnapshotRequest};
 use snapshot_testkit::Agent;
-use snapshot_testkit::compare::{Database, Memory};
-use tempfile::TempDir;
+use snapshot_testkit::compare::{Database, Memory, Node};
 
 use crate::Outcome;
 use crate::ground::{Ground, Known};
@@ -23,10 +19,14 @@ use crate::tally::Tally;
 
 /// How many next commands there are: so many cases has each death.
 pub const NEXT: u64 = Next::ALL.len() as u64;
-/// What the agent makes.
-const TABLE: &str = "new_work";
+/// The store that the agent works on: it makes a table, and changes a row that a restore puts back.
+const STORE: &str = "vector";
+const SQL: &str = "CREATE TABLE new_work(x); INSERT INTO new_work VALUES (1);
+                   UPDATE embeddings SET model = 'after the crash' WHERE id = 1;";
+/// The file that it makes, and one that a restore puts back.
 const FILE: &str = "new-work.md";
-const NOTE: &[u8] = b"written after the crash\n";
+const EDITED: &str = "MEMORY.md";
+/// The branch that it makes; the one that HEAD is on moves too.
 const BRANCH: &str = "refs/heads/new-work";
 /// Ids of snapshots that are taken after the crash begin here: those of the dead engine are given.
 const LATER_ID: u64 = 200;
@@ -40,10 +40,12 @@ enum Next {
     Doctor,
 }
 
-/// What the agent did after a crash.
+/// What the agent did after a crash, as it is in its memory then.
 #[derive(Debug)]
 struct Work {
-    commit: String,
+    store: Database,
+    files: BTreeMap<Vec<u8>, Node>,
+    refs: BTreeMap<String, String>,
 }
 
 /// The part "crash work": each death with each next command.
@@ -95,7 +97,8 @@ fn go_on(
     let pending = next.perform(&engine)?;
     work.must_be_somewhere(scene, &engine)?;
     if pending {
-        let decided = engine.recover(&Tenant::default(), &ana(), Some(decision), &control)?;
+        let decided = engine.recover(&Tenant::default(), &ana(), Some(decision), &control);
+        let decided = decided.map_err(|e| error_chain(&e))?;
         work.must_be_somewhere(scene, &engine)?;
         work.must_be_decided(known, scene, decision, &decided.outcome)?;
     }
@@ -143,17 +146,24 @@ impl Next {
 }
 
 impl Work {
-    /// A row, a file and a commit. What the dead process locked in git stays locked, so that the commit may have to
-    /// do without the index.
+    /// Rows, files and a commit, some new and some in place of what was there. What the dead process locked in git
+    /// stays locked, so that the commit may have to do without the index.
     fn by(agent: &Agent) -> Outcome<Self> {
-        let sql = format!("CREATE TABLE {TABLE}(x); INSERT INTO {TABLE} VALUES (1)");
-        agent.connect("vector")?.execute_batch(&sql)?;
-        fs::write(agent.memdir().join(FILE), NOTE)?;
+        agent.connect(STORE)?.execute_batch(SQL)?;
+        for file in [FILE, EDITED] {
+            fs::write(agent.memdir().join(file), "written after the crash\n")?;
+        }
         let git = agent.git();
         let (tree, message) = ("HEAD^{tree}", "after the crash");
         let commit = git.run(&["commit-tree", "-p", "HEAD", "-m", message, tree])?;
-        git.run(&["update-ref", BRANCH, &commit])?;
-        Ok(Self { commit })
+        for name in [BRANCH, "HEAD"] {
+            git.run(&["update-ref", name, &commit])?;
+        }
+        let Memory { mut stores, mut files, mut refs, .. } = Memory::read(&agent.layout())?;
+        let store = stores.remove(STORE).ok_or("the store is gone")?;
+        files.retain(|path, _| [FILE, EDITED].iter().any(|file| file.as_bytes() == path));
+        refs.retain(|name, target| name == "HEAD" || *target == commit);
+        Ok(Self { store, files, refs })
     }
 
     /// All of it is in the live memory, or all of it is in one snapshot.
@@ -164,7 +174,7 @@ impl Work {
         let listing = engine.list(&Tenant::default(), Some(&ana()))?;
         let mut without = BTreeSet::<SnapshotId>::new();
         for meta in &listing.snapshots {
-            if self.is_in(engine, meta)? {
+            if self.is_in(&*scene.content(engine, meta)?) {
                 return Ok(());
             }
             without.insert(meta.id);
@@ -200,33 +210,16 @@ impl Work {
     }
 
     fn is_live(&self, agent: &Agent) -> Outcome<bool> {
-        let file = fs::read(agent.memdir().join(FILE)).is_ok_and(|found| found == NOTE);
-        let reach = agent.git().run(&["for-each-ref", "--contains", &self.commit]);
-        let commit = reach.is_ok_and(|refs| !refs.is_empty());
-        Ok(has_row(&agent.store("vector"))? && file && commit)
+        Ok(self.is_in(&Memory::read(&agent.layout())?))
     }
 
-    fn is_in(&self, engine: &Engine, meta: &SnapshotMeta) -> Outcome<bool> {
-        let control = Control::default();
-        let content = |path: &str| -> Outcome<Vec<u8>> {
-            let (path, mut content) = (BundlePath::parse(path)?, Vec::new());
-            engine.read_artifact(meta, &path, &mut content, &control)?;
-            Ok(content)
-        };
-        let (scratch, database) = (TempDir::new()?, content("sqlite/vector.sqlite")?);
-        let copy = scratch.path().join("vector.sqlite");
-        fs::write(&copy, database)?;
-        let file = content(&format!("memory_files/{FILE}")).is_ok_and(|found| found == NOTE);
-        let commit = match format!("git@{}", self.commit).parse()? {
-            PathInside::Git(at) => engine.git_entries(meta, &at, &control).is_ok(),
-            PathInside::Bundle(_) => false,
-        };
-        Ok(has_row(&copy)? && file && commit)
+    fn is_in(&self, memory: &Memory) -> bool {
+        let has_file = |(path, node)| memory.files.get(path) == Some(node);
+        let has_ref = |(name, target)| memory.refs.get(name) == Some(target);
+        memory.stores.get(STORE) == Some(&self.store)
+            && self.files.iter().all(has_file)
+            && self.refs.iter().all(has_ref)
     }
-}
-
-fn has_row(database: &Path) -> Outcome<bool> {
-    Ok(Database::read(database)?.tables.get(TABLE).is_some_and(|table| table.rows == 1))
 }
 
 /// Whether it was refused since somebody has to decide.

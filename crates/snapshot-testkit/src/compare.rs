@@ -1,6 +1,8 @@
 //! Equality of two memories, row by row, ref by ref, file by file: by stock git and plain SQL,
 //! with no code of the product between the memory and the verdict.
 
+mod history;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
@@ -31,6 +33,8 @@ pub struct Memory {
     pub stores: BTreeMap<String, Database>,
     /// Refs, HEAD and stash entries by name, with what they point to.
     pub refs: BTreeMap<String, String>,
+    /// What git's index says, by path.
+    pub index: BTreeMap<String, String>,
     /// Files, folders and links by raw path in the memdir, `.git` left out.
     pub files: BTreeMap<Vec<u8>, Node>,
     /// State files by path.
@@ -74,7 +78,7 @@ impl Memory {
     /// Reads a memory that nobody writes to meanwhile.
     ///
     /// # Errors
-    /// If a database, the repository or a file cannot be read.
+    /// If a database, the repository with all its objects or a file cannot be read.
     pub fn read(layout: &MemoryLayout) -> Result<Self, KitError> {
         let mut memory = Self::default();
         for (name, path) in &layout.stores {
@@ -84,7 +88,9 @@ impl Memory {
         }
         if let Some(dir) = layout.memdir.as_deref().filter(|dir| dir.exists()) {
             if dir.join(".git").exists() {
-                memory.refs = refs(&Git::at(dir))?;
+                let git = Git::at(dir);
+                memory.refs = history::refs(&git)?;
+                memory.index = history::index(&git)?;
             }
             let skip = store_inodes(layout)?;
             walk(dir, dir, &skip, &mut memory.files)?;
@@ -112,6 +118,7 @@ impl Memory {
             }
         }
         unequal("ref", &self.refs, &other.refs, &mut lines);
+        unequal("index of", &self.index, &other.index, &mut lines);
         let text = |files: &BTreeMap<Vec<u8>, Node>| -> BTreeMap<String, Node> {
             files.iter().map(|(p, n)| (p.escape_ascii().to_string(), n.clone())).collect()
         };
@@ -230,25 +237,6 @@ fn hash_value(hasher: &mut Sha256, value: ValueRef<'_>) {
     hasher.update([tag]);
     hasher.update((bytes.len() as u64).to_le_bytes());
     hasher.update(bytes);
-}
-
-/// Refs with objects and symbolic targets, HEAD, and the stash entries.
-fn refs(git: &Git) -> Result<BTreeMap<String, String>, KitError> {
-    let list = git.run(&["for-each-ref", "--format=%(refname)%09%(objectname) %(symref)"])?;
-    let mut refs: BTreeMap<String, String> = list
-        .lines()
-        .filter_map(|line| line.split_once('\t'))
-        .map(|(name, target)| (name.to_owned(), target.trim_end().to_owned()))
-        .collect();
-    let head = git
-        .run(&["symbolic-ref", "--quiet", "HEAD"])
-        .or_else(|_| git.run(&["rev-parse", "--verify", "HEAD"]))?;
-    refs.insert("HEAD".to_owned(), head);
-    let stash = git.run(&["stash", "list", "--format=%H %gs"])?;
-    for (n, entry) in stash.lines().enumerate() {
-        refs.insert(format!("stash@{{{n}}}"), entry.to_owned());
-    }
-    Ok(refs)
 }
 
 /// Device and inode of every store with its siblings: they are no memory files.

@@ -81,9 +81,11 @@ impl Git {
         let out = child.wait_with_output().map_err(KitError::io("wait for git in", &self.dir))?;
         if !out.status.success() {
             let words: Vec<_> = args.iter().map(|a| a.as_ref().to_string_lossy()).collect();
+            // `git fsck` says what is missing on its standard output.
+            let said = [out.stderr, out.stdout].concat();
             return Err(KitError::Command {
                 command: format!("git {}", words.join(" ")),
-                stderr: String::from_utf8_lossy(&out.stderr).trim().to_owned(),
+                stderr: String::from_utf8_lossy(&said).trim().to_owned(),
             });
         }
         Ok(String::from_utf8_lossy(&out.stdout).trim_end_matches('\n').to_owned())
