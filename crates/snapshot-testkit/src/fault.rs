@@ -22,7 +22,6 @@ enum Fault {
     Once(i32),
     From(i32),
     Short,
-    Kill,
 }
 
 /// Kills this process (SIGKILL) right before another library makes a change of this name.
@@ -51,7 +50,7 @@ impl FaultHook {
     /// Only counts.
     #[must_use]
     pub const fn counting() -> Self {
-        Self::new(u64::MAX, Fault::Kill)
+        Self::new(u64::MAX, Fault::Once(0))
     }
 
     /// Change `n` and every later one fails: what an in-process death leaves, since nothing that
@@ -78,12 +77,6 @@ impl FaultHook {
     #[must_use]
     pub const fn short_at(n: u64) -> Self {
         Self::new(n, Fault::Short)
-    }
-
-    /// This process is killed (SIGKILL) before change `n`: for child processes.
-    #[must_use]
-    pub const fn killing_at(n: u64) -> Self {
-        Self::new(n, Fault::Kill)
     }
 
     /// Changes seen so far, failed ones included.
@@ -125,7 +118,6 @@ impl Hook for FaultHook {
             Fault::Short if n == self.at.saturating_add(1) => {
                 self.fail(op, rustix::io::Errno::NOSPC.raw_os_error())
             }
-            Fault::Kill if n == self.at => die(),
             _ => Ok(()),
         }
     }
@@ -254,9 +246,12 @@ mod tests {
     #[test]
     fn victim() {
         let Some(dir) = std::env::var_os("NEXO_TESTKIT_VICTIM") else { return };
-        let hook = Arc::new(FaultHook::killing_at(3));
-        let dir = DurableFs::with_hook(hook).open_dir(dir.as_ref()).unwrap();
-        dir.write_atomic("f", b"x", 0o600).unwrap();
+        let fs = DurableFs::with_hook(Arc::new(KillBefore::new("go on", 1)));
+        let dir = fs.open_dir(dir.as_ref()).unwrap();
+        for name in ["first", "second", "third"] {
+            dir.write_atomic(name, b"x", 0o600).unwrap();
+            fs.external("go on", dir.path()).unwrap();
+        }
     }
 
     /// Would catch: a kill that comes late, so that the change after it still happens.
@@ -275,7 +270,7 @@ mod tests {
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
-        assert!(names.len() == 1 && names[0].starts_with(snapshot_fs::TEMP_PREFIX), "{names:?}");
+        assert_eq!(names.len(), 2, "{names:?}");
     }
 
     /// Would catch: a write that is renamed before it is synced.

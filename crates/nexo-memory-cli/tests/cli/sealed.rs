@@ -154,7 +154,9 @@ fn identities_come_from_files_variables_stdin_and_the_configuration() {
     }
     // What a bad file holds is not repeated.
     let secret = key.lines().last().unwrap();
-    let mistyped = home.write("mistyped", &format!("{}X\n", &secret[..secret.len() - 1]));
+    let (rest, last) = secret.split_at(secret.len() - 1);
+    let other = if last == "X" { "Y" } else { "X" };
+    let mistyped = home.write("mistyped", &format!("{rest}{other}\n"));
     chmod(Path::new(&mistyped), 0o600);
     let said = home.run(&with(&verify, &["--decrypt-identity", "mistyped"]));
     assert!(said.code == 2 && said.err.contains("line 1"), "{said:?}");

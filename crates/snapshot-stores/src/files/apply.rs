@@ -7,7 +7,7 @@ use snapshot_fs::{Dir, FileType, FsError, Meta};
 use super::ours::staging_name;
 use super::stage::{live_stat, owner_of, staged_name};
 use super::state::{FileFingerprint, FileKind, FileTarget, hash};
-use super::walk::locate;
+use super::walk::{is_gone, locate};
 use crate::StoresError;
 
 /// Mode of a folder while it is filled, and where the bundle does not say one.
@@ -54,6 +54,35 @@ pub fn apply(
     memdir.remove_tree(staging_name(id))?;
     memdir.sync()?;
     Ok(FilesApplied { counts: count(targets), notes: apply.notes })
+}
+
+/// The first file or link that [`apply`] could not bring back any more: nothing is staged for it, for it was to stay or
+/// was moved into place before, and the live one is another by now.
+///
+/// # Errors
+/// What the file system refuses.
+pub fn irretrievable<'t>(
+    memdir: &Dir,
+    targets: &'t [FileTarget],
+    id: SnapshotId,
+) -> Result<Option<&'t BundlePath>, StoresError> {
+    for (index, target) in targets.iter().enumerate() {
+        let Some(after) = target.after.as_ref().filter(|after| after.kind != FileKind::Dir) else {
+            continue;
+        };
+        let staged = memdir.sub(staging_name(id)).and_then(|dir| dir.stat(staged_name(index)));
+        if staged.is_ok_and(|staged| staged.is_some()) {
+            continue;
+        }
+        let is_there = match locate(memdir, &target.path) {
+            Err(StoresError::Fs(e)) if is_gone(&e) => false,
+            found => is_in_place(&found?.0, &target.path, after)?,
+        };
+        if !is_there {
+            return Ok(Some(&target.path));
+        }
+    }
+    Ok(None)
 }
 
 struct Apply<'a> {
@@ -119,7 +148,11 @@ impl Apply<'_> {
         let staging = match &self.staging {
             Some(staging) if staging.stat(&staged)?.is_some() => staging,
             // Moved by an earlier try.
-            _ => return in_place(&dir, path, after),
+            _ if is_in_place(&dir, path, after)? => return Ok(()),
+            _ => {
+                let why = "it is gone, and the live file is another";
+                return Err(StoresError::Staged { path: path.to_string(), why });
+            }
         };
         staging.rename(&staged, &dir, &name)?;
         Ok(())
@@ -151,8 +184,8 @@ impl Apply<'_> {
     }
 }
 
-/// Checks that a file or link without staged content is what it is to be.
-fn in_place(dir: &Dir, path: &BundlePath, after: &FileFingerprint) -> Result<(), StoresError> {
+/// Whether a file or link without staged content is what it is to be.
+fn is_in_place(dir: &Dir, path: &BundlePath, after: &FileFingerprint) -> Result<bool, StoresError> {
     let name = path.as_path().file_name().unwrap_or_default();
     let found = match dir.stat(name)?.map(|stat| stat.file_type) {
         Some(FileType::Symlink) => {
@@ -164,11 +197,7 @@ fn in_place(dir: &Dir, path: &BundlePath, after: &FileFingerprint) -> Result<(),
         }
         _ => None,
     };
-    if holds(found.as_ref() == Some(&after.kind)) {
-        return Ok(());
-    }
-    let why = "it is gone, and the live file is another";
-    Err(StoresError::Staged { path: path.to_string(), why })
+    Ok(holds(found.as_ref() == Some(&after.kind)))
 }
 
 fn count(targets: &[FileTarget]) -> RowCounts {

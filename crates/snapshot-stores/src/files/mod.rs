@@ -14,7 +14,7 @@ mod state;
 mod twins;
 mod walk;
 
-pub use apply::{FilesApplied, apply};
+pub use apply::{FilesApplied, apply, irretrievable};
 pub use capture::{FilesCaptured, write_files};
 pub use ours::unstage;
 pub(crate) use ours::{git_name, is_staging, staging_name};

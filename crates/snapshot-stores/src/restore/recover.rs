@@ -145,7 +145,7 @@ pub fn recover(
     let Some(mut journal) = work.read()? else { return Ok(Recovered::Nothing) };
     // Whoever wrote it may have died before it was durable, and nothing live may come before it.
     opts.work.sync_fs()?;
-    let staging = match lost(&journal, &work, opts)? {
+    let staging = match lost(&journal, &work, opts, decision)? {
         None => work.staging()?,
         Some(why) => return recover_lost(&mut journal, &work, opts, decision, keep, why),
     };
@@ -312,14 +312,25 @@ fn lost(
     journal: &Journal,
     work: &Work<'_>,
     opts: &RestoreOptions<'_>,
+    decision: Option<Decision>,
 ) -> Result<Option<String>, StoresError> {
     if off() {
         return Ok(None);
     }
-    if let Some(memdir) = &journal.memdir
-        && opts.capture.fs.open_dir(memdir).is_err_and(|e| e.is_not_found())
+    let memdir = match &journal.memdir {
+        None => None,
+        Some(memdir) => match opts.capture.fs.open_dir(memdir) {
+            Err(e) if e.is_not_found() => {
+                return Ok(Some(format!("the memdir {} is gone", memdir.display())));
+            }
+            opened => Some(opened?),
+        },
+    };
+    // Where nobody has decided, what changed since is told, all of it.
+    if let Some(memdir) = memdir.filter(|_| decision == Some(Decision::Forward))
+        && let Some(path) = files::irretrievable(&memdir, &journal.files, journal.restore_id)?
     {
-        return Ok(Some(format!("the memdir {} is gone", memdir.display())));
+        return Ok(Some(format!("memory file {path} changed, and nothing is staged for it")));
     }
     let staging = match work.staging() {
         Err(StoresError::Fs(e)) if e.is_not_found() => {

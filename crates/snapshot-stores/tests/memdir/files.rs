@@ -362,6 +362,35 @@ fn what_changed_since_is_not_taken_for_what_was_put_there() {
     assert_eq!(fs::read(scene.mem().join("MEMORY.md")).unwrap(), b"somebody's");
 }
 
+/// Would catch: a recovery that goes forward over what it cannot bring back, and stops half-way or says that it did.
+#[test]
+fn what_cannot_be_brought_back_any_more_is_told_before() {
+    let scene = Scene::new();
+    scene.write("changed", "then");
+    scene.write("kept", "as it was");
+    let (bundle, _) = scene.capture_files();
+    scene.write("changed", "now");
+    let plan = scene.restore_files(&bundle).unwrap();
+    let memdir = scene.dir("mem");
+    let lost = || files::irretrievable(&memdir, &plan.targets, id(7)).unwrap().cloned();
+    assert_eq!(lost(), None);
+    for (path, was) in [("changed", "then"), ("kept", "as it was")] {
+        for somebodys in [Some("somebody's"), None] {
+            match somebodys {
+                Some(text) => scene.write(path, text),
+                None => fs::remove_file(scene.mem().join(path)).unwrap(),
+            }
+            assert!(lost().unwrap().to_string().ends_with(path), "{path} {somebodys:?}");
+            scene.write(path, was);
+        }
+    }
+    // Whatever became of it, it is staged again.
+    scene.write("changed", "somebody's");
+    let control = Control::default();
+    files::stage(&memdir, &bundle, &plan.targets, id(7), &control).unwrap();
+    assert_eq!(lost(), None);
+}
+
 /// Would catch: a file that a writer rewrites in place without pause, and of which nobody hears.
 #[test]
 fn a_small_file_under_a_writer_is_carried_or_named() {
