@@ -286,6 +286,14 @@ fn what_a_restore_makes_anew_is_synced() {
         std::fs::remove_dir_all(scene.agent().sqlite_root()).unwrap();
         restore_latest(engine);
     }));
+    wrong.extend(unsynced("history that was cut off", &scene, |scene, engine| {
+        let (git, dot_git) = (scene.agent().git(), scene.agent().memdir().join(".git"));
+        std::fs::write(dot_git.join("shallow"), git.run(&["rev-parse", "HEAD"]).unwrap()).unwrap();
+        Deed::Snapshot.perform(scene, engine).unwrap();
+        std::fs::remove_dir_all(&dot_git).unwrap();
+        restore_latest(engine);
+        assert!(dot_git.join("shallow").exists());
+    }));
     wrong.extend(unsynced("to a folder", &scene, |scene, engine| {
         let mut req = RestoreRequest::new(ana(), Tenant::default(), oldest());
         req.target = RestoreTarget::Dir(scene.dir().join("made/anew"));
