@@ -404,10 +404,15 @@ fn what_leaves_and_what_comes_is_synced() {
     wrong.extend(unsynced("sealed export", &scene, export(ExportForm::For(reader.clone()), None)));
     let redacted = export(ExportForm::AsIs, Some(RedactionOptions::default()));
     wrong.extend(unsynced("redacted export", &scene, redacted));
-    wrong.extend(unsynced("redacted snapshot", &scene, |_, engine| {
+    wrong.extend(unsynced("redacted snapshot", &scene, |scene, engine| {
+        let (git, secret) = (scene.agent().git(), ["AKIA", "Q3EGRVN7", "ZT5LXKWM"].concat());
+        std::fs::write(scene.agent().memdir().join("cloud.md"), secret).unwrap();
+        git.run(&["add", "-f", "cloud.md"]).unwrap();
+        git.run(&["commit", "-q", "-m", "what opens the cloud"]).unwrap();
         let mut req = SnapshotRequest::cli(ana(), Tenant::default());
         req.redact_secrets = true;
         engine.snapshot(&req, &Control::default()).unwrap();
+        assert!(scene.vault().join("tenants/default/git-maps/ana").exists());
     }));
     let extracted = unsynced("extract", &scene, |scene, engine| {
         let meta = engine.resolve(&tenant, Some(&ana()), &oldest()).unwrap();
