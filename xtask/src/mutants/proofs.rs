@@ -155,10 +155,13 @@ impl Proofs {
             .filter(|word| word.len() > 3)
             .map(|word| word.trim_end_matches(['d', 'e', 's']))
             .collect();
+        let package = site.place.split('/').nth(1).unwrap_or_default();
         let likely = |test: &Test| {
             let name = test.full();
             let has = |word: &&&str| name.contains(**word);
-            3 * usize::from(of_kind.iter().any(|word| has(&word))) + own.iter().filter(has).count()
+            3 * usize::from(of_kind.iter().any(|word| has(&word)))
+                + 2 * usize::from(test.binary.split(':').next() == Some(package))
+                + own.iter().filter(has).count()
         };
         let passing = self.tests.iter().filter(|(_, known)| known.places.contains(&site.place));
         let mut tests: Vec<(&Test, f64)> =

@@ -16,7 +16,7 @@ use nexo_memory_snapshot::request::{
     DecryptionIdentity, Encryption, EncryptionKey, ExportForm, ExportRequest, RestoreRequest,
     RestoreTarget, Secret, SnapshotRef, SnapshotRequest,
 };
-use snapshot_fs::{Hook, Op, OpKind};
+use snapshot_fs::{Hook, Op, OpKind, TEMP_PREFIX};
 use snapshot_soak::deed::Deed;
 use snapshot_soak::scene::{Scene, ana};
 use snapshot_testkit::old_bundle::{OldBundle, sha256};
@@ -120,7 +120,8 @@ impl Open {
 
 /// Whether `path` must be synced before this change: bundle, checksum file and summary come in this order, and go in
 /// the reverse one behind the tombstone; a journal comes after all that it needs and before the agent changes, and goes
-/// after all that it did; refs come after what they lead to and the mark on their locks.
+/// after all that it did; refs come after what they lead to and the mark on their locks; and what a restore lays among the
+/// agent's files comes after what says whose it is.
 fn must_be_there(op: &Op<'_>, path: &Path) -> bool {
     let is = |path: &Path, ends: &[&str]| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -130,6 +131,9 @@ fn must_be_there(op: &Op<'_>, path: &Path) -> bool {
     match op.kind {
         // What is not in the vault is the agent's.
         _ if !within("tenants") && is(path, &["journal.json"]) => true,
+        OpKind::CreateDir if !within("tenants") && is_ours(op.path) => {
+            is(path, &["staged", "restore-id"])
+        }
         OpKind::External("set the refs") => path.starts_with(op.path),
         // What is set aside is no snapshot any more.
         _ if !within("tenants") || within(".quarantine") => false,
@@ -150,6 +154,11 @@ fn is_git(what: &str) -> bool {
 fn is_swept(path: &Path) -> bool {
     let within = |name: &str| path.components().any(|part| part.as_os_str() == name);
     within("staging") || is_staged(path) || path.ends_with("probe")
+}
+
+/// A name of ours among the agent's files.
+fn is_ours(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(TEMP_PREFIX))
 }
 
 /// What a restore lays ready in the vault.
@@ -340,6 +349,11 @@ fn what_the_other_verbs_say_is_done_is_synced() {
         std::fs::remove_file(files(scene, ".tar.zst.sha256")).unwrap();
         doctor(engine);
     }));
+    let (first, hook) = (scene.copy().unwrap(), Arc::new(Unsynced::default()));
+    let anew = builder(&first).root(first.dir().join("made/anew"));
+    let anew = anew.fs(DurableFs::with_hook(hook.clone())).build().unwrap();
+    anew.snapshot(&SnapshotRequest::cli(ana(), tenant.clone()), &control).unwrap();
+    wrong.extend(hook.found("the first snapshot"));
     // Its publish died, and nobody knows what was synced.
     let adopting = scene.copy().unwrap();
     let (adopter, hook) = engine(&adopting);
