@@ -7,11 +7,6 @@ pub(super) const SURVIVORS: &[(&str, &str)] = &[
         "only for speed: SQLite syncs its own files when it commits, under the hold, and has less to sync then",
     ),
     (
-        "sync stores/restore/commit.rs memdir_for",
-        "what is staged in a new memdir is synced with all of its file system; only a repository without a file, on \
-         another one than the vault, relies on it, and the tests have one",
-    ),
-    (
         "sync stores/restore/hold.rs create",
         "SQLite syncs the folder with its journal when it fills the store; the hook does not see that",
     ),
@@ -22,10 +17,6 @@ pub(super) const SURVIVORS: &[(&str, &str)] = &[
     (
         "sync stores/git/apply.rs apply #3",
         "git's folder and the common one are on two file systems where a worktree says so alone; the tests have one",
-    ),
-    (
-        "sync engine/restore.rs restore_to_dir",
-        "the folder may be on another file system than the vault, whose sync covers it in the tests, which have one",
     ),
     (
         "sync events/transcript.rs new",

@@ -78,8 +78,8 @@ impl Open {
             OpKind::SyncFile => _ = self.content.remove(op.path),
             OpKind::SyncDir => self.names.retain(|name| name.parent() != Some(op.path)),
             OpKind::SyncFs => {
-                self.content.clear();
-                self.names.clear();
+                self.content.retain(|path| is_in_vault(path) != is_in_vault(op.path));
+                self.names.retain(|path| is_in_vault(path) != is_in_vault(op.path));
             }
             OpKind::Rename => self.rename(op.from.unwrap_or(op.path), op.path),
             OpKind::Unlink | OpKind::RemoveDir => {
@@ -154,6 +154,11 @@ fn is_git(what: &str) -> bool {
 fn is_swept(path: &Path) -> bool {
     let within = |name: &str| path.components().any(|part| part.as_os_str() == name);
     within("staging") || is_staged(path) || path.ends_with("probe")
+}
+
+/// Vault and agent may be on two file systems, and are here: a sync of the one is none of the other.
+fn is_in_vault(path: &Path) -> bool {
+    path.components().any(|part| part.as_os_str() == "vault")
 }
 
 /// A name of ours among the agent's files.
@@ -294,6 +299,24 @@ fn what_a_restore_makes_anew_is_synced() {
         Deed::Snapshot.perform(scene, engine).unwrap();
         std::fs::remove_dir_all(scene.agent().sqlite_root()).unwrap();
         restore_latest(engine);
+        let mut req = RestoreRequest::new(ana(), Tenant::default(), SnapshotRef::Latest(0));
+        req.target = RestoreTarget::Dir(scene.dir().join("elsewhere/anew"));
+        let control = Control::default();
+        engine.plan_restore(&req, &control).unwrap().apply(&control).unwrap();
+    }));
+    wrong.extend(unsynced("a repository alone", &scene, |scene, engine| {
+        let memdir = scene.agent().memdir();
+        for entry in std::fs::read_dir(&memdir).unwrap().map(|entry| entry.unwrap()) {
+            match entry.file_type().unwrap().is_dir() {
+                true if entry.file_name() == ".git" => {}
+                true => std::fs::remove_dir_all(entry.path()).unwrap(),
+                false => std::fs::remove_file(entry.path()).unwrap(),
+            }
+        }
+        Deed::Snapshot.perform(scene, engine).unwrap();
+        std::fs::remove_dir_all(scene.agent().memdir_root()).unwrap();
+        restore_latest(engine);
+        assert!(memdir.join(".git").exists());
     }));
     wrong.extend(unsynced("history that was cut off", &scene, |scene, engine| {
         let (git, dot_git) = (scene.agent().git(), scene.agent().memdir().join(".git"));

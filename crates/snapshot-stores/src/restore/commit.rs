@@ -456,7 +456,8 @@ fn memdir_for(
             make_folder(fs, parent)?;
             let parent = fs.open_dir(parent)?;
             let above = parent.stat_self()?;
-            let dir = parent.ensure_sub(name, 0o700)?;
+            // Durable with what is staged in it.
+            let dir = parent.make_path(name, 0o700)?;
             let meta = Meta { owner: Some((above.uid, above.gid)), ..Meta::default() };
             parent.set_meta(name, meta)?;
             Ok(Some(dir))
