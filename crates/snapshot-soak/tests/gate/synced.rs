@@ -237,6 +237,14 @@ fn restore_latest(engine: &Engine) {
     engine.plan_restore(&req, &control).unwrap().apply(&control).unwrap();
 }
 
+/// Puts a snapshot into a folder that is made for it.
+fn restore_to(engine: &Engine, from: SnapshotRef, to: PathBuf) {
+    let mut req = RestoreRequest::new(ana(), Tenant::default(), from);
+    req.target = RestoreTarget::Dir(to);
+    let control = Control::default();
+    engine.plan_restore(&req, &control).unwrap().apply(&control).unwrap();
+}
+
 fn oldest() -> SnapshotRef {
     SnapshotRef::Id(Scene::oldest())
 }
@@ -299,10 +307,7 @@ fn what_a_restore_makes_anew_is_synced() {
         Deed::Snapshot.perform(scene, engine).unwrap();
         std::fs::remove_dir_all(scene.agent().sqlite_root()).unwrap();
         restore_latest(engine);
-        let mut req = RestoreRequest::new(ana(), Tenant::default(), SnapshotRef::Latest(0));
-        req.target = RestoreTarget::Dir(scene.dir().join("elsewhere/anew"));
-        let control = Control::default();
-        engine.plan_restore(&req, &control).unwrap().apply(&control).unwrap();
+        restore_to(engine, SnapshotRef::Latest(0), scene.dir().join("elsewhere/anew"));
     }));
     wrong.extend(unsynced("a repository alone", &scene, |scene, engine| {
         let memdir = scene.agent().memdir();
@@ -327,10 +332,7 @@ fn what_a_restore_makes_anew_is_synced() {
         assert!(dot_git.join("shallow").exists());
     }));
     wrong.extend(unsynced("to a folder", &scene, |scene, engine| {
-        let mut req = RestoreRequest::new(ana(), Tenant::default(), oldest());
-        req.target = RestoreTarget::Dir(scene.dir().join("made/anew"));
-        let control = Control::default();
-        engine.plan_restore(&req, &control).unwrap().apply(&control).unwrap();
+        restore_to(engine, oldest(), scene.dir().join("made/anew"));
     }));
     assert_eq!(wrong, Vec::<String>::new());
 }

@@ -34,11 +34,7 @@ pub fn apply(
     targets: &[FileTarget],
     id: SnapshotId,
 ) -> Result<FilesApplied, StoresError> {
-    let staging = match memdir.sub(staging_name(id)) {
-        Err(e) if e.is_not_found() => None,
-        opened => Some(opened?),
-    };
-    let mut apply = Apply { memdir, staging, notes: Vec::new() };
+    let mut apply = Apply { memdir, staging: staging(memdir, id)?, notes: Vec::new() };
     // Deepest first: a folder is empty before its turn comes.
     for target in targets.iter().rev() {
         apply.make_room(target)?;
@@ -66,12 +62,12 @@ pub fn irretrievable<'t>(
     targets: &'t [FileTarget],
     id: SnapshotId,
 ) -> Result<Option<&'t BundlePath>, StoresError> {
+    let staging = staging(memdir, id)?;
     for (index, target) in targets.iter().enumerate() {
         let Some(after) = target.after.as_ref().filter(|after| after.kind != FileKind::Dir) else {
             continue;
         };
-        let staged = memdir.sub(staging_name(id)).and_then(|dir| dir.stat(staged_name(index)));
-        if staged.is_ok_and(|staged| staged.is_some()) {
+        if is_staged(staging.as_ref(), index)? {
             continue;
         }
         let is_there = match locate(memdir, &target.path) {
@@ -146,7 +142,7 @@ impl Apply<'_> {
         let (dir, name) = locate(self.memdir, path)?;
         let staged = staged_name(index);
         let staging = match &self.staging {
-            Some(staging) if staging.stat(&staged)?.is_some() => staging,
+            Some(staging) if is_staged(Some(staging), index)? => staging,
             // Moved by an earlier try.
             _ if is_in_place(&dir, path, after)? => return Ok(()),
             _ => {
@@ -182,6 +178,19 @@ impl Apply<'_> {
             _ => Ok(()),
         }
     }
+}
+
+/// What is staged, where anything is.
+fn staging(memdir: &Dir, id: SnapshotId) -> Result<Option<Dir>, FsError> {
+    match memdir.sub(staging_name(id)) {
+        Err(e) if e.is_not_found() => Ok(None),
+        opened => opened.map(Some),
+    }
+}
+
+/// Whether content is staged for the target of this number.
+fn is_staged(staging: Option<&Dir>, index: usize) -> Result<bool, FsError> {
+    staging.map_or(Ok(false), |dir| Ok(dir.stat(staged_name(index))?.is_some()))
 }
 
 /// Whether a file or link without staged content is what it is to be.

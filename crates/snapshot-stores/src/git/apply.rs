@@ -90,7 +90,8 @@ pub fn apply(
 fn locked(error: StoresError, git: &Dir, common: &Dir) -> StoresError {
     match error {
         StoresError::GitLocked { path } => {
-            StoresError::GitLocked { path: ref_locks::first(git, common).unwrap_or(path) }
+            let first = ref_locks::first(git, common).ok().flatten();
+            StoresError::GitLocked { path: first.unwrap_or(path) }
         }
         other => other,
     }

@@ -80,17 +80,15 @@ pub(super) fn break_dead(git: &Dir, common: &Dir, id: SnapshotId) -> Result<(), 
 
 /// What somebody has locked, or left locked, cannot be set.
 pub(super) fn refuse_held(git: &Dir, common: &Dir) -> Result<(), StoresError> {
-    let locks = locks(git, common)?;
-    match locks.first().filter(|_| !off()) {
-        Some((dir, name, _)) => Err(StoresError::GitLocked { path: dir.path().join(name) }),
+    match first(git, common)?.filter(|_| !off()) {
+        Some(path) => Err(StoresError::GitLocked { path }),
         None => Ok(()),
     }
 }
 
-/// A lock that is there now, for people.
-pub(super) fn first(git: &Dir, common: &Dir) -> Option<PathBuf> {
-    let found = locks(git, common).ok()?;
-    found.first().map(|(dir, name, _)| dir.path().join(name))
+/// A lock that is there now.
+pub(super) fn first(git: &Dir, common: &Dir) -> Result<Option<PathBuf>, StoresError> {
+    Ok(locks(git, common)?.first().map(|(dir, name, _)| dir.path().join(name)))
 }
 
 fn locks(git: &Dir, common: &Dir) -> Result<Vec<Lock>, StoresError> {
