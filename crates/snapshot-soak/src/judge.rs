@@ -1,6 +1,9 @@
 //! What must be true after a deed was interrupted and the next command recovered: everything is as before the deed or
 //! as after it.
 
+use std::error::Error;
+
+use nexo_memory_snapshot::error::error_chain;
 use nexo_memory_snapshot::local_fs::RecoveryOutcome;
 
 use crate::scene::{Scene, Seen};
@@ -82,9 +85,10 @@ impl Sides {
         scene: &Scene,
         told: bool,
     ) -> Result<(Side, RecoveryOutcome), Vec<String>> {
-        let one = |what: &str, e: &dyn std::fmt::Display| vec![format!("{what}: {e}")];
-        let outcome = scene.recover().map_err(|e| one("the recovery", &e))?;
-        let now = scene.look().map_err(|e| one("after the recovery", &e))?;
+        let one =
+            |what, e: Box<dyn Error + Send + Sync>| vec![format!("{what}: {}", error_chain(&*e))];
+        let outcome = scene.recover().map_err(|e| one("the recovery", e))?;
+        let now = scene.look().map_err(|e| one("after the recovery", e))?;
         let side = self.judge(&now, told)?;
         let new = self.after.memory.differences_after_restore(&now.memory).is_empty();
         match &outcome {
@@ -95,7 +99,7 @@ impl Sides {
             }
             other => return Err(vec![format!("nobody has worked since, and {other:?}")]),
         }
-        match scene.recover().map_err(|e| one("a second recovery", &e))? {
+        match scene.recover().map_err(|e| one("a second recovery", e))? {
             RecoveryOutcome::Nothing => Ok((side, outcome)),
             again => Err(vec![format!("a second recovery finds {again:?}")]),
         }

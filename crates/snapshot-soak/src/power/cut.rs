@@ -187,7 +187,8 @@ fn census(base: &Scene, deed: Deed) -> Outcome<Changes> {
     for (n, change) in (0..).zip(recorder.changes()) {
         if let OpKind::External(what) = change.kind {
             outside.extend([n, n + 1]);
-            refs_set = refs_set.or((what == "set the refs").then_some(n + 1));
+            // Refs that are in the way of others go before.
+            refs_set = (what == "set the refs").then_some(n + 1).or(refs_set);
         }
     }
     Ok(Changes { count: recorder.changes().len() as u64, outside, refs_set })

@@ -69,8 +69,7 @@ pub fn apply(
     // What was made so far, names and contents: refs must not come before what they lead to.
     common.sync_fs()?;
     ref_locks::announced(&git, id, || {
-        fs.external("set the refs", common.path())?;
-        refs::set(&repo, targets, &id.to_string())
+        refs::set(&repo, &common, targets, &id.to_string())
             .and_then(|()| stash::set(&repo, &common, &targets.after))
             .map_err(|e| locked(e, &git, &common))
     })?;

@@ -127,9 +127,16 @@ pub(super) fn is_ref_name(name: &str) -> bool {
     fits && name.starts_with("refs/") && Reference::is_valid_name(name)
 }
 
-/// Names that are ours, or the stash's.
+/// Names that are ours, or the stash's, or leave no room for those.
 pub(super) fn is_reserved(name: &str) -> bool {
-    name == STASH_REF || name.starts_with(OWN_REFS)
+    name == STASH_REF || name.starts_with(OWN_REFS) || leaves_no_room(name)
+}
+
+/// Whether a ref of this name and the stash, or one of ours, cannot both be there: a restore that is to set the one
+/// over the other would stop half-way.
+pub(super) fn leaves_no_room(name: &str) -> bool {
+    folders(OWN_REFS).any(|folder| folder == name)
+        || folders(name).any(|folder| folder == STASH_REF)
 }
 
 /// Every folder that the ref `name` lies in.

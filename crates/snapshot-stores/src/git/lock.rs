@@ -12,7 +12,7 @@ use snapshot_fs::{Dir, FileType, FsError, Stat};
 
 use super::apply::sweep;
 use super::open::{GitRepo, open};
-use super::ref_locks;
+use super::{ref_locks, refs};
 use crate::StoresError;
 
 /// Name of the lock in the git folder.
@@ -25,13 +25,15 @@ const MARKER: &str = "nexo-memory-restore-";
 /// committed tells early that git is busy.
 ///
 /// # Errors
-/// [`StoresError::GitLocked`] where a git process holds it or a lock on a ref, or left one behind.
+/// [`StoresError::GitLocked`] where a git process holds it or a lock on a ref, or left one behind;
+/// [`StoresError::GitUnsupported`] where a ref is in the way of those that a restore sets.
 pub fn lock(memdir: &Dir, id: SnapshotId) -> Result<(), StoresError> {
     let Some(repo) = open(memdir.path())? else { return Ok(()) };
     let git = git_folder(memdir, &repo)?;
     let common = memdir.durable_fs().open_dir(repo.repo.commondir())?;
-    ref_locks::refuse_foreign(&git)?;
     // Found out only when the refs are set, it would leave new stores beside old refs.
+    ref_locks::refuse_foreign(&git)?;
+    refs::refuse_in_the_way(&repo)?;
     ref_locks::refuse_held(&git, &common)?;
     take(&git, id)
 }

@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 use git2::{ErrorCode, ReferenceType};
 use snapshot_core::{GitInfo, GitOid, GitRef, GitStash, NotCarried};
 
-use super::info::{OWN_REFS, STASH_REF, git_oid, is_ref_name, ref_map, resolve};
+use super::info::{STASH_REF, git_oid, is_ref_name, is_reserved, leaves_no_room, ref_map, resolve};
 use super::open::GitRepo;
 use crate::StoresError;
 
@@ -54,7 +54,13 @@ impl GitRepo {
                 pinned.not_carried.push(NotCarried { path, why });
                 continue;
             };
-            if name == STASH_REF || name.starts_with(OWN_REFS) {
+            if leaves_no_room(name) {
+                let why =
+                    "a git ref that leaves no room for the stash or for refs of ours".to_owned();
+                pinned.not_carried.push(NotCarried { path: name.to_owned(), why });
+                continue;
+            }
+            if is_reserved(name) {
                 continue;
             }
             let (oid, target) = match reference.kind() {

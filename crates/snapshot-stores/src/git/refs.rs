@@ -1,21 +1,27 @@
 //! Refs and HEAD set by one libgit2 transaction.
 
 use git2::{ErrorCode, Repository, Signature};
-use snapshot_core::GitInfo;
+use snapshot_core::{GitInfo, NotCarried};
+use snapshot_fs::{Dir, FileType};
 
-use super::info::{PRE_RESTORE_REFS, RefValue, folders, oid};
+use super::info::{PRE_RESTORE_REFS, RefValue, folders, leaves_no_room, oid};
 use super::open::GitRepo;
 use super::plan::{GitTargets, State};
 use crate::StoresError;
 
 /// What reflogs say.
 const REFLOG_MESSAGE: &str = "nexo-memory: restore";
-/// What errors say was being done.
+/// What errors and the hook of the layer say is being done.
 const WHAT: &str = "set the refs";
 
 /// Sets every ref and HEAD to what the snapshot has, removes the others, and keeps the old HEAD's
-/// commit under a ref of its own. Only what differs is touched.
-pub(super) fn set(repo: &GitRepo, targets: &GitTargets, id: &str) -> Result<(), StoresError> {
+/// commit under a ref of its own. Only what differs is touched. `common` is git's common folder.
+pub(super) fn set(
+    repo: &GitRepo,
+    common: &Dir,
+    targets: &GitTargets,
+    id: &str,
+) -> Result<(), StoresError> {
     let now = repo.pin()?.info;
     let (is, will_be) = (State::of(&now), State::of(&targets.after));
     let removed: Vec<&str> =
@@ -30,9 +36,29 @@ pub(super) fn set(repo: &GitRepo, targets: &GitTargets, id: &str) -> Result<(), 
     {
         changes.push(("HEAD".to_owned(), head.clone()));
     }
-    let (first, removed) = removed.into_iter().partition(|name| is_in_the_way(name, &changes));
-    remove_first(&repo.repo, first).map_err(refused(repo, WHAT))?;
+    let (first, removed): (Vec<_>, Vec<_>) =
+        removed.into_iter().partition(|name| is_in_the_way(name, &changes));
+    let fs = common.durable_fs();
+    if !first.is_empty() {
+        fs.external(WHAT, common.path())?;
+        remove_first(&repo.repo, first).map_err(refused(repo, WHAT))?;
+        // After a power cut what comes in their place may be there and they too: neither could be set any more.
+        common.sync_fs()?;
+    }
+    changes.iter().try_for_each(|(name, _)| make_room_for_log(common, name))?;
+    fs.external(WHAT, common.path())?;
     commit(&repo.repo, &changes, &removed).map_err(refused(repo, WHAT))
+}
+
+/// A ref of the agent's that leaves no room for those that a restore sets.
+pub(super) fn refuse_in_the_way(repo: &GitRepo) -> Result<(), StoresError> {
+    let found = repo.pin()?.not_carried.into_iter().find(|left| leaves_no_room(&left.path));
+    found.map_or(Ok(()), |NotCarried { path, .. }| {
+        let why = format!(
+            "its ref {path:?} leaves no room for the stash or for refs of a restore; rename it"
+        );
+        Err(StoresError::GitUnsupported { path: repo.path(), why })
+    })
 }
 
 /// `refs/heads/a` makes no room for `refs/heads/a/b` within a transaction, nor the reverse.
@@ -59,6 +85,22 @@ fn keep_old_head(
 /// Their reflogs go too, as git does it: they would be in the way of the new refs' logs.
 fn remove_first(repo: &Repository, names: Vec<&str>) -> Result<(), git2::Error> {
     names.into_iter().try_for_each(|name| repo.find_reference(name)?.delete())
+}
+
+/// Removes logs in the way of that of the ref `name`: a power cut may leave the log of a ref that is gone.
+fn make_room_for_log(common: &Dir, name: &str) -> Result<(), StoresError> {
+    let mut dir = common.clone();
+    let mut parts = ["logs"].into_iter().chain(name.split('/')).peekable();
+    while let Some(part) = parts.next() {
+        let is_last = parts.peek().is_none();
+        match dir.stat(part)?.map(|stat| stat.file_type) {
+            Some(FileType::Dir) if is_last => dir.remove_tree(part)?,
+            Some(FileType::Dir) => dir = dir.sub(part)?,
+            Some(FileType::File) if !is_last => return Ok(dir.unlink(part)?),
+            _ => return Ok(()),
+        }
+    }
+    Ok(())
 }
 
 fn commit(

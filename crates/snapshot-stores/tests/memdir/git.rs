@@ -361,6 +361,48 @@ fn a_stash_that_was_half_removed_goes() {
     }
 }
 
+/// Would catch: a restore that no recovery can finish, since the power cut that it died by left the log of a ref that is
+/// gone, where the log of another is to be.
+#[test]
+fn the_log_of_a_ref_that_is_gone_is_in_nobodys_way() {
+    let source = rich_scene();
+    source.git(&["branch", "plain"]);
+    let (bytes, info) = source.git_bytes();
+    let scene = Scene::with_history();
+    for left in ["side", "plain/and/below"] {
+        scene.write(&format!(".git/logs/refs/heads/{left}"), "the log of a ref that is gone\n");
+    }
+    scene.restore_git(Some(&bytes), &info).unwrap();
+    assert_eq!(refs(&scene.mem()), refs(&source.mem()));
+    for branch in ["side/branch", "plain"] {
+        let log = scene.git(&["reflog", "show", branch]);
+        assert!(log.contains("nexo-memory: restore"), "{branch}: {log}");
+    }
+    assert_sound(&scene);
+}
+
+/// Would catch: a restore that no recovery can finish, since one of these names and the stash, or the old HEAD that is
+/// kept, cannot both be there.
+#[test]
+fn a_ref_that_leaves_no_room_is_left_out_and_stops_a_restore_before_it_begins() {
+    for name in ["refs/nexo", "refs/stash/idea"] {
+        let (scene, over) = (Scene::with_history(), with_a_stash());
+        scene.git(&["update-ref", name, "HEAD"]);
+        let repo = git::open(&scene.mem()).unwrap().unwrap();
+        assert_eq!(repo.pin().unwrap().not_carried[0].path, name);
+        let (bytes, info) = scene.git_bytes();
+        over.restore_git(Some(&bytes), &info).unwrap();
+        let refused = git::lock(&scene.dir("mem"), id(7)).unwrap_err();
+        assert!(refused.to_string().contains(name), "{refused}");
+        assert!(!scene.mem().join(".git/index.lock").is_symlink());
+        // One that came in a bundle that somebody made is refused too.
+        let mut crafted = info;
+        crafted.refs.push(GitRef { name: name.to_owned(), ..crafted.refs[0].clone() });
+        let refused = over.stage_git(Some(&bytes), &crafted).unwrap_err();
+        assert!(refused.to_string().contains(name), "{refused}");
+    }
+}
+
 /// Would catch: a restore that no recovery can finish, since it was killed while libgit2 held locks; a lock of a
 /// git process that is broken.
 #[test]
