@@ -7,10 +7,6 @@ pub(super) const SURVIVORS: &[(&str, &str)] = &[
         "only for speed: SQLite syncs its own files when it commits, under the hold, and has less to sync then",
     ),
     (
-        "sync stores/restore/hold.rs create",
-        "SQLite syncs the folder with its journal when it fills the store; the hook does not see that",
-    ),
-    (
         "sync stores/restore/stage.rs copy",
         "only for speed: the file system of the staging is synced before the journal, while everybody is held",
     ),
