@@ -1,5 +1,5 @@
-//! Debian's programs that tests need: `age` and `minisign`, against which encryption and signatures are tested, and
-//! `strace`.
+//! Debian's programs that tests need: `age` and `minisign`, against which encryption and signatures are tested, `strace`,
+//! and what makes a file system and cuts its power.
 
 use std::env;
 use std::process::Command;
@@ -9,8 +9,14 @@ use nix::unistd::geteuid;
 use crate::tools::{Outcome, find, run};
 
 /// What the tests call, and the Debian package that brings it.
-const PEERS: [(&str, &str); 4] =
-    [("age", "age"), ("age-keygen", "age"), ("minisign", "minisign"), ("strace", "strace")];
+const PEERS: [(&str, &str); 6] = [
+    ("age", "age"),
+    ("age-keygen", "age"),
+    ("minisign", "minisign"),
+    ("strace", "strace"),
+    ("mkfs.ext4", "e2fsprogs"),
+    ("xfs_io", "xfsprogs"),
+];
 
 /// Makes sure that they are there: installs them where we may, else says aloud what is not tested, which
 /// in CI is a failure.
