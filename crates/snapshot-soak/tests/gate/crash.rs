@@ -6,6 +6,8 @@ use snapshot_soak::tally::Tally;
 use snapshot_soak::{crash, work};
 use snapshot_testkit::Random;
 
+use crate::draw;
+
 /// Cases of each seeded sample.
 const SAMPLE: usize = 40;
 
@@ -52,18 +54,11 @@ fn death_in_a_recovery_leaves_old_or_new() {
 fn work_after_a_death_is_not_lost() {
     let scratch = tempfile::tempdir().unwrap();
     let ground = Ground::lay(scratch.path()).unwrap();
-    let (mut tally, mut random) = (Tally::default(), Random::new(1));
-    let is_kept = |tally: &Tally| tally.counts.get("decided, the work is kept") > Some(&1);
-    // With a change more or less every draw is another, and few are those in which somebody decides.
-    for drawn in 0..4 * SAMPLE {
-        if drawn >= SAMPLE && is_kept(&tally) {
-            break;
-        }
+    let mut random = Random::new(1);
+    draw(SAMPLE, &[("decided, the work is kept", 1)], |tally| {
         let case = random.next_u64() % work::cases(&ground);
-        work::work_case(&ground, case, &mut tally).unwrap();
-    }
-    assert!(tally.wrong.is_empty(), "{:#?}", tally.wrong);
-    assert!(is_kept(&tally), "{:?}", tally.counts);
+        work::work_case(&ground, case, tally).unwrap();
+    });
 }
 
 /// Would catch: half a pack that stays in the repository for ever where a restore that died bringing it in is given up.

@@ -2,8 +2,9 @@
 
 use snapshot_soak::faults;
 use snapshot_soak::ground::Ground;
-use snapshot_soak::tally::Tally;
 use snapshot_testkit::Random;
+
+use crate::draw;
 
 /// Cases of the seeded sample.
 const SAMPLE: usize = 150;
@@ -14,13 +15,11 @@ const SAMPLE: usize = 150;
 fn whatever_is_refused_is_told_and_nothing_is_half_done() {
     let scratch = tempfile::tempdir().unwrap();
     let ground = Ground::lay(scratch.path()).unwrap();
-    let (cases, mut tally, mut random) = (faults::cases(&ground), Tally::default(), Random::new(1));
-    for _ in 0..SAMPLE {
+    let (cases, mut random) = (faults::cases(&ground), Random::new(1));
+    let more_than =
+        [("refused, Before", 5), ("refused, After", 5), ("done all the same, After", 5)];
+    draw(SAMPLE, &more_than, |tally| {
         let number = random.below(cases.len());
-        cases[number].run(&ground, number as u64, &mut tally).unwrap();
-    }
-    assert!(tally.wrong.is_empty(), "{:#?}", tally.wrong);
-    for what in ["refused, Before", "refused, After"] {
-        assert!(tally.counts[what] > 5, "{what}: {:?}", tally.counts);
-    }
+        cases[number].run(&ground, number as u64, tally).unwrap();
+    });
 }
